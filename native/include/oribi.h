@@ -1,0 +1,235 @@
+/*
+ * Oribi's kernels: the one border between the kernels and everything that calls them.
+ *
+ * Plain C. Every function takes a context, plain pointers into memory that the caller owns, 64-bit sizes and scalars,
+ * in the order: context, outputs, saved, inputs, workspace, sizes, scalars. Nothing here allocates, prints, exits or
+ * throws; a function returns a status and leaves a sentence in the context (oribi_ctx_message).
+ *
+ * Two libraries implement this header, liboribi_cpu and liboribi_cuda. A program links one of them, or liboribi, which
+ * forwards each call to the library of the context's device.
+ *
+ * Legend: B batch, T tokens, N = B*T rows, C channels, H query heads, Hkv key/value heads, D head size, F feed-forward
+ * size, V vocabulary, R LoRA rank. Arrays are row-major; x[N,C] has C contiguous. Pointers are aligned to 64 bytes
+ * unless a row stride (ld, in elements) is given. `dx` is the gradient of `x`.
+ * A comment "=" means overwritten, "+=" means added to.
+ */
+#ifndef ORIBI_H
+#define ORIBI_H
+
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define ORIBI_API __declspec(dllexport)
+#else
+#define ORIBI_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ------------------------------------------------------------------------------------------------ status, context */
+
+typedef enum oribi_status {
+  ORIBI_OK = 0,
+  ORIBI_INVALID_ARGUMENT = 1, /* a size, pointer, dtype or scalar that no call may have */
+  ORIBI_UNSUPPORTED = 2,      /* valid, but this library or device has no kernel for it */
+  ORIBI_NO_DEVICE = 3,        /* no such device, no driver, or the library of that device is not installed */
+  ORIBI_OUT_OF_MEMORY = 4,
+  ORIBI_DEVICE_ERROR = 5      /* the device reported a fault */
+} oribi_status;
+
+/* Storage types. Arithmetic is fp32 inside every kernel, whatever the storage. */
+typedef enum oribi_dtype { ORIBI_F32 = 0, ORIBI_BF16 = 1, ORIBI_F16 = 2 } oribi_dtype;
+
+typedef enum oribi_device { ORIBI_CPU = 0, ORIBI_CUDA = 1 } oribi_device;
+
+typedef enum oribi_activation {
+  ORIBI_SILU = 0,      /* x * sigmoid(x): SwiGLU */
+  ORIBI_GELU_TANH = 1, /* tanh approximation: GeGLU of Gemma */
+  ORIBI_GELU_ERF = 2   /* exact */
+} oribi_activation;
+
+/* A device, its stream and its threads. One context is used by one thread at a time. */
+typedef struct oribi_ctx oribi_ctx;
+
+/* Makes a context. threads: CPU threads, 0 for all the cores there are. index: which card; 0 on the CPU. */
+ORIBI_API oribi_status oribi_ctx_create(oribi_ctx** ctx, oribi_device device, int32_t index, int32_t threads);
+ORIBI_API void oribi_ctx_destroy(oribi_ctx* ctx);
+/* What went wrong in the last call that failed, one sentence: operation, sizes, expected, found. Never NULL. */
+ORIBI_API const char* oribi_ctx_message(const oribi_ctx* ctx);
+/* Why the last oribi_ctx_create of this thread failed. Never NULL. */
+ORIBI_API const char* oribi_create_message(void);
+/* The instruction set or card in use: "avx512", "avx2", "baseline", or the card's name. */
+ORIBI_API const char* oribi_ctx_device_name(const oribi_ctx* ctx);
+ORIBI_API int32_t oribi_ctx_threads(const oribi_ctx* ctx);
+/* Waits until everything issued through this context is done. */
+ORIBI_API oribi_status oribi_ctx_synchronize(oribi_ctx* ctx);
+/* "major.minor.patch" */
+ORIBI_API const char* oribi_version(void);
+
+/* --------------------------------------------------------------------------------------------------- plain memory */
+
+/* y[count] = x[count], converted; round to nearest even. */
+ORIBI_API oribi_status oribi_cast(oribi_ctx* ctx, void* y, const void* x, int64_t count, oribi_dtype ty, oribi_dtype tx);
+
+/* y[rows,cols] = (accumulate ? y : 0) + x[rows,cols], converted, with row strides; the sum in fp32, rounded once. */
+ORIBI_API oribi_status oribi_cast_rows(oribi_ctx* ctx, void* y, const void* x, int64_t rows, int64_t cols, int64_t ldy,
+                                       int64_t ldx, oribi_dtype ty, oribi_dtype tx, int32_t accumulate);
+
+/* y[count] = a[count] + b[count]; y may be a or b. */
+ORIBI_API oribi_status oribi_add(oribi_ctx* ctx, void* y, const void* a, const void* b, int64_t count, oribi_dtype t);
+
+/* y[count] = value */
+ORIBI_API oribi_status oribi_fill(oribi_ctx* ctx, void* y, int64_t count, float value, oribi_dtype t);
+
+/* y[i,:] = x[index[i],:] for i < n; index in [0, rows). */
+ORIBI_API oribi_status oribi_gather_rows(oribi_ctx* ctx, void* y, const void* x, const int32_t* index, int64_t n,
+                                         int64_t rows, int64_t c, int64_t ldy, int64_t ldx, oribi_dtype t);
+
+/* y[index[i],:] = x[i,:] for i < n; index in [0, rows), no index twice; other rows of y stay as they are. */
+ORIBI_API oribi_status oribi_scatter_rows(oribi_ctx* ctx, void* y, const void* x, const int32_t* index, int64_t n,
+                                          int64_t rows, int64_t c, int64_t ldy, int64_t ldx, oribi_dtype t);
+
+/* Counter-based random numbers (Philox 4x32-10; Salmon et al., SC 2011): element i depends on seed, stream and i alone. */
+ORIBI_API oribi_status oribi_random_uniform(oribi_ctx* ctx, void* y, int64_t count, float low, float high, uint64_t seed,
+                                            uint64_t stream, oribi_dtype t);
+ORIBI_API oribi_status oribi_random_normal(oribi_ctx* ctx, void* y, int64_t count, float mean, float std, uint64_t seed,
+                                           uint64_t stream, oribi_dtype t);
+
+/* y[count] = (accumulate ? y : 0) + x * mask / (1 - p). mask of element i: Philox(seed, stream, i) >= p. No mask is
+   stored: the backward pass calls this again with the same seed and stream. 0 <= p < 1. y may be x. */
+ORIBI_API oribi_status oribi_dropout(oribi_ctx* ctx, void* y, const void* x, int64_t count, float p, uint64_t seed,
+                                     uint64_t stream, int32_t accumulate, oribi_dtype t);
+
+/* -------------------------------------------------------------------------------------------------------- embedding */
+
+/* y[N,C] = table[ids[N],:], table[V,C]. An id outside [0, V) is INVALID_ARGUMENT. */
+ORIBI_API oribi_status oribi_embedding_forward(oribi_ctx* ctx, void* y, const void* table, const int32_t* ids, int64_t n,
+                                               int64_t c, int64_t v, oribi_dtype t);
+/* dtable[V,C] += rows of dy[N,C], fp32, in the order of the tokens: bit-exact. */
+ORIBI_API oribi_status oribi_embedding_backward(oribi_ctx* ctx, float* dtable, const void* dy, const int32_t* ids,
+                                                int64_t n, int64_t c, int64_t v, oribi_dtype t);
+
+/* --------------------------------------------------------------------------------------------------------- rms_norm */
+
+/* y[N,C] = round(x * rstd) * w[C], rstd[N] = 1/sqrt(mean(x^2) + eps) in fp32, saved. The rounding to t before the
+   multiplication by w is that of Hugging Face's Llama. */
+ORIBI_API oribi_status oribi_rms_norm_forward(oribi_ctx* ctx, void* y, float* rstd, const void* x, const void* w,
+                                              int64_t n, int64_t c, float eps, oribi_dtype t);
+/* r[N,C] = x + delta, rounded to t; then y, rstd = rms_norm(r). r may be x. */
+ORIBI_API oribi_status oribi_add_rms_norm_forward(oribi_ctx* ctx, void* r, void* y, float* rstd, const void* x,
+                                                  const void* delta, const void* w, int64_t n, int64_t c, float eps,
+                                                  oribi_dtype t);
+/* dx[N,C] = (accumulate ? dx : 0) + rstd * (g - xhat * mean(g * xhat)), g = dy*w, xhat = x*rstd.
+   dw[C] += sum over rows of dy * xhat, unless dw is NULL. workspace: oribi_rms_norm_backward_workspace bytes, or NULL
+   when dw is NULL. dx may be dy when accumulate is 0. */
+ORIBI_API oribi_status oribi_rms_norm_backward(oribi_ctx* ctx, void* dx, float* dw, const float* rstd, const void* dy,
+                                               const void* x, const void* w, void* workspace, int64_t n, int64_t c,
+                                               int32_t accumulate, oribi_dtype t);
+ORIBI_API int64_t oribi_rms_norm_backward_workspace(int64_t n, int64_t c);
+
+/* ------------------------------------------------------------------------------------------------------------- rope */
+
+/* Rotates q[N,H,D] and k[N,Hkv,D] in place, half-split: (x_i, x_{i+D/2}) by the angle of positions[row] and i < D/2.
+   cos, sin [max_position, D/2] fp32. ld_q, ld_k: elements from one row to the next. inverse: rotates back, which is the
+   backward pass. A position outside [0, max_position) is INVALID_ARGUMENT. */
+typedef struct oribi_rope_shape {
+  int64_t n, h, h_kv, d, ld_q, ld_k, max_position;
+  oribi_dtype t;
+  int32_t inverse;
+} oribi_rope_shape;
+ORIBI_API oribi_status oribi_rope(oribi_ctx* ctx, void* q, void* k, const float* cos, const float* sin,
+                                  const int32_t* positions, const oribi_rope_shape* shape);
+
+/* -------------------------------------------------------------------------------------------------------------- glu */
+
+/* f[N,F] = act(gate) * up, from gu[N,2F] = gate | up side by side in each row. act(gate) is rounded to t before the
+   product, as Hugging Face's Llama does. */
+ORIBI_API oribi_status oribi_glu_forward(oribi_ctx* ctx, void* f, const void* gu, int64_t n, int64_t f_size,
+                                         oribi_activation act, oribi_dtype t);
+/* dgu[N,2F] = gradients of gate | up from df[N,F] and gu; dgu may be gu. */
+ORIBI_API oribi_status oribi_glu_backward(oribi_ctx* ctx, void* dgu, const void* df, const void* gu, int64_t n,
+                                          int64_t f_size, oribi_activation act, oribi_dtype t);
+
+/* -------------------------------------------------------------------------------------------------------- attention */
+
+/* Causal attention over packed sequences, grouped heads, softmax in fp32; T x T is never built.
+   Rows cu_seqlens[s] .. cu_seqlens[s+1] are the queries of sequence s. Keys and values of sequence s are rows
+   kv_start[s] .. kv_start[s] + kv_len[s]; both NULL: the same rows as its queries. The last query of a sequence sees
+   all its keys, the one before all but the last, and so on, so that a cache can be longer than the queries.
+   Query head h reads key head h / (H / Hkv). D is a multiple of 2, at most 256. */
+typedef struct oribi_attention_shape {
+  int64_t n;         /* query rows in all */
+  int64_t sequences; /* S */
+  int64_t h, h_kv, d;
+  int64_t ld_q, ld_k, ld_v, ld_o; /* elements from one row to the next; dq, dk, dv, do have those of q, k, v, o */
+  const int32_t* cu_seqlens;      /* [S+1], begins with 0, ends with n */
+  const int32_t* kv_start;        /* [S] or NULL */
+  const int32_t* kv_len;          /* [S] or NULL */
+  float scale;                    /* of q.k, usually 1/sqrt(D) */
+  oribi_dtype t;
+} oribi_attention_shape;
+
+/* o[N,H,D]; lse[N,H] fp32 = log of the sum of exp of the scaled scores, saved (NULL: not wanted). */
+ORIBI_API oribi_status oribi_attention_forward(oribi_ctx* ctx, void* o, float* lse, const void* q, const void* k,
+                                               const void* v, void* workspace, const oribi_attention_shape* shape);
+/* dq, dk, dv =. For kv_start NULL only. `do` has the shape of o. Bit-exact, whatever the number of threads. */
+ORIBI_API oribi_status oribi_attention_backward(oribi_ctx* ctx, void* dq, void* dk, void* dv, const void* o,
+                                                const float* lse, const void* d_o, const void* q, const void* k,
+                                                const void* v, void* workspace, const oribi_attention_shape* shape);
+/* Bytes of workspace for at most this shape (pointers are not read); backward: 1 for the backward pass. */
+ORIBI_API int64_t oribi_attention_workspace(const oribi_ctx* ctx, const oribi_attention_shape* shape, int32_t backward);
+
+/* ---------------------------------------------------------------------------------------------------- cross_entropy */
+
+/* Softmax cross-entropy of rows of fp32 logits[N,V]. loss[N] = lse - logit of the label; 0 where label < 0.
+   dlogits[N,V] = (softmax - onehot) * grad_scale[0]; 0 where label < 0; NULL: not wanted; may be logits.
+   grad_scale: one fp32 in the device's memory (1 / target tokens of the optimizer step). Rows stride V.
+   A label >= V is INVALID_ARGUMENT. The vocabulary projection around it is done in chunks of rows by the caller. */
+ORIBI_API oribi_status oribi_cross_entropy(oribi_ctx* ctx, float* dlogits, float* loss, const float* logits,
+                                           const int32_t* labels, const float* grad_scale, int64_t n, int64_t v);
+
+/* -------------------------------------------------------------------------------------------------------- optimizer */
+
+typedef struct oribi_adamw_hyper {
+  float learning_rate, beta1, beta2, epsilon, weight_decay;
+  int64_t step; /* from 1 */
+} oribi_adamw_hyper;
+/* One AdamW update (Loshchilov and Hutter 2019, PyTorch's order) of p, m, v [count] fp32 with the gradient
+   g * grad_scale[0]. p16: if not NULL, p rounded to t16 as well. grad_scale NULL: 1. */
+ORIBI_API oribi_status oribi_adamw(oribi_ctx* ctx, float* p, void* p16, float* m, float* v, const float* g,
+                                   const float* grad_scale, const oribi_adamw_hyper* hyper, int64_t count,
+                                   oribi_dtype t16);
+/* out[0] = (accumulate ? out[0] : 0) + sum of x^2, in fp64, in a fixed order. workspace: oribi_sum_workspace bytes. */
+ORIBI_API oribi_status oribi_sum_squares(oribi_ctx* ctx, double* out, const float* x, void* workspace, int64_t count,
+                                         int32_t accumulate);
+/* out[0] = (accumulate ? out[0] : 0) + sum of x, in fp64, in a fixed order. */
+ORIBI_API oribi_status oribi_sum(oribi_ctx* ctx, double* out, const float* x, void* workspace, int64_t count,
+                                 int32_t accumulate);
+ORIBI_API int64_t oribi_sum_workspace(int64_t count);
+/* norm[0] = sqrt(sum_squares[0]); grad_scale[0] = max_norm > 0 ? min(1, max_norm / (norm + 1e-6)) : 1. As PyTorch. */
+ORIBI_API oribi_status oribi_clip_scale(oribi_ctx* ctx, float* grad_scale, float* norm, const double* sum_squares,
+                                        float max_norm);
+
+/* --------------------------------------------------------------------------------------------------------- sampling */
+
+typedef struct oribi_sample_options {
+  float temperature; /* 0: greedy, the lowest index among equals */
+  int32_t top_k;     /* 0: off */
+  float top_p;       /* 1: off. Smallest set whose probability reaches top_p, as Hugging Face's TopPLogitsWarper */
+  float min_p;       /* 0: off. Drops what is below min_p times the most likely */
+  float repetition_penalty; /* 1: off. Positive logits of seen tokens are divided by it, negative ones multiplied */
+  uint64_t seed, stream;    /* row i draws Philox(seed, stream, i) */
+} oribi_sample_options;
+/* token[N] drawn from fp32 logits[N,V], in the order: penalty, temperature, top_k, top_p, min_p. seen: token ids
+   [seen_count] of row 0 only (N must be 1 when a penalty is set). workspace: oribi_sample_workspace bytes. */
+ORIBI_API oribi_status oribi_sample(oribi_ctx* ctx, int32_t* token, const float* logits, const int32_t* seen,
+                                    void* workspace, int64_t n, int64_t v, int64_t seen_count,
+                                    const oribi_sample_options* options);
+ORIBI_API int64_t oribi_sample_workspace(int64_t n, int64_t v);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
