@@ -1,0 +1,67 @@
+package dev.oribi.train;
+
+import dev.oribi.OribiException;
+
+/** What the values of a {@link TrainConfig} may be. */
+final class ConfigCheck {
+  private ConfigCheck() {}
+
+  static void check(TrainConfig c) {
+    atLeast("--max-seq-length", c.maxSeqLength, 2);
+    atLeast("--lora-r", c.loraR, 1);
+    atLeast("--per-device-train-batch-size", c.perDeviceTrainBatchSize, 1);
+    atLeast("--per-device-eval-batch-size", c.perDeviceEvalBatchSize, 1);
+    atLeast("--gradient-accumulation-steps", c.gradientAccumulationSteps, 1);
+    atLeast("--warmup-steps", c.warmupSteps, 0);
+    atLeast("--eval-steps", c.evalSteps, 1);
+    atLeast("--logging-steps", c.loggingSteps, 1);
+    atLeast("--save-steps", c.saveSteps, 1);
+    atLeast("--save-total-limit", c.saveTotalLimit, 0);
+    atLeast("--threads", c.threads, 0);
+    within("--eval-fraction", c.evalFraction, 0, 1);
+    within("--lora-dropout", c.loraDropout, 0, 1);
+    within("--adam-beta1", c.adamBeta1, 0, 1);
+    within("--adam-beta2", c.adamBeta2, 0, 1);
+    within("--warmup-ratio", c.warmupRatio, 0, Math.nextUp(1.0));
+    within("--min-lr-rate", c.minLrRate, 0, Math.nextUp(1.0));
+    within("--learning-rate", c.peakLearningRate(), 0, Double.POSITIVE_INFINITY);
+    within("--lora-alpha", c.loraAlpha, Double.MIN_VALUE, Double.POSITIVE_INFINITY);
+    within("--weight-decay", c.weightDecay, 0, Double.POSITIVE_INFINITY);
+    within("--adam-epsilon", c.adamEpsilon, Double.MIN_VALUE, Double.POSITIVE_INFINITY);
+    within("--max-grad-norm", c.maxGradNorm, 0, Double.POSITIVE_INFINITY);
+    if (c.maxSteps <= 0) {
+      within("--num-train-epochs", c.numTrainEpochs, Double.MIN_VALUE, Double.POSITIVE_INFINITY);
+    }
+    checkTogether(c);
+  }
+
+  private static void checkTogether(TrainConfig c) {
+    if (c.trainsAllWeights() && c.adapter != null) {
+      throw new OribiException("--adapter and --full exclude each other: take one away.");
+    }
+    if (c.evalFraction > 0 && !c.evalData.isEmpty()) {
+      throw new OribiException("--eval-fraction and --eval-data exclude each other: take one away.");
+    }
+    if (c.overwriteOutputDir && (c.resume || c.resumeFromCheckpoint != null)) {
+      throw new OribiException("--overwrite-output-dir deletes the run that --resume would go on with: take one away.");
+    }
+    if (c.targetModules.isBlank()) {
+      throw new OribiException("--target-modules is empty: give names such as q_proj,v_proj, or all-linear.");
+    }
+  }
+
+  private static void atLeast(String option, long value, long least) {
+    if (value < least) {
+      throw new OribiException(option + " is " + value + ": it must be " + least + " or more.");
+    }
+  }
+
+  /** {@code low <= value < high}; a value that is not a number fails. */
+  private static void within(String option, double value, double low, double high) {
+    if (!(value >= low && value < high)) {
+      String least = low == Double.MIN_VALUE ? "more than 0" : "at least " + (long) low;
+      String most = high == Double.POSITIVE_INFINITY ? "finite" : high > 1 ? "at most 1" : "less than 1";
+      throw new OribiException(option + " is " + value + ": it must be " + least + " and " + most + ".");
+    }
+  }
+}

@@ -1,0 +1,250 @@
+package dev.oribi.train;
+
+import dev.oribi.optim.SchedulerType;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import picocli.CommandLine.Option;
+
+/**
+ * Every option of a training run, by Hugging Face's names, with its default beside it; the only place that has them.
+ *
+ * <p>An option {@code --learning-rate} of the command line is {@code learning_rate} in a YAML file and
+ * {@link #learningRate} in Java. {@link ConfigReader} fills a configuration from a file and the command line; a Java
+ * program sets the fields:
+ * <pre>{@code
+ * TrainConfig config = new TrainConfig();
+ * config.model = Path.of("models/llama");
+ * config.data = List.of(Path.of("train.jsonl"));
+ * config.maxSteps = 100;
+ * }</pre>
+ * {@link #check} refuses values that no run can have.
+ */
+public final class TrainConfig {
+  // ------------------------------------------------------------------------------------------------ model and data
+
+  @Option(names = "--model", paramLabel = "DIR",
+      description = "Model folder in Hugging Face's layout. Without --model and --data: Oribi's own tiny model and its"
+          + " instructions.")
+  public Path model;
+
+  @Option(names = "--data", paramLabel = "FILE", split = ",",
+      description = "Training data, one or more files: JSON, JSONL or plain text; 'oribi inspect --data FILE' shows how"
+          + " rows are read.")
+  public List<Path> data = new ArrayList<>();
+
+  @Option(names = "--eval-data", paramLabel = "FILE", split = ",",
+      description = "Held-out data, which is never trained on; its loss is reported.")
+  public List<Path> evalData = new ArrayList<>();
+
+  @Option(names = "--eval-fraction", paramLabel = "X",
+      description = "Without --eval-data: hold out this fraction of the training rows, chosen by --seed.")
+  public double evalFraction = 0;
+
+  @Option(names = "--output-dir", paramLabel = "DIR",
+      description = "Where the result, the checkpoints and the logs go.")
+  public Path outputDir = Path.of("oribi-output");
+
+  @Option(names = "--overwrite-output-dir", arity = "0..1", fallbackValue = "true", paramLabel = "true|false",
+      description = "Start afresh in an output folder that has a run in it; its checkpoints and logs are deleted.")
+  public boolean overwriteOutputDir = false;
+
+  @Option(names = "--max-seq-length", paramLabel = "N",
+      description = "Longer rows are cut at this many tokens, and counted; plain text is split at it.")
+  public int maxSeqLength = 1024;
+
+  @Option(names = "--packing", arity = "0..1", fallbackValue = "true", paramLabel = "true|false",
+      description = "Put several rows side by side into each sequence of --max-seq-length tokens. Rows do not see each"
+          + " other. Fewer, fuller steps.")
+  public boolean packing = false;
+
+  @Option(names = "--shuffle", arity = "0..1", fallbackValue = "true", paramLabel = "true|false",
+      description = "Another order of the rows in each epoch, by --seed.")
+  public boolean shuffle = true;
+
+  @Option(names = "--cache-dir", paramLabel = "DIR",
+      description = "Keep tokenized data here, to start faster the next time. Without it nothing is kept.")
+  public Path cacheDir;
+
+  // -------------------------------------------------------------------------------------------------- what is trained
+
+  @Option(names = "--adapter", paramLabel = "DIR", description = "Go on from this LoRA adapter in place of a fresh one.")
+  public Path adapter;
+
+  @Option(names = "--full", arity = "0..1", fallbackValue = "true", paramLabel = "true|false",
+      description = "Train every weight in place of a LoRA adapter. Takes some ten times the memory.")
+  public boolean full = false;
+
+  @Option(names = "--from-scratch", arity = "0..1", fallbackValue = "true", paramLabel = "true|false",
+      description = "Begin with random weights of the shape in config.json; implies --full.")
+  public boolean fromScratch = false;
+
+  @Option(names = "--lora-r", paramLabel = "R",
+      description = "Rank of the adapter: more learns more and takes more memory. 8 to 64 are usual.")
+  public int loraR = 16;
+
+  @Option(names = "--lora-alpha", paramLabel = "X",
+      description = "The adapter's output is multiplied by alpha / r (by alpha / sqrt(r) with --use-rslora).")
+  public double loraAlpha = 16;
+
+  @Option(names = "--lora-dropout", paramLabel = "P", description = "Dropout in front of the adapter, 0 to below 1.")
+  public double loraDropout = 0;
+
+  @Option(names = "--target-modules", paramLabel = "NAMES",
+      description = "Layers that get an adapter: names with commas between them (q_proj,v_proj), a regular expression"
+          + " for the whole path, or all-linear: every linear layer but the output head.")
+  public String targetModules = "all-linear";
+
+  @Option(names = "--use-rslora", arity = "0..1", fallbackValue = "true", paramLabel = "true|false",
+      description = "Scale by alpha / sqrt(r), which stays stable at high ranks.")
+  public boolean useRslora = false;
+
+  @Option(names = "--modules-to-save", paramLabel = "NAMES", split = ",",
+      description = "Layers trained whole and stored beside the adapter, such as lm_head or embed_tokens.")
+  public List<String> modulesToSave = new ArrayList<>();
+
+  @Option(names = "--dtype", paramLabel = "TYPE",
+      description = "Storage of activations and frozen weights: ${COMPLETION-CANDIDATES}. What is trained is always"
+          + " float32.")
+  public StorageType dtype = StorageType.AUTO;
+
+  // ------------------------------------------------------------------------------------------------- how long, how much
+
+  @Option(names = "--num-train-epochs", paramLabel = "X", description = "Passes over the data; may be a fraction.")
+  public double numTrainEpochs = 3;
+
+  @Option(names = "--max-steps", paramLabel = "N",
+      description = "Stop after so many optimizer steps; more than 0 overrides --num-train-epochs.")
+  public int maxSteps = -1;
+
+  @Option(names = "--per-device-train-batch-size", paramLabel = "N",
+      description = "Sequences in a forward and backward pass; memory grows with it.")
+  public int perDeviceTrainBatchSize = 8;
+
+  @Option(names = "--per-device-eval-batch-size", paramLabel = "N", description = "Sequences in an evaluation pass.")
+  public int perDeviceEvalBatchSize = 8;
+
+  @Option(names = "--gradient-accumulation-steps", paramLabel = "N",
+      description = "Passes to an optimizer step. The result is that of one pass over all of them, in the memory of"
+          + " one.")
+  public int gradientAccumulationSteps = 1;
+
+  // ---------------------------------------------------------------------------------------------------------- optimizer
+
+  @Option(names = "--learning-rate", paramLabel = "X", defaultValue = Option.NULL_VALUE,
+      description = "Peak learning rate of AdamW. Default: 2e-4 for an adapter, as is usual, and 5e-5 with --full.")
+  public Double learningRate;
+
+  @Option(names = "--lr-scheduler-type", paramLabel = "NAME",
+      description = "Shape of the learning rate over the run: ${COMPLETION-CANDIDATES}.")
+  public SchedulerType lrSchedulerType = SchedulerType.LINEAR;
+
+  @Option(names = "--warmup-steps", paramLabel = "N",
+      description = "Steps in which the rate rises from 0; more than 0 overrides --warmup-ratio.")
+  public int warmupSteps = 0;
+
+  @Option(names = "--warmup-ratio", paramLabel = "X", description = "The same, as a fraction of all steps.")
+  public double warmupRatio = 0;
+
+  @Option(names = "--min-lr-rate", paramLabel = "X",
+      description = "cosine ends at this fraction of the peak in place of 0.")
+  public double minLrRate = 0;
+
+  @Option(names = "--weight-decay", paramLabel = "X",
+      description = "AdamW's decay. Norms and biases are never decayed.")
+  public double weightDecay = 0;
+
+  @Option(names = "--adam-beta1", paramLabel = "X", description = "Memory of the mean of the gradient.")
+  public double adamBeta1 = 0.9;
+
+  @Option(names = "--adam-beta2", paramLabel = "X", description = "Memory of the mean of its square.")
+  public double adamBeta2 = 0.999;
+
+  @Option(names = "--adam-epsilon", paramLabel = "X", description = "Added to the root of the mean square.")
+  public double adamEpsilon = 1e-8;
+
+  @Option(names = "--max-grad-norm", paramLabel = "X",
+      description = "Gradients with a larger norm are scaled down to it; 0: never.")
+  public double maxGradNorm = 1;
+
+  @Option(names = "--seed", paramLabel = "N",
+      description = "Of the adapter's first values, the order of the rows and dropout. Same seed, same bits.")
+  public long seed = 42;
+
+  // ---------------------------------------------------------------------------------------------- evaluation, logs, saves
+
+  @Option(names = "--eval-strategy", paramLabel = "WHEN",
+      description = "When to evaluate, if there is held-out data: ${COMPLETION-CANDIDATES}.")
+  public IntervalStrategy evalStrategy = IntervalStrategy.EPOCH;
+
+  @Option(names = "--eval-steps", paramLabel = "N", description = "Steps between evaluations with --eval-strategy steps.")
+  public int evalSteps = 100;
+
+  @Option(names = "--eval-on-start", arity = "0..1", fallbackValue = "true", paramLabel = "true|false",
+      description = "Evaluate before the first step too, to compare with.")
+  public boolean evalOnStart = false;
+
+  @Option(names = "--logging-steps", paramLabel = "N", description = "Steps to a line of the log and of train.jsonl.")
+  public int loggingSteps = 10;
+
+  @Option(names = "--disable-tqdm", arity = "0..1", fallbackValue = "true", paramLabel = "true|false",
+      description = "Plain lines in place of the progress bar on a terminal.")
+  public boolean disableTqdm = false;
+
+  @Option(names = "--save-strategy", paramLabel = "WHEN",
+      description = "When to write a checkpoint: ${COMPLETION-CANDIDATES}. With 'no' only an interrupted run leaves one.")
+  public IntervalStrategy saveStrategy = IntervalStrategy.STEPS;
+
+  @Option(names = "--save-steps", paramLabel = "N", description = "Steps between checkpoints with --save-strategy steps.")
+  public int saveSteps = 500;
+
+  @Option(names = "--save-total-limit", paramLabel = "N",
+      description = "Keep this many checkpoints and delete the oldest; 0: keep all.")
+  public int saveTotalLimit = 0;
+
+  @Option(names = "--resume", arity = "0..1", fallbackValue = "true", paramLabel = "true|false",
+      description = "Go on from the last whole checkpoint of the output folder, to the same bits as if the run had never"
+          + " stopped; from the start if there is none.")
+  public boolean resume = false;
+
+  @Option(names = "--resume-from-checkpoint", paramLabel = "DIR", description = "Go on from this checkpoint.")
+  public Path resumeFromCheckpoint;
+
+  // -------------------------------------------------------------------------------------------------- machine, debugging
+
+  @Option(names = "--threads", paramLabel = "N", description = "CPU threads; 0: one for each core.")
+  public int threads = 0;
+
+  @Option(names = "--overfit-one-batch", arity = "0..1", fallbackValue = "true", paramLabel = "true|false",
+      description = "Train on the first micro-batch alone, again and again: the loss must go to 0, or something is"
+          + " wrong.")
+  public boolean overfitOneBatch = false;
+
+  /** Whether every weight is trained: {@code full}, or {@code from_scratch} which implies it. */
+  public boolean trainsAllWeights() {
+    return full || fromScratch;
+  }
+
+  /** The peak learning rate: the one that was given, else the default of the way of training. */
+  public double peakLearningRate() {
+    if (learningRate != null) {
+      return learningRate;
+    }
+    return trainsAllWeights() ? 5e-5 : 2e-4;
+  }
+
+  /** {@code target_modules} as PEFT stores it: {@code "all-linear"} or a regular expression as text, names as a list. */
+  public Object targetModulesValue() {
+    boolean names = targetModules.matches("[A-Za-z0-9_.,\\s]+");
+    return names ? List.of(targetModules.trim().split("\\s*,\\s*")) : targetModules;
+  }
+
+  /**
+   * Refuses values that no run can have.
+   *
+   * @throws dev.oribi.OribiException that names the option, its value and what it may be
+   */
+  public void check() {
+    ConfigCheck.check(this);
+  }
+}

@@ -1,0 +1,54 @@
+package dev.oribi.train;
+
+import dev.oribi.data.MicroBatch;
+import java.util.List;
+
+/**
+ * What the {@link Trainer} asks of a model on a device: gradients of a micro-batch, and one update of the weights.
+ *
+ * <p>Gradients add up from {@link #microStep} to {@link #microStep} until {@link #update} uses and clears them. The
+ * same calls in the same order from the same state give the same bits.
+ *
+ * <p>One thread at a time may use a step. Closing it frees the memory of its plan.
+ */
+public interface TrainStep extends AutoCloseable {
+  /**
+   * Forward and backward of one micro-batch; adds to the gradients those of {@code gradScale * (sum of the target
+   * losses)}.
+   *
+   * @param gradScale one over the number of target tokens of the whole optimizer step
+   * @param dropoutStream names the random numbers of dropout; distinct for every micro-batch of the run
+   * @return the sum of the target losses, in nats; not scaled
+   */
+  double microStep(MicroBatch batch, double gradScale, long dropoutStream);
+
+  /** Forward alone, without dropout. Returns the sum of the target losses, in nats. */
+  double evaluate(MicroBatch batch);
+
+  /**
+   * Clips the gradients to {@link TrainConfig#maxGradNorm} (0: off), makes one AdamW update and clears the gradients.
+   * If the norm is not finite nothing is updated.
+   *
+   * @param step number of this update, from 1: the exponent of AdamW's bias correction
+   * @return the norm of the gradients before clipping
+   */
+  double update(long step, double learningRate);
+
+  /** Loss of every target of the last micro-batch, in the order of the rows that have a target. */
+  float[] lastLosses();
+
+  /** Every tensor that {@link #update} changes, in an order that is the same for every run of a configuration. */
+  List<TrainableTensor> trainable();
+
+  /** Sets the gradients to zero, as they are at first and after every {@link #update}. */
+  void clearGradients();
+
+  /** Bytes that the plan took: the peak, known before the first step. */
+  long memoryBytes();
+
+  /** Device and threads, in a few words for the log: {@code "CPU avx512, 2 threads, float32"}. */
+  String describe();
+
+  @Override
+  void close();
+}
