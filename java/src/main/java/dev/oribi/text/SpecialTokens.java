@@ -1,0 +1,52 @@
+package dev.oribi.text;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import dev.oribi.OribiException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Map;
+import java.util.OptionalInt;
+
+/** The ids of the special tokens, from whichever file of the model folder names them first. */
+record SpecialTokens(OptionalInt bos, OptionalInt eos, OptionalInt pad) {
+
+  static SpecialTokens read(Path folder, Map<String, Integer> vocabulary) {
+    return new SpecialTokens(find(folder, vocabulary, "bos_token"), find(folder, vocabulary, "eos_token"),
+        find(folder, vocabulary, "pad_token"));
+  }
+
+  private static OptionalInt find(Path folder, Map<String, Integer> vocabulary, String key) {
+    for (String name : new String[] {"tokenizer_config.json", "special_tokens_map.json"}) {
+      Path file = folder.resolve(name);
+      JsonNode value = Files.isRegularFile(file) ? JsonFiles.parse(file).path(key) : null;
+      // A token is a string or, with its settings, an object that holds the string.
+      String token = value == null ? null : value.path("content").asText(value.asText(null));
+      if (value != null && !value.isNull() && token != null && !token.isEmpty()) {
+        Integer id = vocabulary.get(token);
+        if (id == null) {
+          throw new OribiException("The " + key + " '" + token + "' of " + file
+              + " is not in the vocabulary of tokenizer.json: the two files belong to different models.");
+        }
+        return OptionalInt.of(id);
+      }
+    }
+    return fromGenerationConfig(folder, vocabulary, key + "_id");
+  }
+
+  private static OptionalInt fromGenerationConfig(Path folder, Map<String, Integer> vocabulary, String key) {
+    Path file = folder.resolve("generation_config.json");
+    if (!Files.isRegularFile(file)) {
+      return OptionalInt.empty();
+    }
+    JsonNode value = JsonFiles.parse(file).path(key);
+    JsonNode first = value.isArray() ? value.path(0) : value;
+    if (!first.isInt()) {
+      return OptionalInt.empty();
+    }
+    if (!vocabulary.containsValue(first.intValue())) {
+      throw new OribiException("The " + key + " " + first + " of " + file
+          + " is not in the vocabulary of tokenizer.json: the two files belong to different models.");
+    }
+    return OptionalInt.of(first.intValue());
+  }
+}
