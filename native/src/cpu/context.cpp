@@ -1,0 +1,46 @@
+/* The CPU's context: a number of threads. */
+#include "common/context.h"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <new>
+
+namespace {
+
+constexpr int32_t kMaxThreads = 1024;
+
+/* The cores that this process may run on: a container or taskset may grant fewer than the machine has. */
+int32_t available_cores() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+  const long online = sysconf(_SC_NPROCESSORS_ONLN);
+  return online > 0 ? static_cast<int32_t>(online) : 1;
+}
+
+}  // namespace
+
+extern "C" oribi_status oribi_ctx_create(oribi_ctx** ctx, oribi_device device, int32_t index, int32_t threads) {
+  if (ctx == nullptr) return oribi::fail_create(ORIBI_INVALID_ARGUMENT, "oribi_ctx_create: ctx is NULL");
+  *ctx = nullptr;
+  if (device != ORIBI_CPU || index != 0) {
+    return oribi::fail_create(ORIBI_NO_DEVICE, "oribi_ctx_create: this library has device ORIBI_CPU, index 0 only; found device %d, index %d",
+                              static_cast<int>(device), index);
+  }
+  if (threads < 0 || threads > kMaxThreads) {
+    return oribi::fail_create(ORIBI_INVALID_ARGUMENT, "oribi_ctx_create: threads must be 0 (all cores) to %d, found %d",
+                              kMaxThreads, threads);
+  }
+  oribi_ctx* made = new (std::nothrow) oribi_ctx{};
+  if (made == nullptr) return oribi::fail_create(ORIBI_OUT_OF_MEMORY, "oribi_ctx_create: no memory for a context");
+  made->device = ORIBI_CPU;
+  made->threads = threads > 0 ? threads : available_cores();
+  std::snprintf(made->device_name, sizeof made->device_name, "%s", ORIBI_ISA);
+  *ctx = made;
+  return ORIBI_OK;
+}
+
+extern "C" void oribi_ctx_destroy(oribi_ctx* ctx) { delete ctx; }
+
+extern "C" oribi_status oribi_ctx_synchronize(oribi_ctx* ctx) { return ctx == nullptr ? ORIBI_INVALID_ARGUMENT : ORIBI_OK; }

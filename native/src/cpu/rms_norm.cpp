@@ -1,0 +1,171 @@
+/*
+ * Math        rstd = 1 / sqrt(mean(x^2) + eps);  y = round(x * rstd) * w
+ *             g = dy * w, xhat = x * rstd:  dx = rstd * (g - xhat * mean(g * xhat));  dw = sum over rows of dy * xhat
+ * Shapes      x, y, r, delta, dx, dy (N,C)  w, dw (C)  rstd (N)
+ * Layout      row-major, any C
+ * Precision   storage fp32, bf16 or fp16; sums fp32 over a row; the product x * rstd is rounded to the storage type
+ *             before it meets w, as in Hugging Face's Llama
+ * Saved       rstd, fp32
+ * Writes      y =, r =, rstd =, dx = or +=, dw +=
+ * Determinism bit-exact for any number of threads: dw is summed over fixed chunks of rows, then chunk after chunk
+ * Limits      none
+ */
+#include <cmath>
+#include <cstring>
+
+#include "common/context.h"
+#include "common/dtype.h"
+#include "cpu/parallel.h"
+
+namespace oribi {
+namespace {
+
+/* dw is summed in at most this many partial sums: enough for the threads of a large machine, and at C = 4096 they take
+   1 MiB, little beside the activations. */
+constexpr int64_t kMaxPartials = 64;
+constexpr int64_t kMinRowsPerPartial = 16;
+
+int64_t rows_per_partial(int64_t n) { return std::max(kMinRowsPerPartial, chunks_of(n, kMaxPartials)); }
+
+template <class T>
+float sum_of_squares(const T* x, int64_t c) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < c; i++) sum += to_float(x[i]) * to_float(x[i]);
+  return sum;
+}
+
+template <class T>
+void normalize_row(T* y, float* rstd, const T* x, const T* w, int64_t c, float eps) {
+  const float scale = 1.0f / std::sqrt(sum_of_squares(x, c) / static_cast<float>(c) + eps);
+  *rstd = scale;
+#pragma omp simd
+  for (int64_t i = 0; i < c; i++) y[i] = from_float<T>(round_to<T>(to_float(x[i]) * scale) * to_float(w[i]));
+}
+
+template <class T>
+void add_row(T* r, const T* x, const T* delta, int64_t c) {
+#pragma omp simd
+  for (int64_t i = 0; i < c; i++) r[i] = from_float<T>(to_float(x[i]) + to_float(delta[i]));
+}
+
+/* One row. dw, the partial sum of this row's chunk, may be NULL. dy is read before dx is written: they may be one. */
+template <class T>
+void backward_row(T* dx, float* dw, float rstd, const T* dy, const T* x, const T* w, int64_t c, bool accumulate) {
+  float dot = 0;
+#pragma omp simd reduction(+ : dot)
+  for (int64_t i = 0; i < c; i++) dot += to_float(dy[i]) * to_float(w[i]) * to_float(x[i]);
+  const float mean = dot * rstd / static_cast<float>(c);
+  if (dw != nullptr) {
+#pragma omp simd
+    for (int64_t i = 0; i < c; i++) dw[i] += to_float(dy[i]) * (to_float(x[i]) * rstd);
+  }
+  if (accumulate) {
+#pragma omp simd
+    for (int64_t i = 0; i < c; i++) {
+      const float d = rstd * (to_float(dy[i]) * to_float(w[i]) - to_float(x[i]) * rstd * mean);
+      dx[i] = from_float<T>(to_float(dx[i]) + d);
+    }
+  } else {
+#pragma omp simd
+    for (int64_t i = 0; i < c; i++) {
+      dx[i] = from_float<T>(rstd * (to_float(dy[i]) * to_float(w[i]) - to_float(x[i]) * rstd * mean));
+    }
+  }
+}
+
+void add_partials(const oribi_ctx* ctx, float* dw, const float* partials, int64_t count, int64_t c) {
+  constexpr int64_t kColumns = 1024;
+  parallel_ranges(ctx, c, kColumns, [=](int64_t begin, int64_t end) {
+    for (int64_t p = 0; p < count; p++) {
+      const float* partial = partials + p * c;
+#pragma omp simd
+      for (int64_t i = begin; i < end; i++) dw[i] += partial[i];
+    }
+  });
+}
+
+template <class T>
+void forward(const oribi_ctx* ctx, T* r, T* y, float* rstd, const T* x, const T* delta, const T* w, int64_t n, int64_t c,
+             float eps) {
+  parallel_ranges(ctx, n, rows_per_chunk(c), [=](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; row++) {
+      const T* in = x + row * c;
+      if (delta != nullptr) {
+        add_row(r + row * c, in, delta + row * c, c);
+        in = r + row * c;
+      }
+      normalize_row(y + row * c, rstd + row, in, w, c, eps);
+    }
+  });
+}
+
+template <class T>
+void backward(const oribi_ctx* ctx, T* dx, float* dw, const float* rstd, const T* dy, const T* x, const T* w,
+              float* partials, int64_t n, int64_t c, bool accumulate) {
+  const int64_t chunk = dw != nullptr ? rows_per_partial(n) : rows_per_chunk(c);
+  parallel_ranges(ctx, n, chunk, [=](int64_t begin, int64_t end) {
+    float* partial = dw != nullptr ? partials + begin / chunk * c : nullptr;
+    if (partial != nullptr) std::memset(partial, 0, static_cast<size_t>(c) * sizeof(float));
+    for (int64_t row = begin; row < end; row++) {
+      backward_row(dx + row * c, partial, rstd[row], dy + row * c, x + row * c, w, c, accumulate);
+    }
+  });
+  if (dw != nullptr) add_partials(ctx, dw, partials, chunks_of(n, chunk), c);
+}
+
+}  // namespace
+}  // namespace oribi
+
+using namespace oribi;
+
+extern "C" oribi_status oribi_rms_norm_forward(oribi_ctx* ctx, void* y, float* rstd, const void* x, const void* w,
+                                               int64_t n, int64_t c, float eps, oribi_dtype t) {
+  Check check(ctx, "oribi_rms_norm_forward");
+  check.size("n", n).size("c", c, 1).elements("x", n, c).dtype("t", t);
+  check.pointer("y", y, n * c).pointer("rstd", rstd, n).pointer("x", x, n * c).pointer("w", w, n > 0 ? c : 0);
+  if (!check.ok()) return check.status();
+  dispatch(t, [&](auto type) {
+    using T = decltype(type);
+    forward<T>(ctx, nullptr, static_cast<T*>(y), rstd, static_cast<const T*>(x), nullptr, static_cast<const T*>(w), n, c,
+               eps);
+  });
+  return ORIBI_OK;
+}
+
+extern "C" oribi_status oribi_add_rms_norm_forward(oribi_ctx* ctx, void* r, void* y, float* rstd, const void* x,
+                                                   const void* delta, const void* w, int64_t n, int64_t c, float eps,
+                                                   oribi_dtype t) {
+  Check check(ctx, "oribi_add_rms_norm_forward");
+  check.size("n", n).size("c", c, 1).elements("x", n, c).dtype("t", t).pointer("r", r, n * c).pointer("y", y, n * c);
+  check.pointer("rstd", rstd, n).pointer("x", x, n * c).pointer("delta", delta, n * c).pointer("w", w, n > 0 ? c : 0);
+  if (!check.ok()) return check.status();
+  dispatch(t, [&](auto type) {
+    using T = decltype(type);
+    forward<T>(ctx, static_cast<T*>(r), static_cast<T*>(y), rstd, static_cast<const T*>(x), static_cast<const T*>(delta),
+               static_cast<const T*>(w), n, c, eps);
+  });
+  return ORIBI_OK;
+}
+
+extern "C" oribi_status oribi_rms_norm_backward(oribi_ctx* ctx, void* dx, float* dw, const float* rstd, const void* dy,
+                                                const void* x, const void* w, void* workspace, int64_t n, int64_t c,
+                                                int32_t accumulate, oribi_dtype t) {
+  Check check(ctx, "oribi_rms_norm_backward");
+  check.size("n", n).size("c", c, 1).elements("x", n, c).dtype("t", t).pointer("dx", dx, n * c);
+  check.pointer("rstd", rstd, n).pointer("dy", dy, n * c).pointer("x", x, n * c).pointer("w", w, n > 0 ? c : 0);
+  check.pointer("workspace", workspace, dw != nullptr && n > 0 ? 1 : 0);
+  check.that(accumulate == 0 || n == 0 || dx != dy, "dx may be dy only when accumulate is 0");
+  if (!check.ok()) return check.status();
+  dispatch(t, [&](auto type) {
+    using T = decltype(type);
+    backward<T>(ctx, static_cast<T*>(dx), dw, rstd, static_cast<const T*>(dy), static_cast<const T*>(x),
+                static_cast<const T*>(w), static_cast<float*>(workspace), n, c, accumulate != 0);
+  });
+  return ORIBI_OK;
+}
+
+extern "C" int64_t oribi_rms_norm_backward_workspace(int64_t n, int64_t c) {
+  if (n <= 0 || c <= 0) return 0;
+  return chunks_of(n, rows_per_partial(n)) * c * static_cast<int64_t>(sizeof(float));
+}

@@ -1,0 +1,62 @@
+/* The elementary functions that the kernels share, against the C library in double. They are compiled here for the
+   baseline; the kernels' own tests see them in every instruction set. */
+#include "cpu/vec.h"
+
+#include "check.h"
+
+using namespace check;
+
+namespace {
+
+/* The distance from the exact value in units of the last place of fp32, subnormals included. */
+double ulps(float actual, double exact) {
+  if (std::isnan(exact)) return std::isnan(actual) ? 0 : 1e9;
+  const float nearest = static_cast<float>(exact);
+  if (std::isinf(nearest) || std::isinf(actual)) return actual == nearest ? 0 : 1e9;
+  int exponent = 0;
+  std::frexp(exact, &exponent);
+  return std::fabs(actual - exact) / std::ldexp(1.0, std::max(exponent - 24, -149));
+}
+
+template <class Scalar, class Vector, class Exact>
+void check_function(const char* name, Scalar&& scalar, Vector&& vector, Exact&& exact, double low, double high, double most) {
+  where = name;
+  Random random(1);
+  double worst = 0, at = 0;
+  for (int i = 0; i < 200000; i++) {
+    float x[oribi::kLanes], y[oribi::kLanes];
+    for (float& v : x) v = static_cast<float>(random.uniform(low, high));
+    oribi::vstore(y, vector(oribi::vload(x)));
+    for (int lane = 0; lane < oribi::kLanes; lane++) {
+      const double error = std::fmax(ulps(y[lane], exact(x[lane])), ulps(scalar(x[lane]), exact(x[lane])));
+      if (!(error <= worst)) worst = error, at = x[lane];
+    }
+  }
+  checks++;
+  std::printf("    %-10s [%g, %g]: %.2f ulp at %.9g\n", name, low, high, worst, at);
+  if (!(worst <= most)) failed(__FILE__, __LINE__, "more than " + std::to_string(most) + " ulp");
+}
+
+}  // namespace
+
+TEST(exponential) {
+  auto f = [](auto x) { return oribi::vexp(x); };
+  auto exact = [](double x) { return std::exp(x); };
+  check_function("exp", f, f, exact, -1, 1, 1);
+  check_function("exp", f, f, exact, -87, 88.7, 1);
+  check_function("exp", f, f, exact, -110, 95, 1);
+  CHECK(oribi::vexp(0.0f) == 1);
+  CHECK(oribi::vexp(INFINITY) == INFINITY);
+  CHECK(oribi::vexp(-INFINITY) == 0);
+  CHECK(std::isnan(oribi::vexp(NAN)));
+}
+
+TEST(sigmoid) {
+  auto f = [](auto x) { return oribi::vsigmoid(x); };
+  auto exact = [](double x) { return 1 / (1 + std::exp(-x)); };
+  check_function("sigmoid", f, f, exact, -5, 5, 2.5);
+  check_function("sigmoid", f, f, exact, -86, 86, 2.5);
+  CHECK(oribi::vsigmoid(-INFINITY) == 0);
+  CHECK(oribi::vsigmoid(INFINITY) == 1);
+  CHECK(std::isnan(oribi::vsigmoid(NAN)));
+}
