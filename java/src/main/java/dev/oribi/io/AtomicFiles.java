@@ -1,0 +1,217 @@
+package dev.oribi.io;
+
+import dev.oribi.OribiException;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.channels.FileChannel;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.DirectoryStream;
+import java.nio.file.FileVisitResult;
+import java.nio.file.Files;
+import java.nio.file.LinkOption;
+import java.nio.file.Path;
+import java.nio.file.SimpleFileVisitor;
+import java.nio.file.StandardCopyOption;
+import java.nio.file.StandardOpenOption;
+import java.nio.file.attribute.BasicFileAttributes;
+import java.security.SecureRandom;
+import java.util.HexFormat;
+import java.util.Locale;
+
+/**
+ * Writes files and folders beside their target and renames them when they are whole.
+ *
+ * <p>Whatever happens in between (an exception, an interrupt, a full disk) the target is what it was before and the
+ * temporary copy is removed. Only a killed process leaves its temporary copy behind; its name begins with a dot, nobody
+ * mistakes it for the target, and {@link #removeLeftovers} clears it. Data and folder entries are flushed to the disk
+ * before and after the rename, so a target that exists after a power cut is whole.
+ */
+public final class AtomicFiles {
+  private static final SecureRandom RANDOM = new SecureRandom();
+  private static final boolean WINDOWS = System.getProperty("os.name").toLowerCase(Locale.ROOT).startsWith("windows");
+
+  /** Writes the content of a file into a channel that is open at position 0. */
+  @FunctionalInterface
+  public interface Content {
+    void writeTo(FileChannel out) throws IOException;
+  }
+
+  /** Fills a new, empty folder. */
+  @FunctionalInterface
+  public interface Filler {
+    void fill(Path folder) throws IOException;
+  }
+
+  private AtomicFiles() {}
+
+  /** Writes or replaces one file. */
+  public static void file(Path target, Content content) {
+    Path file = target.toAbsolutePath();
+    Path temp = temporary(file);
+    try {
+      Files.createDirectories(file.getParent());
+      try (FileChannel out = FileChannel.open(temp, StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE)) {
+        content.writeTo(out);
+        out.force(true);
+      }
+      Files.move(temp, file, StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING);
+      syncFolder(file.getParent());
+    } catch (IOException e) {
+      throw failure(target, e);
+    } finally {
+      deleteTree(temp);
+    }
+  }
+
+  /** Writes or replaces one UTF-8 text file. */
+  public static void text(Path target, String text) {
+    file(target, out -> writeFully(out, ByteBuffer.wrap(text.getBytes(StandardCharsets.UTF_8))));
+  }
+
+  /**
+   * Writes a folder, or replaces one with all it holds.
+   *
+   * <p>A new folder appears at once. A folder that exists cannot be swapped in one step: it is first renamed to {@code
+   * .NAME.old-RANDOM}, then the new one takes its name, then the old one is deleted; a process killed exactly between the
+   * two renames leaves the old content under that name.
+   */
+  public static void directory(Path target, Filler filler) {
+    Path folder = target.toAbsolutePath();
+    Path temp = temporary(folder);
+    try {
+      Files.createDirectories(folder.getParent());
+      Files.createDirectory(temp);
+      filler.fill(temp);
+      syncTree(temp);
+      swapIn(temp, folder);
+      syncFolder(folder.getParent());
+    } catch (IOException e) {
+      throw failure(target, e);
+    } finally {
+      deleteTree(temp);
+    }
+  }
+
+  /** Removes temporary copies of {@code target} that a killed process left behind. Call it only while nobody else writes there. */
+  public static void removeLeftovers(Path target) {
+    Path file = target.toAbsolutePath();
+    String prefix = "." + file.getFileName() + ".tmp-";
+    if (!Files.isDirectory(file.getParent())) {
+      return;
+    }
+    try (DirectoryStream<Path> siblings = Files.newDirectoryStream(file.getParent(), p -> p.getFileName().toString().startsWith(prefix))) {
+      siblings.forEach(AtomicFiles::deleteTree);
+    } catch (IOException e) {
+      throw new OribiException(file.getParent() + ": cannot be listed: " + e.getMessage() + ".", e);
+    }
+  }
+
+  /** Deletes a file, or a folder with all it holds; links are deleted, never followed. What is missing is no error. */
+  static void deleteTree(Path path) {
+    if (!Files.exists(path, LinkOption.NOFOLLOW_LINKS)) {
+      return;
+    }
+    try {
+      Files.walkFileTree(path, new SimpleFileVisitor<>() {
+        @Override
+        public FileVisitResult visitFile(Path file, BasicFileAttributes attributes) throws IOException {
+          Files.delete(file);
+          return FileVisitResult.CONTINUE;
+        }
+
+        @Override
+        public FileVisitResult postVisitDirectory(Path folder, IOException e) throws IOException {
+          if (e != null) {
+            throw e;
+          }
+          Files.delete(folder);
+          return FileVisitResult.CONTINUE;
+        }
+      });
+    } catch (IOException e) {
+      throw new OribiException(path + ": cannot be deleted: " + e.getMessage() + "; delete it by hand.", e);
+    }
+  }
+
+  static void writeFully(FileChannel out, ByteBuffer data) throws IOException {
+    while (data.hasRemaining()) {
+      out.write(data);
+    }
+  }
+
+  /** One line for a failed write; a full disk is named as such, with what is left. */
+  static OribiException failure(Path target, IOException e) {
+    String reason = e.getMessage() == null ? e.getClass().getSimpleName() : e.getMessage();
+    if (isDiskFull(reason)) {
+      return new OribiException("Cannot write " + target + ": the disk is full (" + free(target)
+          + "); free some space or write to another folder.", e);
+    }
+    return new OribiException("Cannot write " + target + ": " + reason + " (" + e.getClass().getSimpleName() + ").", e);
+  }
+
+  private static boolean isDiskFull(String reason) {
+    String text = reason.toLowerCase(Locale.ROOT);
+    return text.contains("no space left") || text.contains("quota exceeded") || text.contains("not enough space");
+  }
+
+  private static String free(Path target) {
+    Path folder = target.toAbsolutePath().getParent();
+    while (folder != null && !Files.exists(folder)) {
+      folder = folder.getParent();
+    }
+    try {
+      return Files.getFileStore(folder).getUsableSpace() + " bytes free";
+    } catch (IOException | NullPointerException e) {
+      return "free space unknown";
+    }
+  }
+
+  private static Path temporary(Path target) {
+    byte[] random = new byte[6];
+    RANDOM.nextBytes(random);
+    return target.resolveSibling("." + target.getFileName() + ".tmp-" + HexFormat.of().formatHex(random));
+  }
+
+  private static void swapIn(Path temp, Path folder) throws IOException {
+    if (!Files.exists(folder, LinkOption.NOFOLLOW_LINKS)) {
+      Files.move(temp, folder, StandardCopyOption.ATOMIC_MOVE);
+      return;
+    }
+    Path old = temp.resolveSibling(temp.getFileName().toString().replace(".tmp-", ".old-"));
+    Files.move(folder, old, StandardCopyOption.ATOMIC_MOVE);
+    try {
+      Files.move(temp, folder, StandardCopyOption.ATOMIC_MOVE);
+    } catch (IOException e) {
+      Files.move(old, folder, StandardCopyOption.ATOMIC_MOVE);
+      throw e;
+    }
+    deleteTree(old);
+  }
+
+  private static void syncTree(Path root) throws IOException {
+    Files.walkFileTree(root, new SimpleFileVisitor<>() {
+      @Override
+      public FileVisitResult visitFile(Path file, BasicFileAttributes attributes) throws IOException {
+        try (FileChannel channel = FileChannel.open(file, StandardOpenOption.WRITE)) {
+          channel.force(true);
+        }
+        return FileVisitResult.CONTINUE;
+      }
+
+      @Override
+      public FileVisitResult postVisitDirectory(Path folder, IOException e) throws IOException {
+        syncFolder(folder);
+        return FileVisitResult.CONTINUE;
+      }
+    });
+  }
+
+  private static void syncFolder(Path folder) throws IOException {
+    if (WINDOWS) {
+      return; // there a folder cannot be opened, and NTFS journals its entries
+    }
+    try (FileChannel channel = FileChannel.open(folder, StandardOpenOption.READ)) {
+      channel.force(true);
+    }
+  }
+}

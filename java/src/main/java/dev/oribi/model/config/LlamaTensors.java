@@ -1,0 +1,102 @@
+package dev.oribi.model.config;
+
+import dev.oribi.OribiException;
+import dev.oribi.io.Checkpoint;
+import dev.oribi.io.TensorInfo;
+import java.nio.ByteBuffer;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.HashSet;
+import java.util.List;
+import java.util.Set;
+
+/** The one table of names and shapes of a Llama-shaped model; loading, training and saving all walk along it. */
+public final class LlamaTensors {
+  public static final String EMBEDDING = "model.embed_tokens.weight";
+  public static final String FINAL_NORM = "model.norm.weight";
+  public static final String LM_HEAD = "lm_head.weight";
+
+  private static final int COMPARE_BYTES = 1 << 22;
+
+  private LlamaTensors() {}
+
+  /** All weights in the order of the forward pass; the output projection is absent if it is tied to the embedding. */
+  public static List<TensorSpec> of(ModelConfig config) {
+    List<TensorSpec> specs = new ArrayList<>();
+    specs.add(new TensorSpec(EMBEDDING, config.vocabSize(), config.hiddenSize()));
+    for (int layer = 0; layer < config.numHiddenLayers(); layer++) {
+      addLayer(specs, "model.layers." + layer + ".", config);
+    }
+    specs.add(new TensorSpec(FINAL_NORM, config.hiddenSize()));
+    if (!config.tieWordEmbeddings()) {
+      specs.add(new TensorSpec(LM_HEAD, config.vocabSize(), config.hiddenSize()));
+    }
+    return List.copyOf(specs);
+  }
+
+  private static void addLayer(List<TensorSpec> specs, String layer, ModelConfig config) {
+    long c = config.hiddenSize();
+    long f = config.intermediateSize();
+    long q = (long) config.numAttentionHeads() * config.headDim();
+    long kv = (long) config.numKeyValueHeads() * config.headDim();
+    specs.add(new TensorSpec(layer + "input_layernorm.weight", c));
+    specs.add(new TensorSpec(layer + "self_attn.q_proj.weight", q, c));
+    specs.add(new TensorSpec(layer + "self_attn.k_proj.weight", kv, c));
+    specs.add(new TensorSpec(layer + "self_attn.v_proj.weight", kv, c));
+    specs.add(new TensorSpec(layer + "self_attn.o_proj.weight", c, q));
+    specs.add(new TensorSpec(layer + "post_attention_layernorm.weight", c));
+    specs.add(new TensorSpec(layer + "mlp.gate_proj.weight", f, c));
+    specs.add(new TensorSpec(layer + "mlp.up_proj.weight", f, c));
+    specs.add(new TensorSpec(layer + "mlp.down_proj.weight", c, f));
+  }
+
+  /**
+   * Checks that a checkpoint holds exactly what the model needs: every tensor, in its shape, as F32, BF16 or F16, and none
+   * that the model would not use. Rotary tables that older tools stored are let pass, and so is an {@code lm_head.weight} that
+   * repeats the tied embedding.
+   */
+  public static void check(ModelConfig config, Checkpoint checkpoint) {
+    Set<String> known = new HashSet<>();
+    for (TensorSpec spec : of(config)) {
+      checkOne(spec, checkpoint);
+      known.add(spec.name());
+    }
+    for (TensorInfo tensor : checkpoint.tensors().values()) {
+      if (tensor.name().equals(LM_HEAD) && config.tieWordEmbeddings()) {
+        checkTied(tensor, checkpoint);
+      } else if (!known.contains(tensor.name()) && !tensor.name().endsWith("rotary_emb.inv_freq")) {
+        throw new OribiException(tensor.file() + ": tensor " + tensor.name() + " has no place in a " + config.modelType() + " model with "
+            + config.numHiddenLayers() + " layers; do config.json and weights belong together?");
+      }
+    }
+  }
+
+  private static void checkOne(TensorSpec spec, Checkpoint checkpoint) {
+    TensorInfo tensor = checkpoint.tensors().get(spec.name());
+    if (tensor == null) {
+      throw new OribiException(checkpoint.describe() + ": tensor " + spec.name() + " is missing; do config.json and weights belong together?");
+    }
+    if (!Arrays.equals(tensor.shape(), spec.shape())) {
+      throw new OribiException(tensor.file() + ": tensor " + spec.name() + " has shape " + Arrays.toString(tensor.shape())
+          + ", config.json asks for " + Arrays.toString(spec.shape()) + ".");
+    }
+    switch (tensor.type()) {
+      case F32, BF16, F16 -> { }
+      default -> throw new OribiException(tensor.file() + ": tensor " + spec.name() + " has type " + tensor.type() + "; F32, BF16 and F16 are supported.");
+    }
+  }
+
+  private static void checkTied(TensorInfo head, Checkpoint checkpoint) {
+    TensorInfo embedding = checkpoint.tensor(EMBEDDING);
+    boolean same = head.type() == embedding.type() && Arrays.equals(head.shape(), embedding.shape());
+    for (long at = 0; same && at < head.bytes(); at += COMPARE_BYTES) {
+      int n = (int) Math.min(COMPARE_BYTES, head.bytes() - at);
+      ByteBuffer a = checkpoint.fileOf(head).slice(head, at, n);
+      same = a.equals(checkpoint.fileOf(embedding).slice(embedding, at, n));
+    }
+    if (!same) {
+      throw new OribiException(head.file() + ": " + LM_HEAD + " differs from " + EMBEDDING
+          + " although config.json has tie_word_embeddings true; set it to false, or remove the tensor.");
+    }
+  }
+}

@@ -1,0 +1,202 @@
+package dev.oribi.model.config;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.node.ArrayNode;
+import com.fasterxml.jackson.databind.node.ObjectNode;
+import dev.oribi.OribiException;
+import dev.oribi.io.Json;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.OptionalInt;
+import java.util.Set;
+
+/**
+ * The numbers of a Llama-shaped model: what {@code config.json} of a Hugging Face folder says.
+ *
+ * <p>Both spellings are read: {@code rope_theta}/{@code rope_scaling} and {@code torch_dtype} of transformers 4, {@code
+ * rope_parameters} and {@code dtype} of transformers 5. A setting that Oribi does not implement is refused by name, never
+ * ignored.
+ *
+ * @param modelType {@code llama}
+ * @param hiddenSize channels C of the residual stream
+ * @param intermediateSize channels F of the feed-forward part
+ * @param numAttentionHeads query heads H
+ * @param numKeyValueHeads key and value heads Hkv; divides H
+ * @param headDim channels D of a head; even; H * D need not be C
+ * @param vocabSize rows V of the embedding
+ * @param maxPositionEmbeddings longest context the model was made for
+ * @param hiddenAct {@code silu}, {@code gelu} (with erf) or {@code gelu_pytorch_tanh}
+ * @param tieWordEmbeddings whether the output projection is the embedding
+ * @param dtype {@code float32}, {@code float16} or {@code bfloat16}; null if the file does not say
+ * @param eosTokenIds ids that end a text; may be empty
+ * @param raw the whole file, kept so that saving a model loses nothing; null for a model made from numbers alone
+ */
+public record ModelConfig(String modelType, int hiddenSize, int intermediateSize, int numHiddenLayers, int numAttentionHeads,
+    int numKeyValueHeads, int headDim, int vocabSize, int maxPositionEmbeddings, double rmsNormEps, String hiddenAct,
+    RopeConfig rope, boolean tieWordEmbeddings, String dtype, OptionalInt bosTokenId, List<Integer> eosTokenIds,
+    OptionalInt padTokenId, JsonNode raw) {
+  public static final String FILE = "config.json";
+
+  private static final Set<String> SUPPORTED_TYPES = Set.of("llama");
+  private static final Set<String> DTYPES = Set.of("float32", "float16", "bfloat16");
+  private static final String ARCHITECTURE = "LlamaForCausalLM";
+  private static final int MAX_SIZE = 1 << 24;
+  private static final int MAX_LAYERS = 4096;
+
+  /** Settings that change the arithmetic in ways we do not implement, when they are on. */
+  private static final List<String> UNSUPPORTED = List.of("attention_bias", "mlp_bias", "quantization_config", "sliding_window",
+      "use_sliding_window", "attention_dropout", "rope_interleaved", "add_cross_attention", "is_encoder_decoder",
+      "attn_logit_softcapping", "final_logit_softcapping", "num_local_experts", "num_experts");
+
+  public ModelConfig {
+    check(SUPPORTED_TYPES.contains(modelType), "model_type " + modelType + " is not supported; supported: " + SUPPORTED_TYPES);
+    check(headDim % 2 == 0, "head_dim must be even for rotary positions, found " + headDim);
+    check(numAttentionHeads % numKeyValueHeads == 0, "num_attention_heads (" + numAttentionHeads
+        + ") must be a multiple of num_key_value_heads (" + numKeyValueHeads + ")");
+    check((long) numAttentionHeads * headDim <= MAX_SIZE, "num_attention_heads * head_dim is too large");
+    eosTokenIds = List.copyOf(eosTokenIds);
+  }
+
+  private static void check(boolean holds, String message) {
+    if (!holds) {
+      throw new OribiException(message + ".");
+    }
+  }
+
+  /** Reads {@code config.json} of a model folder. */
+  public static ModelConfig read(Path folder) {
+    Path file = folder.resolve(FILE);
+    if (!Files.exists(file)) {
+      throw new OribiException(folder + ": has no " + FILE + "; is it a model folder?");
+    }
+    return parse(Json.readObject(file), file.toString());
+  }
+
+  /** The same from JSON at hand; {@code where} names it in errors. */
+  public static ModelConfig parse(JsonNode json, String where) {
+    Fields config = Fields.of(json, where);
+    refuseUnsupported(config);
+    int hidden = config.integer("hidden_size", 1, MAX_SIZE);
+    int heads = config.integer("num_attention_heads", 1, MAX_SIZE);
+    if (!config.has("head_dim") && hidden % heads != 0) {
+      throw new OribiException(where + ": hidden_size (" + hidden + ") must be a multiple of num_attention_heads (" + heads
+          + ") when head_dim is not given.");
+    }
+    try {
+      return new ModelConfig(config.text("model_type", null), hidden,
+          config.integer("intermediate_size", 1, MAX_SIZE),
+          config.integer("num_hidden_layers", 1, MAX_LAYERS),
+          heads,
+          config.integer("num_key_value_heads", 1, heads, heads),
+          config.integer("head_dim", 1, MAX_SIZE, hidden / heads),
+          config.integer("vocab_size", 1, MAX_SIZE),
+          config.integer("max_position_embeddings", 1, Integer.MAX_VALUE, 2048),
+          config.number("rms_norm_eps", 1e-15, 0.1, 1e-6),
+          activation(config),
+          RopeConfig.read(config),
+          config.flag("tie_word_embeddings", false),
+          dtype(config),
+          config.id("bos_token_id"), config.ids("eos_token_id"), padId(config),
+          config.node().deepCopy());
+    } catch (OribiException e) {
+      throw e.getMessage().startsWith(where) ? e : new OribiException(where + ": " + e.getMessage(), e);
+    }
+  }
+
+  private static void refuseUnsupported(Fields config) {
+    String type = config.text("model_type", null);
+    if (type == null || !SUPPORTED_TYPES.contains(type)) {
+      throw new OribiException(config.where() + ": model_type " + (type == null ? "is missing" : "\"" + type + "\" is not supported")
+          + "; supported: " + String.join(", ", SUPPORTED_TYPES) + ".");
+    }
+    List<String> architectures = config.texts("architectures");
+    if (!architectures.isEmpty() && !architectures.equals(List.of(ARCHITECTURE))) {
+      throw new OribiException(config.where() + ": architectures " + architectures + " is not supported; supported: " + ARCHITECTURE + ".");
+    }
+    for (String key : UNSUPPORTED) {
+      if (config.truthy(key)) {
+        throw config.refuse(key, "is not supported");
+      }
+    }
+    if (config.integer("pretraining_tp", 0, Integer.MAX_VALUE, 1) > 1) {
+      throw config.refuse("pretraining_tp", "is not supported, only 1 is");
+    }
+    if (config.number("partial_rotary_factor", 0, 1, 1) != 1) {
+      throw config.refuse("partial_rotary_factor", "is not supported, only 1 is");
+    }
+    for (String layer : config.texts("layer_types")) {
+      if (!layer.equals("full_attention")) {
+        throw new OribiException(config.where() + ": layer_types \"" + layer + "\" is not supported; full_attention is.");
+      }
+    }
+  }
+
+  private static String activation(Fields config) {
+    String name = config.text("hidden_act", "silu");
+    return switch (name) {
+      case "silu", "swish" -> "silu";
+      case "gelu" -> "gelu";
+      case "gelu_pytorch_tanh", "gelu_new" -> "gelu_pytorch_tanh";
+      default -> throw config.refuse("hidden_act", "is not supported; silu, gelu, gelu_new and gelu_pytorch_tanh are");
+    };
+  }
+
+  private static String dtype(Fields config) {
+    String key = config.has("dtype") ? "dtype" : "torch_dtype";
+    String name = config.text(key, null);
+    if (name != null && !DTYPES.contains(name)) {
+      throw config.refuse(key, "is not supported; float32, float16 and bfloat16 are");
+    }
+    return name;
+  }
+
+  /** Some published files say -1 where they mean none. */
+  private static OptionalInt padId(Fields config) {
+    boolean none = config.has("pad_token_id") && config.integer("pad_token_id", -1, Integer.MAX_VALUE) == -1;
+    return none ? OptionalInt.empty() : config.id("pad_token_id");
+  }
+
+  /** Query heads that share one key and value head. */
+  public int groupSize() {
+    return numAttentionHeads / numKeyValueHeads;
+  }
+
+  /** A config.json: the file this came from, with today's numbers in it. */
+  public ObjectNode toJson() {
+    ObjectNode json = raw instanceof ObjectNode object ? object.deepCopy() : Json.object();
+    if (!json.hasNonNull("architectures")) {
+      json.putArray("architectures").add(ARCHITECTURE);
+    }
+    json.put("model_type", modelType).put("hidden_size", hiddenSize).put("intermediate_size", intermediateSize)
+        .put("num_hidden_layers", numHiddenLayers).put("num_attention_heads", numAttentionHeads)
+        .put("num_key_value_heads", numKeyValueHeads).put("head_dim", headDim).put("vocab_size", vocabSize)
+        .put("max_position_embeddings", maxPositionEmbeddings).put("rms_norm_eps", rmsNormEps)
+        .put("hidden_act", hiddenAct).put("tie_word_embeddings", tieWordEmbeddings)
+        .put("attention_bias", false).put("mlp_bias", false);
+    json.put(json.hasNonNull("dtype") ? "dtype" : "torch_dtype", dtype);
+    putId(json, "bos_token_id", bosTokenId);
+    putId(json, "pad_token_id", padTokenId);
+    putIds(json, "eos_token_id", eosTokenIds);
+    rope.writeTo(json);
+    return json;
+  }
+
+  static void putId(ObjectNode json, String key, OptionalInt id) {
+    if (id.isPresent()) {
+      json.put(key, id.getAsInt());
+    } else {
+      json.putNull(key);
+    }
+  }
+
+  /** One id as a number, several as a list, as transformers writes them. */
+  static void putIds(ObjectNode json, String key, List<Integer> ids) {
+    if (ids.size() < 2) {
+      putId(json, key, ids.stream().mapToInt(Integer::intValue).findFirst());
+    } else {
+      ArrayNode list = json.putArray(key);
+      ids.forEach(list::add);
+    }
+  }
+}
