@@ -9,3 +9,6 @@
  *   <li>{@link dev.oribi.io.SafetensorsFile}: one file, checked when opened and then mapped into memory; {@link
  *       dev.oribi.io.TensorInfo} says where a tensor lies, {@link dev.oribi.io.Half} widens 16-bit floats.
  *   <li>{@link dev.oribi.io.Checkpoint}: the one or many files of a model folder as one map of tensors.
+ * </ol>
+ */
+package dev.oribi.io;

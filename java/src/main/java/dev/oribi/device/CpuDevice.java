@@ -1,0 +1,135 @@
+package dev.oribi.device;
+
+import dev.oribi.OribiException;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import org.bytedeco.javacpp.BytePointer;
+import org.bytedeco.javacpp.Loader;
+import org.bytedeco.javacpp.Pointer;
+
+/** The machine's own memory. Copies are plain copies; nothing is asynchronous. */
+public final class CpuDevice implements Device {
+  private static final int ALIGNMENT = 4096;
+  private static final long HEADROOM = 256L << 20;
+
+  static {
+    Loader.load(Pointer.class);
+  }
+
+  @Override
+  public String name() {
+    return "cpu";
+  }
+
+  /** MemAvailable of the kernel: what can be had without swapping, the page cache counted as free. */
+  @Override
+  public long freeBytes() {
+    try {
+      for (String line : Files.readAllLines(Path.of("/proc/meminfo"))) {
+        if (line.startsWith("MemAvailable:")) {
+          return Long.parseLong(line.replaceAll("[^0-9]", "")) * 1024;
+        }
+      }
+    } catch (IOException e) {
+      // Not a Linux: the allocation itself has to tell.
+    }
+    return Long.MAX_VALUE;
+  }
+
+  @Override
+  public Arena allocate(String what, long bytes) {
+    long free = freeBytes();
+    if (bytes > free - HEADROOM) {
+      throw new OribiException(
+          String.format(
+              "%s needs %.2f GiB of memory and %.2f GiB are free: lower --per-device-train-batch-size or --max-seq-length,"
+                  + " or add --gradient-checkpointing; `oribi plan` shows where the memory goes",
+              what, gib(bytes), gib(Math.max(0, free - HEADROOM))));
+    }
+    Pointer block = Pointer.malloc(bytes + ALIGNMENT);
+    if (block == null || block.isNull()) {
+      throw new OribiException(
+          String.format("%s needs %.2f GiB of memory and the system refused it", what, gib(bytes)));
+    }
+    return new Block(block, bytes);
+  }
+
+  private static double gib(long bytes) {
+    return bytes / (double) (1L << 30);
+  }
+
+  @Override
+  public void write(Mem to, ByteBuffer source) {
+    new BytePointer(to.slice(0, source.remaining()).pointer())
+        .capacity(source.remaining())
+        .asByteBuffer()
+        .put(source.duplicate());
+  }
+
+  @Override
+  public void write(Mem to, float[] source, int offset, int length) {
+    to.slice(0, 4L * length).floats().put(source, offset, length);
+  }
+
+  @Override
+  public void write(Mem to, int[] source, int length) {
+    to.slice(0, 4L * length).ints().put(source, 0, length);
+  }
+
+  @Override
+  public void read(Mem from, ByteBuffer into) {
+    ByteBuffer source =
+        new BytePointer(from.slice(0, into.remaining()).pointer()).capacity(into.remaining()).asByteBuffer();
+    into.put(source);
+  }
+
+  @Override
+  public void read(Mem from, float[] into, int offset, int length) {
+    from.slice(0, 4L * length).floats().get(into, offset, length);
+  }
+
+  @Override
+  public double readDouble(Mem from) {
+    return from.slice(0, 8).doubles().get();
+  }
+
+  @Override
+  public int readInt(Mem from) {
+    return from.slice(0, 4).ints().get();
+  }
+
+  @Override
+  public void close() {}
+
+  private static final class Block implements Arena {
+    private final Mem all;
+    private Pointer block;
+
+    Block(Pointer block, long bytes) {
+      this.block = block;
+      long begin = (block.address() + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+      all = new Mem(begin, bytes);
+      Pointer.memset(all.pointer(), 0, bytes);
+    }
+
+    @Override
+    public Mem all() {
+      return all;
+    }
+
+    @Override
+    public long bytes() {
+      return all.bytes();
+    }
+
+    @Override
+    public void close() {
+      if (block != null) {
+        Pointer.free(block);
+        block = null;
+      }
+    }
+  }
+}

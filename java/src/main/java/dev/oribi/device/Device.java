@@ -1,0 +1,38 @@
+package dev.oribi.device;
+
+import java.nio.ByteBuffer;
+
+/** A processor with memory of its own. Not safe for use by several threads at once. */
+public interface Device extends AutoCloseable {
+  /** "cpu" or "cuda". */
+  String name();
+
+  /** Bytes that could be allocated now without pushing other programs out. */
+  long freeBytes();
+
+  /**
+   * Takes {@code bytes} of memory, zeroed, aligned to 4096.
+   *
+   * @throws dev.oribi.OribiException if the device has less than that free
+   */
+  Arena allocate(String what, long bytes);
+
+  /** Copies all remaining bytes of {@code source}, a direct buffer or one with an array, to the beginning of {@code to}. */
+  void write(Mem to, ByteBuffer source);
+
+  void write(Mem to, float[] source, int offset, int length);
+
+  void write(Mem to, int[] source, int length);
+
+  /** Fills all of {@code into} from the beginning of {@code from}. Waits for the device first. */
+  void read(Mem from, ByteBuffer into);
+
+  void read(Mem from, float[] into, int offset, int length);
+
+  double readDouble(Mem from);
+
+  int readInt(Mem from);
+
+  @Override
+  void close();
+}

@@ -1,0 +1,206 @@
+package dev.oribi.generate;
+
+import dev.oribi.OribiException;
+import dev.oribi.device.Device;
+import dev.oribi.kernel.DType;
+import dev.oribi.kernel.Kernels;
+import dev.oribi.model.Llama;
+import dev.oribi.model.Llama.Inputs;
+import dev.oribi.model.Machine;
+import dev.oribi.model.Weights;
+import dev.oribi.program.Buffer;
+import dev.oribi.program.Buffer.Lifetime;
+import dev.oribi.program.Buffer.Rows;
+import dev.oribi.program.Emit;
+import dev.oribi.program.Executor;
+import dev.oribi.program.Plan;
+import dev.oribi.program.Program;
+import dev.oribi.program.Run;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Set;
+import java.util.function.IntPredicate;
+
+/**
+ * Draws tokens from a model, one sequence at a time. Making one plans; {@link #take} takes the memory. One thread at a time.
+ */
+public final class Generator implements AutoCloseable {
+  /** Tokens of a prompt that go through the model at once: enough for full products, little memory. */
+  private static final int CHUNK = 256;
+
+  /**
+   * How to draw.
+   *
+   * @param stopIds tokens that end the text; they are not part of it
+   * @param temperature 0: always the most likely token
+   */
+  public record Options(
+      int maxNewTokens,
+      float temperature,
+      int topK,
+      float topP,
+      float minP,
+      float repetitionPenalty,
+      long seed,
+      Set<Integer> stopIds) {
+    /** The most likely token, always. */
+    public static Options greedy(int maxNewTokens, Set<Integer> stopIds) {
+      return new Options(maxNewTokens, 0, 0, 1, 0, 1, 0, stopIds);
+    }
+
+    /** Refuses numbers that no call can have, by name. */
+    public Options {
+      require(maxNewTokens >= 0, "max_new_tokens must not be negative, and is " + maxNewTokens);
+      require(temperature >= 0, "temperature must not be negative, and is " + temperature);
+      require(topK >= 0, "top_k must not be negative (0 is off), and is " + topK);
+      require(topP > 0 && topP <= 1, "top_p must be above 0 and at most 1, and is " + topP);
+      require(minP >= 0 && minP < 1, "min_p must be from 0 to below 1, and is " + minP);
+      require(repetitionPenalty > 0, "repetition_penalty must be above 0, and is " + repetitionPenalty);
+      stopIds = Set.copyOf(stopIds);
+    }
+
+    private static void require(boolean holds, String message) {
+      if (!holds) {
+        throw new OribiException(message);
+      }
+    }
+  }
+
+  private final Llama model;
+  private final Machine machine;
+  private final int context;
+  private final Inputs inputs;
+  private final Buffer slots;
+  private final Buffer start = Llama.io("kv_start", DType.I32, Rows.FIXED, 1);
+  private final Buffer length = Llama.io("kv_length", DType.I32, Rows.FIXED, 1);
+  private final Buffer logits;
+  private final Buffer token = Llama.io("token", DType.I32, Rows.FIXED, 1);
+  private final Buffer seen;
+  private final Buffer sampling;
+  private final Program program = new Program("generate");
+  private final Plan plan;
+  private final Executor executor = new Executor();
+  private final List<Integer> cached = new ArrayList<>();
+
+  /**
+   * @param model made for at least {@code context} positions
+   * @param context most tokens of prompt and answer together
+   */
+  public Generator(Llama model, Machine machine, int context) {
+    this.model = model;
+    this.machine = machine;
+    this.context = context;
+    long vocabulary = model.config().vocabSize();
+    int chunk = Math.min(CHUNK, context);
+    Emit.Sizes sizes = new Emit.Sizes(chunk, 1, 1, model.parameters().type(), 0);
+    inputs = Inputs.of(sizes);
+    slots = Llama.io("slots", DType.I32, Rows.TOKENS, chunk);
+    logits = new Buffer("logits", Lifetime.IO, DType.F32, Rows.TARGETS, 1, vocabulary);
+    seen = Llama.io("seen", DType.I32, Rows.FIXED, context);
+    sampling = Llama.io("sample.workspace", DType.U8, Rows.FIXED, Kernels.sampleWorkspace(1, vocabulary));
+    model.emitLogits(
+        new Emit(program, sizes, machine.library()), inputs, model.caches(context, slots, start, length), logits);
+    List<Buffer> held = new ArrayList<>(model.parameters().buffers());
+    held.addAll(List.of(token, seen, sampling));
+    plan = new Plan(List.of(program), held);
+  }
+
+  /** The memory and the ops. */
+  public Plan plan() {
+    return plan;
+  }
+
+  /** Takes the memory and returns what fills it. */
+  public Weights take() {
+    plan.take(machine.device(), "generation");
+    return new Weights(model, machine);
+  }
+
+  /**
+   * Goes on from a prompt until a stop token, the most new tokens, or the end of the context.
+   *
+   * @param onToken sees each token as it is drawn; false ends the text
+   * @return the new tokens, without the prompt and the stop token
+   */
+  public int[] generate(int[] prompt, Options o, IntPredicate onToken) {
+    if (prompt.length == 0) {
+      throw new OribiException("the prompt has no tokens: give a text, or a model whose tokenizer adds a first token");
+    }
+    if (prompt.length >= context) {
+      throw new OribiException(
+          "the prompt has " + prompt.length + " tokens and the context " + context + ": shorten it, or raise --max-seq-length");
+    }
+    float[] last = feed(prompt);
+    List<Integer> text = new ArrayList<>();
+    for (int i : prompt) {
+      text.add(i);
+    }
+    int[] fresh = new int[Math.min(o.maxNewTokens, context - prompt.length)];
+    for (int n = 0; n < fresh.length; n++) {
+      if (!Float.isFinite(last[0])) {
+        throw new OribiException("the model's logits are not finite: its weights or its adapter are damaged");
+      }
+      int next = sample(text, o, n);
+      if (o.stopIds.contains(next) || !onToken.test(next)) {
+        return Arrays.copyOf(fresh, n);
+      }
+      fresh[n] = next;
+      text.add(next);
+      if (n + 1 < fresh.length) {
+        last = feed(text.stream().mapToInt(Integer::intValue).toArray());
+      }
+    }
+    return fresh;
+  }
+
+  /** Brings the cache to {@code text}, computing only what it does not hold; returns the first logit, for a check. */
+  private float[] feed(int[] text) {
+    int same = 0;
+    while (same < cached.size() && same < text.length - 1 && cached.get(same) == text[same]) {
+      same++;
+    }
+    cached.subList(same, cached.size()).clear();
+    for (int begin = same; begin < text.length; begin += (int) slots.rows()) {
+      forward(text, begin, (int) Math.min(slots.rows(), text.length - begin));
+    }
+    float[] first = new float[1];
+    machine.device().read(logits.mem(), first, 0, 1);
+    return first;
+  }
+
+  private void forward(int[] text, int begin, int n) {
+    int[] positions = new int[n];
+    for (int i = 0; i < n; i++) {
+      positions[i] = begin + i;
+    }
+    Device d = machine.device();
+    d.write(inputs.ids().mem(), Arrays.copyOfRange(text, begin, begin + n), n);
+    d.write(inputs.positions().mem(), positions, n);
+    d.write(slots.mem(), positions, n);
+    d.write(inputs.cuSeqlens().mem(), new int[] {0, n}, 2);
+    d.write(start.mem(), new int[] {0}, 1);
+    d.write(length.mem(), new int[] {begin + n}, 1);
+    d.write(inputs.targetRows().mem(), new int[] {n - 1}, 1);
+    executor.run(program, new Run(machine.kernels(), machine.gemm(), n, 1, 1, 0, 0, 0));
+    for (int i = begin; i < begin + n; i++) {
+      cached.add(text[i]);
+    }
+  }
+
+  private int sample(List<Integer> text, Options o, int n) {
+    int[] ids = text.stream().mapToInt(Integer::intValue).toArray();
+    machine.device().write(seen.mem(), ids, ids.length);
+    Kernels.Sampling how =
+        new Kernels.Sampling(o.temperature, o.topK, o.topP, o.minP, o.repetitionPenalty, o.seed, n);
+    machine
+        .kernels()
+        .sample(token.mem(), logits.mem(), seen.mem(), sampling.mem(), 1, model.config().vocabSize(), ids.length, how);
+    return machine.device().readInt(token.mem());
+  }
+
+  @Override
+  public void close() {
+    plan.close();
+  }
+}

@@ -1,0 +1,33 @@
+package dev.oribi.kernel;
+
+import dev.oribi.device.Mem;
+
+/**
+ * Dense products of row-major matrices: {@code C[m,n] = alpha * op(A)[m,k] * op(B)[k,n] + beta * C}, sums in fp32.
+ *
+ * <p>{@code op} is the matrix as it lies or its transpose; {@code lda}, {@code ldb}, {@code ldc} are elements from one row
+ * to the next of the matrices as they lie. Operands that are not fp32 go through {@code workspace}.
+ */
+public interface Gemm extends AutoCloseable {
+  /** One product: operands as they lie, and whether each is read transposed. */
+  record Shape(
+      boolean transposeA,
+      boolean transposeB,
+      long m,
+      long n,
+      long k,
+      long lda,
+      long ldb,
+      long ldc,
+      DType typeA,
+      DType typeB,
+      DType typeC) {}
+
+  void multiply(Mem c, Mem a, Mem b, Mem workspace, Shape shape, float alpha, float beta);
+
+  /** Bytes of workspace for a product of at most this size; 0 where none is needed. */
+  long workspace(Shape shape);
+
+  @Override
+  void close();
+}

@@ -1,0 +1,312 @@
+package dev.oribi.kernel;
+
+import dev.oribi.OribiException;
+import dev.oribi.device.Mem;
+import dev.oribi.kernel.jni.OribiNative;
+import dev.oribi.kernel.jni.oribi_adamw_hyper;
+import dev.oribi.kernel.jni.oribi_attention_shape;
+import dev.oribi.kernel.jni.oribi_ctx;
+import dev.oribi.kernel.jni.oribi_rope_shape;
+import dev.oribi.kernel.jni.oribi_sample_options;
+import org.bytedeco.javacpp.FloatPointer;
+import org.bytedeco.javacpp.IntPointer;
+import org.bytedeco.javacpp.Pointer;
+
+/**
+ * The functions of {@code oribi.h} on one device. Shapes, units and rounding are those that the header states; a {@code
+ * null} range is a NULL pointer. One instance is used by one thread at a time.
+ */
+public final class Kernels implements AutoCloseable {
+  /** Activation functions of gated MLPs, in the order of {@code oribi_activation}. */
+  public enum Activation {
+    SILU,
+    GELU_TANH,
+    GELU_ERF
+  }
+
+  /** Rows, heads and strides (in elements) of an attention call; {@code kvStart}, {@code kvLen} null: keys are the rows of the queries. */
+  public record AttentionShape(
+      long n,
+      long sequences,
+      int heads,
+      int kvHeads,
+      int headDim,
+      long ldQ,
+      long ldK,
+      long ldV,
+      long ldO,
+      Mem cuSeqlens,
+      Mem kvStart,
+      Mem kvLen,
+      float scale,
+      DType type) {}
+
+  /** How the next token is drawn; see {@code oribi_sample_options}. */
+  public record Sampling(
+      float temperature, int topK, float topP, float minP, float repetitionPenalty, long seed, long stream) {}
+
+  private final oribi_ctx ctx;
+
+  /**
+   * Opens the CPU.
+   *
+   * @param threads 0 for all the cores there are
+   */
+  public static Kernels cpu(int threads) {
+    return new Kernels(OribiNative.ORIBI_CPU, 0, threads);
+  }
+
+  private Kernels(int device, int index, int threads) {
+    NativeLibrary.load();
+    ctx = new oribi_ctx();
+    int status = OribiNative.oribi_ctx_create(ctx, device, index, threads);
+    if (status != OribiNative.ORIBI_OK) {
+      throw new OribiException(OribiNative.oribi_create_message().getString());
+    }
+  }
+
+  /** The instruction set or the card's name. */
+  public String deviceName() {
+    return OribiNative.oribi_ctx_device_name(ctx).getString();
+  }
+
+  public int threads() {
+    return OribiNative.oribi_ctx_threads(ctx);
+  }
+
+  /** Waits until everything issued is done. */
+  public void synchronize() {
+    check(OribiNative.oribi_ctx_synchronize(ctx));
+  }
+
+  /** Version of the native library. */
+  public static String version() {
+    NativeLibrary.load();
+    return OribiNative.oribi_version().getString();
+  }
+
+  public void cast(Mem y, Mem x, long count, DType ty, DType tx) {
+    check(OribiNative.oribi_cast(ctx, p(y), p(x), count, ty.code(), tx.code()));
+  }
+
+  public void castRows(
+      Mem y, Mem x, long rows, long cols, long ldy, long ldx, DType ty, DType tx, boolean accumulate) {
+    check(
+        OribiNative.oribi_cast_rows(
+            ctx, p(y), p(x), rows, cols, ldy, ldx, ty.code(), tx.code(), accumulate ? 1 : 0));
+  }
+
+  public void add(Mem y, Mem a, Mem b, long count, DType t) {
+    check(OribiNative.oribi_add(ctx, p(y), p(a), p(b), count, t.code()));
+  }
+
+  public void fill(Mem y, long count, float value, DType t) {
+    check(OribiNative.oribi_fill(ctx, p(y), count, value, t.code()));
+  }
+
+  public void gatherRows(Mem y, Mem x, Mem index, long n, long rows, long c, long ldy, long ldx, DType t) {
+    check(OribiNative.oribi_gather_rows(ctx, p(y), p(x), i(index), n, rows, c, ldy, ldx, t.code()));
+  }
+
+  public void scatterRows(Mem y, Mem x, Mem index, long n, long rows, long c, long ldy, long ldx, DType t) {
+    check(OribiNative.oribi_scatter_rows(ctx, p(y), p(x), i(index), n, rows, c, ldy, ldx, t.code()));
+  }
+
+  public void randomUniform(Mem y, long count, float low, float high, long seed, long stream, DType t) {
+    check(OribiNative.oribi_random_uniform(ctx, p(y), count, low, high, seed, stream, t.code()));
+  }
+
+  public void randomNormal(Mem y, long count, float mean, float std, long seed, long stream, DType t) {
+    check(OribiNative.oribi_random_normal(ctx, p(y), count, mean, std, seed, stream, t.code()));
+  }
+
+  public void dropout(Mem y, Mem x, long count, float p, long seed, long stream, boolean accumulate, DType t) {
+    check(OribiNative.oribi_dropout(ctx, p(y), p(x), count, p, seed, stream, accumulate ? 1 : 0, t.code()));
+  }
+
+  public void embeddingForward(Mem y, Mem table, Mem ids, long n, long c, long v, DType t) {
+    check(OribiNative.oribi_embedding_forward(ctx, p(y), p(table), i(ids), n, c, v, t.code()));
+  }
+
+  public void embeddingBackward(Mem dtable, Mem dy, Mem ids, long n, long c, long v, DType t) {
+    check(OribiNative.oribi_embedding_backward(ctx, f(dtable), p(dy), i(ids), n, c, v, t.code()));
+  }
+
+  public void rmsNormForward(Mem y, Mem rstd, Mem x, Mem w, long n, long c, float eps, DType t) {
+    check(OribiNative.oribi_rms_norm_forward(ctx, p(y), f(rstd), p(x), p(w), n, c, eps, t.code()));
+  }
+
+  public void addRmsNormForward(
+      Mem r, Mem y, Mem rstd, Mem x, Mem delta, Mem w, long n, long c, float eps, DType t) {
+    check(
+        OribiNative.oribi_add_rms_norm_forward(
+            ctx, p(r), p(y), f(rstd), p(x), p(delta), p(w), n, c, eps, t.code()));
+  }
+
+  public void rmsNormBackward(
+      Mem dx, Mem dw, Mem rstd, Mem dy, Mem x, Mem w, Mem workspace, long n, long c, boolean accumulate, DType t) {
+    check(
+        OribiNative.oribi_rms_norm_backward(
+            ctx, p(dx), f(dw), f(rstd), p(dy), p(x), p(w), p(workspace), n, c, accumulate ? 1 : 0, t.code()));
+  }
+
+  public static long rmsNormBackwardWorkspace(long n, long c) {
+    NativeLibrary.load();
+    return OribiNative.oribi_rms_norm_backward_workspace(n, c);
+  }
+
+  /** q and k begin at the given ranges; {@code ld}: elements from one row to the next, the same for both. */
+  public void rope(
+      Mem q,
+      Mem k,
+      Mem cos,
+      Mem sin,
+      Mem positions,
+      long n,
+      int heads,
+      int kvHeads,
+      int headDim,
+      long ld,
+      long maxPosition,
+      boolean inverse,
+      DType t) {
+    try (oribi_rope_shape shape = new oribi_rope_shape()) {
+      shape.n(n).h(heads).h_kv(kvHeads).d(headDim).ld_q(ld).ld_k(ld);
+      shape.max_position(maxPosition).t(t.code()).inverse(inverse ? 1 : 0);
+      check(OribiNative.oribi_rope(ctx, p(q), p(k), f(cos), f(sin), i(positions), shape));
+    }
+  }
+
+  public void gluForward(Mem f, Mem gu, long n, long fSize, Activation act, DType t) {
+    check(OribiNative.oribi_glu_forward(ctx, p(f), p(gu), n, fSize, act.ordinal(), t.code()));
+  }
+
+  public void gluBackward(Mem dgu, Mem df, Mem gu, long n, long fSize, Activation act, DType t) {
+    check(OribiNative.oribi_glu_backward(ctx, p(dgu), p(df), p(gu), n, fSize, act.ordinal(), t.code()));
+  }
+
+  public void attentionForward(Mem o, Mem lse, Mem q, Mem k, Mem v, Mem workspace, AttentionShape shape) {
+    try (oribi_attention_shape s = struct(shape)) {
+      check(OribiNative.oribi_attention_forward(ctx, p(o), f(lse), p(q), p(k), p(v), p(workspace), s));
+    }
+  }
+
+  public void attentionBackward(
+      Mem dq,
+      Mem dk,
+      Mem dv,
+      Mem o,
+      Mem lse,
+      Mem dOut,
+      Mem q,
+      Mem k,
+      Mem v,
+      Mem workspace,
+      AttentionShape shape) {
+    try (oribi_attention_shape s = struct(shape)) {
+      check(
+          OribiNative.oribi_attention_backward(
+              ctx, p(dq), p(dk), p(dv), p(o), f(lse), p(dOut), p(q), p(k), p(v), p(workspace), s));
+    }
+  }
+
+  public long attentionWorkspace(AttentionShape shape, boolean backward) {
+    try (oribi_attention_shape s = struct(shape)) {
+      return OribiNative.oribi_attention_workspace(ctx, s, backward ? 1 : 0);
+    }
+  }
+
+  private static oribi_attention_shape struct(AttentionShape a) {
+    oribi_attention_shape s = new oribi_attention_shape();
+    s.n(a.n).sequences(a.sequences).h(a.heads).h_kv(a.kvHeads).d(a.headDim);
+    s.ld_q(a.ldQ).ld_k(a.ldK).ld_v(a.ldV).ld_o(a.ldO);
+    s.cu_seqlens(i(a.cuSeqlens)).kv_start(i(a.kvStart)).kv_len(i(a.kvLen));
+    return s.scale(a.scale).t(a.type.code());
+  }
+
+  public void crossEntropy(Mem dlogits, Mem loss, Mem logits, Mem labels, Mem gradScale, long n, long v) {
+    check(
+        OribiNative.oribi_cross_entropy(ctx, f(dlogits), f(loss), f(logits), i(labels), f(gradScale), n, v));
+  }
+
+  /** {@code p16} null: no 16-bit copy. {@code step} from 1. */
+  public void adamw(
+      Mem p,
+      Mem p16,
+      Mem m,
+      Mem v,
+      Mem g,
+      Mem gradScale,
+      float learningRate,
+      float beta1,
+      float beta2,
+      float epsilon,
+      float weightDecay,
+      long step,
+      long count,
+      DType t16) {
+    try (oribi_adamw_hyper hyper = new oribi_adamw_hyper()) {
+      hyper.learning_rate(learningRate).beta1(beta1).beta2(beta2).epsilon(epsilon);
+      hyper.weight_decay(weightDecay).step(step);
+      check(
+          OribiNative.oribi_adamw(
+              ctx, f(p), p(p16), f(m), f(v), f(g), f(gradScale), hyper, count, t16.code()));
+    }
+  }
+
+  public void sumSquares(Mem out, Mem x, Mem workspace, long count, boolean accumulate) {
+    check(OribiNative.oribi_sum_squares(ctx, out.doubles(), f(x), p(workspace), count, accumulate ? 1 : 0));
+  }
+
+  public void sum(Mem out, Mem x, Mem workspace, long count, boolean accumulate) {
+    check(OribiNative.oribi_sum(ctx, out.doubles(), f(x), p(workspace), count, accumulate ? 1 : 0));
+  }
+
+  public static long sumWorkspace(long count) {
+    NativeLibrary.load();
+    return OribiNative.oribi_sum_workspace(count);
+  }
+
+  public void clipScale(Mem gradScale, Mem norm, Mem sumSquares, float maxNorm) {
+    check(OribiNative.oribi_clip_scale(ctx, f(gradScale), f(norm), sumSquares.doubles(), maxNorm));
+  }
+
+  public void sample(Mem token, Mem logits, Mem seen, Mem workspace, long n, long v, long seenCount, Sampling how) {
+    try (oribi_sample_options o = new oribi_sample_options()) {
+      o.temperature(how.temperature).top_k(how.topK).top_p(how.topP).min_p(how.minP);
+      o.repetition_penalty(how.repetitionPenalty).seed(how.seed).stream(how.stream);
+      check(OribiNative.oribi_sample(ctx, i(token), f(logits), i(seen), p(workspace), n, v, seenCount, o));
+    }
+  }
+
+  public static long sampleWorkspace(long n, long v) {
+    NativeLibrary.load();
+    return OribiNative.oribi_sample_workspace(n, v);
+  }
+
+  private void check(int status) {
+    if (status != OribiNative.ORIBI_OK) {
+      throw new OribiException(OribiNative.oribi_ctx_message(ctx).getString());
+    }
+  }
+
+  private static Pointer p(Mem m) {
+    return m == null ? null : m.pointer();
+  }
+
+  private static FloatPointer f(Mem m) {
+    return m == null ? null : m.floats();
+  }
+
+  private static IntPointer i(Mem m) {
+    return m == null ? null : m.ints();
+  }
+
+  @Override
+  public void close() {
+    if (!ctx.isNull()) {
+      OribiNative.oribi_ctx_destroy(ctx);
+      ctx.setNull();
+    }
+  }
+}

@@ -1,0 +1,9 @@
+/**
+ * The arithmetic: the kernels of {@code oribi.h} on ranges of device memory, and dense products through a library.
+ *
+ * <p>{@link dev.oribi.kernel.Kernels} is the whole header, one method a function, with {@link dev.oribi.device.Mem} in
+ * place of pointers; a status other than OK becomes an {@link dev.oribi.OribiException} that carries the kernel's own
+ * sentence. {@link dev.oribi.kernel.Gemm} multiplies matrices: OpenBLAS on the CPU. Nothing above this package sees a
+ * pointer.
+ */
+package dev.oribi.kernel;

@@ -1,0 +1,165 @@
+package dev.oribi.layer;
+
+import dev.oribi.kernel.DType;
+import dev.oribi.program.Buffer;
+import dev.oribi.program.Buffer.Lifetime;
+import dev.oribi.program.Buffer.Rows;
+import dev.oribi.program.View;
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.List;
+
+/**
+ * The one table of a model's tensors: names, shapes, where each lies, whether it learns. Checkpoints, the optimizer and the
+ * tests walk this table.
+ *
+ * <p>Frozen tensors have a buffer of their own in the storage type. All that learns lies in two {@link Group}s, with and
+ * without weight decay: fp32 values, gradients and moments side by side at equal offsets, so that one launch updates a
+ * group; with 16-bit storage also a 16-bit copy, which is what the products read.
+ */
+public final class Parameters {
+  /** Elements to which a tensor's place in a group is rounded up: 64 bytes in 16-bit storage. */
+  private static final long ALIGNMENT = 32;
+
+  /** What learns together: columns of equal length. {@code value16} is null in fp32. */
+  public record Group(String name, boolean decay, Buffer value, Buffer value16, Buffer grad, Buffer m, Buffer v) {
+    public long count() {
+      return value.rows();
+    }
+  }
+
+  /**
+   * One tensor of the checkpoint.
+   *
+   * @param value in the type that the products read
+   * @param group where its fp32 value, gradient and moments lie; null if it is frozen
+   * @param offset elements from the beginning of the group
+   */
+  public record Tensor(String name, long[] shape, View value, Group group, long offset) {
+    public boolean trainable() {
+      return group != null;
+    }
+
+    public long elements() {
+      return value.elements();
+    }
+
+    /** The fp32 value, gradient or moment of a trainable tensor. */
+    public View part(Buffer column) {
+      return View.matrix(column, offset, value.rows(), value.cols());
+    }
+  }
+
+  /** One or several tensors stacked by rows, as a layer uses them; {@code grad} is null if frozen. */
+  public record Param(View value, View grad) {
+    public boolean trainable() {
+      return grad != null;
+    }
+
+    public Param rows(long begin, long count) {
+      return new Param(value.rows(begin, count), grad == null ? null : grad.rows(begin, count));
+    }
+  }
+
+  private final DType type;
+  private final List<Tensor> tensors = new ArrayList<>();
+  private final Group decay;
+  private final Group noDecay;
+
+  public Parameters(DType type) {
+    this.type = type;
+    this.decay = group("decay", true);
+    this.noDecay = group("no_decay", false);
+  }
+
+  private Group group(String name, boolean decays) {
+    return new Group(
+        name,
+        decays,
+        column("trainable." + name, Lifetime.TRAINABLE, DType.F32),
+        type == DType.F32 ? null : column("trainable16." + name, Lifetime.TRAINABLE, type),
+        column("gradient." + name, Lifetime.GRADIENT, DType.F32),
+        column("moment1." + name, Lifetime.OPTIMIZER, DType.F32),
+        column("moment2." + name, Lifetime.OPTIMIZER, DType.F32));
+  }
+
+  private static Buffer column(String name, Lifetime lifetime, DType t) {
+    return new Buffer(name, lifetime, t, Rows.FIXED, 0, 1);
+  }
+
+  public DType type() {
+    return type;
+  }
+
+  /** A tensor of its own. A vector has {@code rows} 1 and shape [cols]. */
+  public Param add(String name, long rows, long cols, boolean vector, boolean trainable, boolean decays) {
+    return stack(List.of(name), new long[] {rows}, cols, vector, trainable, decays);
+  }
+
+  /** Several tensors [rows_i, cols] that lie one after the other and are used as one [sum of rows, cols]. */
+  public Param stack(
+      List<String> names, long[] rows, long cols, boolean vector, boolean trainable, boolean decays) {
+    long total = 0;
+    for (long r : rows) {
+      total += r;
+    }
+    Group group = !trainable ? null : decays ? decay : noDecay;
+    long base = trainable ? reserve(group, total * cols) : 0;
+    View value;
+    if (trainable) {
+      value = View.matrix(group.value16 == null ? group.value : group.value16, base, total, cols);
+    } else {
+      String label = names.size() == 1 ? names.get(0) : names.get(0) + " .. " + names.get(names.size() - 1);
+      value = View.of(new Buffer(label, Lifetime.WEIGHT, type, Rows.FIXED, total, cols));
+    }
+    long at = 0;
+    for (int i = 0; i < names.size(); i++) {
+      long[] shape = vector ? new long[] {cols} : new long[] {rows[i], cols};
+      tensors.add(new Tensor(names.get(i), shape, value.rows(at, rows[i]), group, base + at * cols));
+      at += rows[i];
+    }
+    return new Param(value, trainable ? View.matrix(group.grad, base, total, cols) : null);
+  }
+
+  private long reserve(Group g, long elements) {
+    long padded = (elements + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    long base = g.value.grow(padded);
+    g.grad.grow(padded);
+    g.m.grow(padded);
+    g.v.grow(padded);
+    if (g.value16 != null) {
+      g.value16.grow(padded);
+    }
+    return base;
+  }
+
+  /** Every tensor, in the order of the model. */
+  public List<Tensor> tensors() {
+    return Collections.unmodifiableList(tensors);
+  }
+
+  public List<Tensor> trainable() {
+    return tensors.stream().filter(Tensor::trainable).toList();
+  }
+
+  /** The groups that hold anything. */
+  public List<Group> groups() {
+    return List.of(decay, noDecay).stream().filter(g -> g.count() > 0).toList();
+  }
+
+  /** Frozen weights and trainable values: what must have memory even if no program names it. */
+  public List<Buffer> buffers() {
+    List<Buffer> all = new ArrayList<>();
+    for (Tensor t : tensors) {
+      if (!all.contains(t.value.buffer())) {
+        all.add(t.value.buffer());
+      }
+    }
+    for (Group g : groups()) {
+      if (!all.contains(g.value)) {
+        all.add(g.value);
+      }
+    }
+    return all;
+  }
+}

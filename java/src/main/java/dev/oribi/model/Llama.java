@@ -1,0 +1,346 @@
+package dev.oribi.model;
+
+import dev.oribi.OribiException;
+import dev.oribi.kernel.DType;
+import dev.oribi.kernel.Kernels.Activation;
+import dev.oribi.layer.DecoderLayer;
+import dev.oribi.layer.DecoderLayer.Packing;
+import dev.oribi.layer.DecoderLayer.Stream;
+import dev.oribi.layer.Linear;
+import dev.oribi.layer.Parameters;
+import dev.oribi.layer.Parameters.Param;
+import dev.oribi.model.config.LoraConfig;
+import dev.oribi.model.config.ModelConfig;
+import dev.oribi.program.Buffer;
+import dev.oribi.program.Buffer.Lifetime;
+import dev.oribi.program.Buffer.Rows;
+import dev.oribi.program.Emit;
+import dev.oribi.program.Emit.Heads;
+import dev.oribi.program.Emit.KvCache;
+import dev.oribi.program.Emit.RopeTable;
+import dev.oribi.program.Op.Kind;
+import dev.oribi.program.View;
+import java.util.ArrayList;
+import java.util.List;
+
+/**
+ * The Llama architecture: embedding, decoder layers, a last norm, a vocabulary projection that may share the embedding's
+ * weight. Making one declares its tensors; it holds no memory. The {@code emit} methods write the model into programs.
+ */
+public final class Llama {
+  /** What learns: nothing, adapters, or every weight. */
+  public record Training(boolean full, LoraConfig lora) {
+    public static final Training NONE = new Training(false, null);
+    public static final Training FULL = new Training(true, null);
+
+    public static Training adapter(LoraConfig lora) {
+      return new Training(false, lora);
+    }
+  }
+
+  /**
+   * What the host gives a run and gets from it.
+   *
+   * @param ids token ids [N]
+   * @param positions [N], from 0 in each sequence
+   * @param cuSeqlens [S+1]
+   * @param targetRows rows of the tokens that have a target; in generation, the last row of each sequence
+   * @param loss labels of those rows, their losses and the sum
+   */
+  public record Inputs(Buffer ids, Buffer positions, Buffer cuSeqlens, Buffer targetRows, Emit.Loss loss) {
+    /** Room for the largest run of {@code s}. */
+    public static Inputs of(Emit.Sizes s) {
+      return new Inputs(
+          io("input_ids", DType.I32, Rows.TOKENS, s.tokens()),
+          io("positions", DType.I32, Rows.TOKENS, s.tokens()),
+          io("cu_seqlens", DType.I32, Rows.FIXED, s.sequences() + 1),
+          io("target_rows", DType.I32, Rows.TARGETS, s.targets()),
+          new Emit.Loss(
+              io("labels", DType.I32, Rows.TARGETS, s.targets()),
+              io("losses", DType.F32, Rows.TARGETS, s.targets()),
+              io("loss_sum", DType.F64, Rows.FIXED, 1),
+              io("grad_scale", DType.F32, Rows.FIXED, 1)));
+    }
+  }
+
+  /** A buffer that the host fills or reads. */
+  public static Buffer io(String name, DType type, Rows rowsOf, long rows) {
+    return new Buffer(name, Lifetime.IO, type, rowsOf, rows, 1);
+  }
+
+  private static final String EMBED = "model.embed_tokens";
+  private static final String HEAD = "lm_head";
+
+  private final ModelConfig config;
+  private final Parameters parameters;
+  private final Training training;
+  private final Heads heads;
+  private final RopeTable table;
+  private final Param embed;
+  private final List<DecoderLayer> layers = new ArrayList<>();
+  private final Param norm;
+  private final Param head;
+  private int dropoutStreams;
+
+  /**
+   * @param type storage of activations and frozen weights
+   * @param maxPositions longest sequence that will be run
+   */
+  public Llama(ModelConfig config, DType type, Training training, int maxPositions) {
+    this.config = config;
+    this.training = training;
+    this.parameters = new Parameters(type);
+    this.heads = new Heads(config.numAttentionHeads(), config.numKeyValueHeads(), config.headDim());
+    this.table = new RopeTable(angles("rope.cos", maxPositions), angles("rope.sin", maxPositions));
+    boolean ownHead = !config.tieWordEmbeddings() || saved(EMBED) || saved(HEAD);
+    this.embed = whole(EMBED, config.vocabSize());
+    for (int i = 0; i < config.numHiddenLayers(); i++) {
+      layers.add(layer("model.layers." + i));
+    }
+    this.norm = norm("model.norm");
+    this.head = ownHead ? whole(HEAD, config.vocabSize()) : embed;
+    checkTargets();
+  }
+
+  private Buffer angles(String name, int positions) {
+    return new Buffer(name, Lifetime.WEIGHT, DType.F32, Rows.FIXED, positions, config.headDim() / 2);
+  }
+
+  private DecoderLayer layer(String name) {
+    String attn = name + ".self_attn.";
+    String mlp = name + ".mlp.";
+    long c = config.hiddenSize();
+    long f = config.intermediateSize();
+    Param inputNorm = norm(name + ".input_layernorm");
+    Linear qkv =
+        linear(
+            name + ".self_attn.qkv_proj",
+            List.of(attn + "q_proj", attn + "k_proj", attn + "v_proj"),
+            new long[] {heads.q(), heads.kv(), heads.kv()},
+            c);
+    Linear o = linear(attn + "o_proj", List.of(attn + "o_proj"), new long[] {c}, heads.q());
+    Param postNorm = norm(name + ".post_attention_layernorm");
+    Linear gateUp = linear(mlp + "gate_up_proj", List.of(mlp + "gate_proj", mlp + "up_proj"), new long[] {f, f}, c);
+    Linear down = linear(mlp + "down_proj", List.of(mlp + "down_proj"), new long[] {c}, f);
+    return new DecoderLayer(
+        name, heads, (float) config.rmsNormEps(), activation(), inputNorm, qkv, o, postNorm, gateUp, down);
+  }
+
+  private Activation activation() {
+    return switch (config.hiddenAct()) {
+      case "silu", "swish" -> Activation.SILU;
+      case "gelu_pytorch_tanh", "gelu_new" -> Activation.GELU_TANH;
+      case "gelu" -> Activation.GELU_ERF;
+      default -> throw new OribiException("config.json: hidden_act \"" + config.hiddenAct() + "\" is not supported");
+    };
+  }
+
+  /** Norms learn in full training only, without weight decay, as in Hugging Face's trainer. */
+  private Param norm(String module) {
+    return parameters.add(module + ".weight", 1, config.hiddenSize(), true, training.full, false);
+  }
+
+  /** An embedding or head: learns in full training, or as a whole beside an adapter. */
+  private Param whole(String module, long rows) {
+    boolean asWhole = saved(module);
+    String name = asWhole ? LoraConfig.savedName(module) : module + ".weight";
+    return parameters.add(name, rows, config.hiddenSize(), false, training.full || asWhole, true);
+  }
+
+  private boolean saved(String module) {
+    return training.lora != null && training.lora.saves(module);
+  }
+
+  private Linear linear(String name, List<String> modules, long[] out, long in) {
+    List<String> names = modules.stream().map(m -> m + ".weight").toList();
+    Param weight = parameters.stack(names, out, in, false, training.full, true);
+    return new Linear(name, weight, training.lora == null ? null : lora(modules, out, in));
+  }
+
+  /** The adapters of those modules that the configuration targets; null if there is none. */
+  private Linear.Lora lora(List<String> modules, long[] out, long in) {
+    LoraConfig l = training.lora;
+    List<String> namesA = new ArrayList<>();
+    List<Long> ranks = new ArrayList<>();
+    for (String m : modules) {
+      if (l.targets(m)) {
+        namesA.add(LoraConfig.tensorName(m, "lora_A"));
+        ranks.add((long) l.rank(m));
+      }
+    }
+    if (namesA.isEmpty()) {
+      return null;
+    }
+    Param a = parameters.stack(namesA, ranks.stream().mapToLong(Long::longValue).toArray(), in, false, true, true);
+    List<Linear.Adapter> adapters = new ArrayList<>();
+    long row = 0;
+    long rank = 0;
+    for (int i = 0; i < modules.size(); i++) {
+      String m = modules.get(i);
+      if (l.targets(m)) {
+        Param b = parameters.add(LoraConfig.tensorName(m, "lora_B"), out[i], l.rank(m), false, true, true);
+        adapters.add(
+            new Linear.Adapter(row, out[i], rank, l.rank(m), b, (float) l.scale(m), dropoutStreams++));
+        rank += l.rank(m);
+      }
+      row += out[i];
+    }
+    return new Linear.Lora(a, adapters, (float) l.loraDropout());
+  }
+
+  private void checkTargets() {
+    LoraConfig lora = training.lora;
+    if (lora == null) {
+      return;
+    }
+    for (String module : List.of(EMBED, HEAD)) {
+      if (!lora.targetModules().equals(LoraConfig.ALL_LINEAR) && lora.targets(module)) {
+        String shortName = module.substring(module.lastIndexOf('.') + 1);
+        throw new OribiException(
+            "target_modules names " + shortName + ", which takes no adapter here: train it whole with --modules-to-save "
+                + shortName);
+      }
+    }
+    for (String module : lora.modulesToSave()) {
+      if (!EMBED.endsWith(module) && !HEAD.equals(module)) {
+        throw new OribiException(
+            "modules_to_save names " + module + ": embed_tokens and lm_head can be trained whole beside an adapter");
+      }
+    }
+    if (parameters.trainable().isEmpty()) {
+      throw new OribiException(
+          "target_modules " + lora.targetModules() + " names no layer of this model: use names such as q_proj, v_proj,"
+              + " down_proj, or all-linear");
+    }
+  }
+
+  public ModelConfig config() {
+    return config;
+  }
+
+  public Training training() {
+    return training;
+  }
+
+  public Parameters parameters() {
+    return parameters;
+  }
+
+  public RopeTable ropeTable() {
+    return table;
+  }
+
+  // -------------------------------------------------------------------------------------------------------- programs
+
+  /**
+   * Forward and backward of one micro-batch: losses, their sum, and gradients added to those there are.
+   *
+   * @param checkpointing keeps only each layer's input and runs its forward pass again in the backward pass
+   * @param logitsBudget bytes of logits at once
+   */
+  public void emitTrain(Emit e, Inputs in, boolean checkpointing, long logitsBudget) {
+    Packing packing = new Packing(in.positions, in.cuSeqlens, table, null);
+    List<DecoderLayer.Saved> saved = new ArrayList<>();
+    Buffer r = emitLayers(e, in, packing, saved);
+    Buffer rows = targetRows(e, "target.r", r);
+    e.gather("model.norm", rows, r, in.targetRows);
+    Buffer x = targetRows(e, "target.x", r);
+    Buffer rstd = e.activation("target.rstd", DType.F32, Rows.TARGETS, 1);
+    e.rmsNorm("model.norm", x, rstd, rows, norm.value(), (float) config.rmsNormEps());
+
+    Buffer dx = targetRows(e, "target.dx", r);
+    e.crossEntropy("lm_head", dx, head.grad(), x, head.value(), in.loss, logitsBudget);
+
+    Buffer dRows = targetRows(e, "target.dr", r);
+    e.rmsNormBackward("model.norm", dRows, norm.grad(), rstd, dx, rows, norm.value(), false);
+    Buffer dr = e.activation("dr", r.cols());
+    e.fill("dr", dr, 0);
+    e.scatter("model.norm", View.of(dr), View.of(dRows), in.targetRows);
+    for (int i = layers.size() - 1; i >= lowestThatLearns(); i--) {
+      DecoderLayer.Saved s = saved.get(i);
+      if (checkpointing) {
+        s = layers.get(i).emitForward(e, s.in(), packing, true);
+      }
+      layers.get(i).emitBackward(e, dr, s, packing, lowestThatLearns() < i || embed.trainable());
+    }
+    if (embed.trainable()) {
+      e.embeddingBackward("model.embed_tokens", embed.grad(), dr, in.ids);
+    }
+  }
+
+  /** Losses and their sum, no gradient. */
+  public void emitEvaluate(Emit e, Inputs in, long logitsBudget) {
+    Buffer r = emitLayers(e, in, new Packing(in.positions, in.cuSeqlens, table, null), new ArrayList<>());
+    Buffer x = emitLastNorm(e, in, r);
+    e.crossEntropy("lm_head", null, null, x, head.value(), in.loss, logitsBudget);
+  }
+
+  /** Logits [targets, V] in fp32 of the rows in {@code targetRows}; with a cache, its keys and values are added to. */
+  public void emitLogits(Emit e, Inputs in, List<KvCache> caches, Buffer logits) {
+    Buffer r = emitLayers(e, in, new Packing(in.positions, in.cuSeqlens, table, null), new ArrayList<>(), caches);
+    Buffer x = emitLastNorm(e, in, r);
+    e.matmul(Kind.LOGITS, "lm_head", View.of(logits), View.of(x), head.value(), 1, 0);
+  }
+
+  private Buffer emitLastNorm(Emit e, Inputs in, Buffer r) {
+    Buffer rows = targetRows(e, "target.r", r);
+    e.gather("model.norm", rows, r, in.targetRows);
+    Buffer x = targetRows(e, "target.x", r);
+    Buffer rstd = e.activation("target.rstd", DType.F32, Rows.TARGETS, 1);
+    e.rmsNorm("model.norm", x, rstd, rows, norm.value(), (float) config.rmsNormEps());
+    return x;
+  }
+
+  private static Buffer targetRows(Emit e, String name, Buffer like) {
+    return e.activation(name, like.type(), Rows.TARGETS, like.cols());
+  }
+
+  private Buffer emitLayers(Emit e, Inputs in, Packing packing, List<DecoderLayer.Saved> saved) {
+    return emitLayers(e, in, packing, saved, List.of());
+  }
+
+  /** Embedding and all layers; returns the residual stream after the last. */
+  private Buffer emitLayers(
+      Emit e, Inputs in, Packing packing, List<DecoderLayer.Saved> saved, List<KvCache> caches) {
+    Buffer r = e.activation("model.embed_tokens.r", config.hiddenSize());
+    e.embedding("model.embed_tokens", r, embed.value(), in.ids);
+    Stream stream = new Stream(r, null);
+    for (int i = 0; i < layers.size(); i++) {
+      Packing here =
+          caches.isEmpty() ? packing : new Packing(packing.positions(), packing.cuSeqlens(), table, caches.get(i));
+      DecoderLayer.Saved s = layers.get(i).emitForward(e, stream, here, false);
+      saved.add(s);
+      stream = s.out();
+    }
+    Buffer last = e.activation("model.r", config.hiddenSize());
+    e.add("model.r", last, stream.r(), stream.delta());
+    return last;
+  }
+
+  /** The backward pass ends here: no layer below learns. */
+  private int lowestThatLearns() {
+    if (embed.trainable()) {
+      return 0;
+    }
+    for (int i = 0; i < layers.size(); i++) {
+      if (layers.get(i).trainable()) {
+        return i;
+      }
+    }
+    return layers.size();
+  }
+
+  /** Keys and values of every layer for {@code slots} tokens in all. */
+  public List<KvCache> caches(long slots, Buffer slotOfRow, Buffer start, Buffer length) {
+    List<KvCache> caches = new ArrayList<>();
+    for (int i = 0; i < layers.size(); i++) {
+      caches.add(
+          new KvCache(cache("k_cache." + i, slots), cache("v_cache." + i, slots), slotOfRow, start, length));
+    }
+    return caches;
+  }
+
+  private Buffer cache(String name, long slots) {
+    return new Buffer(name, Lifetime.CACHE, parameters.type(), Rows.FIXED, slots, heads.kv());
+  }
+}

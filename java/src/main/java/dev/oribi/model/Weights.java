@@ -1,0 +1,231 @@
+package dev.oribi.model;
+
+import dev.oribi.OribiException;
+import dev.oribi.device.Mem;
+import dev.oribi.io.Checkpoint;
+import dev.oribi.io.Half;
+import dev.oribi.io.SafetensorsFile;
+import dev.oribi.io.TensorInfo;
+import dev.oribi.io.TensorType;
+import dev.oribi.kernel.DType;
+import dev.oribi.layer.Parameters.Group;
+import dev.oribi.layer.Parameters.Tensor;
+import dev.oribi.model.config.LoraConfig;
+import dev.oribi.program.Emit.RopeTable;
+import dev.oribi.program.View;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.FloatBuffer;
+import java.util.Arrays;
+
+/**
+ * Moves tensors between files, random numbers and the memory of a taken plan. Everything goes through chunks of a fixed
+ * size, so that loading a model takes no more memory than its plan.
+ */
+public final class Weights {
+  private static final int CHUNK = 1 << 20;
+
+  /** What PEFT puts before every name of an adapter's file. */
+  private static final String ADAPTER = LoraConfig.savedName("").replace(".weight", "");
+
+  private final Llama model;
+  private final Machine machine;
+
+  /** The plan that holds the model must have been taken. */
+  public Weights(Llama model, Machine machine) {
+    this.model = model;
+    this.machine = machine;
+    fillRopeTable();
+  }
+
+  /** Angle of position p and pair i: p * inv_freq[i], in fp64, from the fp32 frequencies that the model was trained with. */
+  private void fillRopeTable() {
+    RopeTable table = model.ropeTable();
+    float[] invFreq = model.config().rope().invFreq(model.config().headDim());
+    int positions = (int) table.cos().rows();
+    float[] cos = new float[positions * invFreq.length];
+    float[] sin = new float[cos.length];
+    for (int p = 0; p < positions; p++) {
+      for (int i = 0; i < invFreq.length; i++) {
+        double angle = (double) p * invFreq[i];
+        cos[p * invFreq.length + i] = (float) StrictMath.cos(angle);
+        sin[p * invFreq.length + i] = (float) StrictMath.sin(angle);
+      }
+    }
+    machine.device().write(table.cos().mem(), cos, 0, cos.length);
+    machine.device().write(table.sin().mem(), sin, 0, sin.length);
+  }
+
+  // ----------------------------------------------------------------------------------------------------------- load
+
+  /** Every weight of the base model; adapters keep what they have. */
+  public void loadBase(Checkpoint files) {
+    for (Tensor t : model.parameters().tensors()) {
+      if (!isLora(t)) {
+        load(files, baseName(t.name(), files), t);
+      }
+    }
+    refresh16();
+  }
+
+  private static boolean isAdapter(Tensor t) {
+    return t.name().startsWith(ADAPTER);
+  }
+
+  /**
+   * The tensors of an adapter, by PEFT's names; all must be there and no other.
+   *
+   * @param where for messages
+   */
+  public void loadAdapter(Checkpoint files, String where) {
+    int used = 0;
+    for (Tensor t : model.parameters().tensors()) {
+      if (isAdapter(t)) {
+        load(files, t.name(), t);
+        used++;
+      }
+    }
+    if (used != files.tensors().size()) {
+      for (String name : files.tensors().keySet()) {
+        if (model.parameters().tensors().stream().noneMatch(t -> t.name().equals(name))) {
+          throw new OribiException(
+              where + ": the adapter has a tensor " + name + ", for which adapter_config.json and the model have no place");
+        }
+      }
+    }
+    refresh16();
+  }
+
+  private static boolean isLora(Tensor t) {
+    return t.name().contains(".lora_A.") || t.name().contains(".lora_B.");
+  }
+
+  /** The name in the base checkpoint: without PEFT's prefix; a head that shares the embedding's weight has that name. */
+  private String baseName(String name, Checkpoint files) {
+    String plain = name.startsWith(ADAPTER) ? name.substring(ADAPTER.length()) : name;
+    boolean shared = plain.equals("lm_head.weight") && !files.tensors().containsKey(plain);
+    return shared && model.config().tieWordEmbeddings() ? "model.embed_tokens.weight" : plain;
+  }
+
+  private void load(Checkpoint files, String name, Tensor t) {
+    TensorInfo info = files.tensors().get(name);
+    if (info == null) {
+      throw new OribiException("the checkpoint has no tensor " + name + " " + Arrays.toString(t.shape()));
+    }
+    if (!Arrays.equals(info.shape(), t.shape())) {
+      throw new OribiException(
+          info.file() + ": tensor " + name + " has shape " + Arrays.toString(info.shape()) + " where config.json asks for "
+              + Arrays.toString(t.shape()));
+    }
+    SafetensorsFile file = files.fileOf(info);
+    View to = t.trainable() ? t.part(t.group().value()) : t.value();
+    if (info.type() == TensorType.BF16 && to.type() == DType.BF16) {
+      copyRaw(file, info, to.mem());
+      return;
+    }
+    FloatBuffer chunk = FloatBuffer.allocate(CHUNK);
+    for (long at = 0; at < t.elements(); at += CHUNK) {
+      chunk.clear().limit((int) Math.min(CHUNK, t.elements() - at));
+      file.readFloats(info, at, chunk);
+      write(to, at, chunk.flip());
+    }
+  }
+
+  private void copyRaw(SafetensorsFile file, TensorInfo info, Mem to) {
+    long chunk = 64L << 20;
+    for (long at = 0; at < info.bytes(); at += chunk) {
+      int length = (int) Math.min(chunk, info.bytes() - at);
+      machine.device().write(to.slice(at, length), file.slice(info, at, length));
+    }
+  }
+
+  /** Elements from {@code at} on of a contiguous view. */
+  private void write(View to, long at, FloatBuffer values) {
+    int n = values.remaining();
+    if (to.type() == DType.F32) {
+      machine.device().write(to.mem().slice(4 * at, 4L * n), values.array(), values.position(), n);
+      return;
+    }
+    ByteBuffer half = ByteBuffer.allocateDirect(2 * n).order(ByteOrder.nativeOrder());
+    while (values.hasRemaining()) {
+      half.putShort(Half.toBf16(values.get()));
+    }
+    machine.device().write(to.mem().slice(2 * at, 2L * n), half.flip());
+  }
+
+  /** The 16-bit copies of all that learns, from the fp32 values. */
+  public void refresh16() {
+    for (Group g : model.parameters().groups()) {
+      if (g.value16() != null) {
+        machine.kernels().cast(g.value16().mem(), g.value().mem(), g.count(), g.value16().type(), DType.F32);
+      }
+    }
+  }
+
+  // --------------------------------------------------------------------------------------------------------- random
+
+  /**
+   * PEFT's first values: A uniform within 1/sqrt(in) (Kaiming with a = sqrt(5)) or normal with deviation 1/r ("gaussian"), B
+   * zero; with {@code init_lora_weights: false} B is uniform too.
+   */
+  public void initAdapter(LoraConfig lora, long seed) {
+    long stream = 0;
+    for (Tensor t : model.parameters().tensors()) {
+      stream++;
+      boolean draws = t.name().contains(".lora_A.") || lora.initLoraWeights() == LoraConfig.Init.RANDOM;
+      if (isLora(t) && draws) {
+        Mem to = t.part(t.group().value()).mem();
+        double rank = t.shape()[0];
+        float bound = (float) (1 / Math.sqrt(t.shape()[1]));
+        if (lora.initLoraWeights() == LoraConfig.Init.GAUSSIAN) {
+          machine.kernels().randomNormal(to, t.elements(), 0, (float) (1 / rank), seed, stream, DType.F32);
+        } else {
+          machine.kernels().randomUniform(to, t.elements(), -bound, bound, seed, stream, DType.F32);
+        }
+      }
+    }
+    refresh16();
+  }
+
+  /** The first values of training from scratch: norms 1, all else normal with {@code std} (initializer_range). */
+  public void initRandom(float std, long seed) {
+    long stream = 1L << 32;
+    for (Tensor t : model.parameters().tensors()) {
+      stream++;
+      if (isLora(t)) {
+        continue;
+      }
+      View to = t.trainable() ? t.part(t.group().value()) : t.value();
+      if (t.shape().length == 1) {
+        machine.kernels().fill(to.mem(), t.elements(), 1, to.type());
+      } else {
+        machine.kernels().randomNormal(to.mem(), t.elements(), 0, std, seed, stream, to.type());
+      }
+    }
+    refresh16();
+  }
+
+  // ----------------------------------------------------------------------------------------------------------- read
+
+  /** Elements of a tensor from {@code offset} on, as fp32: of what learns the fp32 value, not its 16-bit copy. */
+  public void read(Tensor t, long offset, FloatBuffer into) {
+    View from = t.trainable() ? t.part(t.group().value()) : t.value();
+    readFloats(machine, from, offset, into);
+  }
+
+  static void readFloats(Machine machine, View from, long offset, FloatBuffer into) {
+    int n = into.remaining();
+    if (from.type() == DType.F32) {
+      float[] values = new float[n];
+      machine.device().read(from.mem().slice(4 * offset, 4L * n), values, 0, n);
+      into.put(values);
+      return;
+    }
+    ByteBuffer half = ByteBuffer.allocateDirect(2 * n).order(ByteOrder.nativeOrder());
+    machine.device().read(from.mem().slice(2 * offset, 2L * n), half);
+    half.flip();
+    while (half.hasRemaining()) {
+      into.put(Half.fromBf16(half.getShort()));
+    }
+  }
+}

@@ -1,0 +1,439 @@
+package dev.oribi.program;
+
+import dev.oribi.device.Mem;
+import dev.oribi.kernel.DType;
+import dev.oribi.kernel.Gemm;
+import dev.oribi.kernel.Kernels;
+import dev.oribi.kernel.Kernels.Activation;
+import dev.oribi.kernel.Kernels.AttentionShape;
+import dev.oribi.program.Buffer.Lifetime;
+import dev.oribi.program.Buffer.Rows;
+import dev.oribi.program.Op.Kind;
+import java.util.ArrayList;
+import java.util.List;
+
+/**
+ * Appends ops to a program: one method a kind of op, each stating what it reads, writes, moves and computes. Layers are
+ * written with these methods alone.
+ *
+ * <p>Shapes are those planned; a run may have fewer rows. {@code t} is the storage type of activations.
+ */
+public final class Emit {
+  private final Program program;
+  private final Sizes sizes;
+  private final Library library;
+
+  /**
+   * The largest run that is planned.
+   *
+   * @param tokens rows of tokens (N)
+   * @param targets rows of target tokens
+   * @param sequences sequences (S)
+   * @param type storage of activations
+   * @param dropoutSeed seed of every dropout mask
+   */
+  public record Sizes(long tokens, long targets, long sequences, DType type, long dropoutSeed) {}
+
+  /** What the workspace of an op depends on: the device's kernels and its library of products. */
+  public record Library(Kernels kernels, Gemm gemm) {}
+
+  public Emit(Program program, Sizes sizes, Library library) {
+    this.program = program;
+    this.sizes = sizes;
+    this.library = library;
+  }
+
+  public Program program() {
+    return program;
+  }
+
+  public DType type() {
+    return sizes.type;
+  }
+
+  public long tokens() {
+    return sizes.tokens;
+  }
+
+  // ------------------------------------------------------------------------------------------------------- buffers
+
+  /** An activation with a row for every token. */
+  public Buffer activation(String name, long cols) {
+    return activation(name, sizes.type, Rows.TOKENS, cols);
+  }
+
+  public Buffer activation(String name, DType type, Rows rowsOf, long cols) {
+    return new Buffer(name, Lifetime.ACTIVATION, type, rowsOf, count(rowsOf), cols);
+  }
+
+  private long count(Rows rowsOf) {
+    return switch (rowsOf) {
+      case TOKENS -> sizes.tokens;
+      case TARGETS -> sizes.targets;
+      case SEQUENCES -> sizes.sequences;
+      case FIXED -> 1;
+    };
+  }
+
+  private static Buffer workspace(String name, long bytes) {
+    return new Buffer(name + ".workspace", Lifetime.WORKSPACE, DType.U8, Rows.FIXED, 1, bytes);
+  }
+
+  // ------------------------------------------------------------------------------------------------------ embedding
+
+  /** y = table[ids] */
+  public void embedding(String name, Buffer y, View table, Buffer ids) {
+    long c = y.cols();
+    add(Kind.EMBEDDING, name, List.of(table.buffer(), ids), List.of(y), 2 * y.bytes() + ids.bytes(), 0, r ->
+        r.kernels().embeddingForward(y.mem(), table.mem(), ids.mem(), r.tokens(), c, table.rows(), y.type()));
+  }
+
+  /** dtable += rows of dy */
+  public void embeddingBackward(String name, View dtable, Buffer dy, Buffer ids) {
+    long c = dy.cols();
+    add(Kind.EMBEDDING_BACKWARD, name, List.of(dtable.buffer(), dy, ids), List.of(dtable.buffer()),
+        dy.bytes() + 8 * dy.rows() * c, dy.rows() * c, r ->
+        r.kernels().embeddingBackward(dtable.mem(), dy.mem(), ids.mem(), r.tokens(), c, dtable.rows(), dy.type()));
+  }
+
+  // ----------------------------------------------------------------------------------------------------------- norm
+
+  /** y, rstd = rms_norm(x) */
+  public void rmsNorm(String name, Buffer y, Buffer rstd, Buffer x, View w, float eps) {
+    add(Kind.RMS_NORM, name, List.of(x, w.buffer()), List.of(y, rstd), y.bytes() + x.bytes() + rstd.bytes(),
+        4 * x.rows() * x.cols(), r ->
+        r.kernels().rmsNormForward(
+            y.mem(), rstd.mem(), x.mem(), w.mem(), r.rows(View.of(x)), x.cols(), eps, x.type()));
+  }
+
+  /** sum = x + delta; y, rstd = rms_norm(sum) */
+  public void addRmsNorm(String name, Buffer sum, Buffer y, Buffer rstd, Buffer x, Buffer delta, View w, float eps) {
+    add(Kind.ADD_RMS_NORM, name, List.of(x, delta, w.buffer()), List.of(sum, y, rstd), 4 * x.bytes() + rstd.bytes(),
+        5 * x.rows() * x.cols(), r ->
+        r.kernels().addRmsNormForward(
+            sum.mem(), y.mem(), rstd.mem(), x.mem(), delta.mem(), w.mem(), r.rows(View.of(x)), x.cols(), eps, x.type()));
+  }
+
+  /** dx = or += the gradient of rms_norm; dw += where {@code dw} is not null. */
+  public void rmsNormBackward(
+      String name, Buffer dx, View dw, Buffer rstd, Buffer dy, Buffer x, View w, boolean accumulate) {
+    List<Buffer> reads = new ArrayList<>(List.of(rstd, dy, x, w.buffer()));
+    List<Buffer> writes = new ArrayList<>(List.of(dx));
+    if (accumulate) {
+      reads.add(dx);
+    }
+    Buffer space = null;
+    if (dw != null) {
+      reads.add(dw.buffer());
+      writes.add(dw.buffer());
+      space = workspace(name, Kernels.rmsNormBackwardWorkspace(x.rows(), x.cols()));
+      writes.add(space);
+    }
+    Buffer scratch = space;
+    add(Kind.RMS_NORM_BACKWARD, name, reads, writes, (accumulate ? 4 : 3) * x.bytes(), 8 * x.rows() * x.cols(), r ->
+        r.kernels().rmsNormBackward(
+            dx.mem(), dw == null ? null : dw.mem(), rstd.mem(), dy.mem(), x.mem(), w.mem(),
+            scratch == null ? null : scratch.mem(), r.rows(View.of(x)), x.cols(), accumulate, x.type()));
+  }
+
+  // ------------------------------------------------------------------------------------------------------- products
+
+  /** y = x · wᵀ, x[rows, in], w[out, in]; {@code beta} 1: y += alpha * x · wᵀ */
+  public void matmul(Kind kind, String name, View y, View x, View w, float alpha, float beta) {
+    product(kind, name, y, x, false, w, true, alpha, beta);
+  }
+
+  /** dx = dy · w; {@code beta} 1: dx += alpha * dy · w */
+  public void matmulDx(Kind kind, String name, View dx, View dy, View w, float alpha, float beta) {
+    product(kind, name, dx, dy, false, w, false, alpha, beta);
+  }
+
+  /** dw += alpha * dyᵀ · x */
+  public void matmulDw(Kind kind, String name, View dw, View dy, View x, float alpha) {
+    product(kind, name, dw, dy, true, x, false, alpha, 1);
+  }
+
+  private void product(Kind kind, String name, View c, View a, boolean ta, View b, boolean tb, float alpha, float beta) {
+    long m = c.rows();
+    long n = c.cols();
+    long k = ta ? a.rows() : a.cols();
+    Gemm.Shape planned = shape(c, a, ta, b, tb, m, k);
+    List<Buffer> reads = new ArrayList<>(List.of(a.buffer(), b.buffer()));
+    List<Buffer> writes = new ArrayList<>(List.of(c.buffer()));
+    if (beta != 0) {
+      reads.add(c.buffer());
+    }
+    long scratch = library.gemm.workspace(planned);
+    Buffer space = scratch == 0 ? null : workspace(name, scratch);
+    if (space != null) {
+      writes.add(space);
+    }
+    long bytes =
+        a.elements() * a.type().bytes() + b.elements() * b.type().bytes() + c.elements() * c.type().bytes() * (beta == 0 ? 1 : 2);
+    add(kind, name, reads, writes, bytes, 2 * m * n * k, r -> {
+      Gemm.Shape s = ta ? shape(c, a, ta, b, tb, m, r.rows(a)) : shape(c, a, ta, b, tb, r.rows(c), k);
+      r.gemm().multiply(c.mem(), a.mem(), b.mem(), space == null ? null : space.mem(), s, alpha, beta);
+    });
+  }
+
+  private static Gemm.Shape shape(View c, View a, boolean ta, View b, boolean tb, long m, long k) {
+    return new Gemm.Shape(ta, tb, m, c.cols(), k, a.ld(), b.ld(), c.ld(), a.type(), b.type(), c.type());
+  }
+
+  /** y = or += x * mask / (1 - p), the mask of {@code stream} in this run. */
+  public void dropout(String name, Buffer y, Buffer x, float p, int stream, boolean accumulate) {
+    add(Kind.DROPOUT, name, accumulate ? List.of(x, y) : List.of(x), List.of(y), (accumulate ? 3 : 2) * x.bytes(),
+        2 * x.rows() * x.cols(), r ->
+        r.kernels().dropout(
+            y.mem(), x.mem(), r.tokens() * x.cols(), p, sizes.dropoutSeed, (r.dropoutStream() << 16) | stream,
+            accumulate, x.type()));
+  }
+
+  // ------------------------------------------------------------------------------------------------------ attention
+
+  /** Numbers of an attention layer. q, k, v lie side by side in each row of one buffer. */
+  public record Heads(int heads, int kvHeads, int headDim) {
+    public long q() {
+      return (long) heads * headDim;
+    }
+
+    public long kv() {
+      return (long) kvHeads * headDim;
+    }
+
+    public long all() {
+      return q() + 2 * kv();
+    }
+
+    float scale() {
+      return (float) (1 / Math.sqrt(headDim));
+    }
+  }
+
+  /** Cosines and sines [positions, D/2], fp32. */
+  public record RopeTable(Buffer cos, Buffer sin) {}
+
+  /** Rotates q and k in place; {@code inverse} is the backward pass. */
+  public void rope(String name, Buffer qkv, Heads h, RopeTable table, Buffer positions, boolean inverse) {
+    View q = View.of(qkv).cols(0, h.q());
+    View k = View.of(qkv).cols(h.q(), h.kv());
+    long bytes = 2 * qkv.rows() * (h.q() + h.kv()) * qkv.type().bytes();
+    add(inverse ? Kind.ROPE_BACKWARD : Kind.ROPE, name, List.of(qkv, table.cos, table.sin, positions), List.of(qkv),
+        bytes, 3 * qkv.rows() * (h.q() + h.kv()), r ->
+        r.kernels().rope(
+            q.mem(), k.mem(), table.cos.mem(), table.sin.mem(), positions.mem(), r.tokens(), h.heads, h.kvHeads,
+            h.headDim, qkv.cols(), table.cos.rows(), inverse, qkv.type()));
+  }
+
+  /** Where the keys and values of each sequence lie in a cache of rows [slots, Hkv*D]. */
+  public record KvCache(Buffer k, Buffer v, Buffer slots, Buffer start, Buffer length) {}
+
+  /** o, lse = attention(qkv); with a cache, its keys and values instead of those of qkv. {@code lse} null: not kept. */
+  public void attention(String name, Buffer o, Buffer lse, Buffer qkv, Heads h, Buffer cuSeqlens, KvCache cache) {
+    View q = View.of(qkv).cols(0, h.q());
+    View k = cache == null ? View.of(qkv).cols(h.q(), h.kv()) : View.of(cache.k);
+    View v = cache == null ? View.of(qkv).cols(h.q() + h.kv(), h.kv()) : View.of(cache.v);
+    Buffer space = workspace(name, library.kernels.attentionWorkspace(largest(h, q, k, v, o.cols()), false));
+    List<Buffer> reads = new ArrayList<>(List.of(qkv, cuSeqlens));
+    if (cache != null) {
+      reads.addAll(List.of(cache.k, cache.v, cache.start, cache.length));
+    }
+    List<Buffer> writes = new ArrayList<>(List.of(o, space));
+    if (lse != null) {
+      writes.add(lse);
+    }
+    add(Kind.ATTENTION, name, reads, writes, qkv.bytes() + o.bytes(), attentionFlops(h), r ->
+        r.kernels().attentionForward(
+            o.mem(), lse == null ? null : lse.mem(), q.mem(), k.mem(), v.mem(), space.mem(),
+            attentionShape(r, h, q, k, v, o.cols(), cuSeqlens, cache)));
+  }
+
+  /** dqkv = gradients of q, k, v side by side */
+  public void attentionBackward(
+      String name, Buffer dqkv, Buffer o, Buffer lse, Buffer dOut, Buffer qkv, Heads h, Buffer cuSeqlens) {
+    View q = View.of(qkv).cols(0, h.q());
+    View k = View.of(qkv).cols(h.q(), h.kv());
+    View v = View.of(qkv).cols(h.q() + h.kv(), h.kv());
+    View dq = View.of(dqkv).cols(0, h.q());
+    View dk = View.of(dqkv).cols(h.q(), h.kv());
+    View dv = View.of(dqkv).cols(h.q() + h.kv(), h.kv());
+    Buffer space = workspace(name, library.kernels.attentionWorkspace(largest(h, q, k, v, o.cols()), true));
+    add(Kind.ATTENTION_BACKWARD, name, List.of(o, lse, dOut, qkv, cuSeqlens), List.of(dqkv, space),
+        2 * qkv.bytes() + 2 * o.bytes(), attentionFlops(h) * 5 / 2, r ->
+        r.kernels().attentionBackward(
+            dq.mem(), dk.mem(), dv.mem(), o.mem(), lse.mem(), dOut.mem(), q.mem(), k.mem(), v.mem(), space.mem(),
+            attentionShape(r, h, q, k, v, o.cols(), cuSeqlens, null)));
+  }
+
+  private AttentionShape largest(Heads h, View q, View k, View v, long ldO) {
+    return new AttentionShape(
+        sizes.tokens, sizes.sequences, h.heads, h.kvHeads, h.headDim, q.ld(), k.ld(), v.ld(), ldO, null, null, null,
+        h.scale(), sizes.type);
+  }
+
+  private static AttentionShape attentionShape(
+      Run r, Heads h, View q, View k, View v, long ldO, Buffer cuSeqlens, KvCache cache) {
+    return new AttentionShape(
+        r.tokens(), r.sequences(), h.heads, h.kvHeads, h.headDim, q.ld(), k.ld(), v.ld(), ldO, cuSeqlens.mem(),
+        cache == null ? null : cache.start.mem(), cache == null ? null : cache.length.mem(), h.scale(), q.type());
+  }
+
+  /** Two products over the lower triangle, with the planned tokens spread evenly over the planned sequences. */
+  private long attentionFlops(Heads h) {
+    long length = Math.max(1, sizes.tokens / Math.max(1, sizes.sequences));
+    return 2 * 2 * sizes.tokens * h.q() * (length + 1) / 2;
+  }
+
+  // ------------------------------------------------------------------------------------------------ rows and elements
+
+  /** f = act(gate) * up, from gu = gate | up */
+  public void glu(String name, Buffer f, Buffer gu, Activation act) {
+    add(Kind.GLU, name, List.of(gu), List.of(f), gu.bytes() + f.bytes(), 6 * f.rows() * f.cols(), r ->
+        r.kernels().gluForward(f.mem(), gu.mem(), r.tokens(), f.cols(), act, f.type()));
+  }
+
+  public void gluBackward(String name, Buffer dgu, Buffer df, Buffer gu, Activation act) {
+    add(Kind.GLU_BACKWARD, name, List.of(df, gu), List.of(dgu), 2 * gu.bytes() + df.bytes(), 12 * df.rows() * df.cols(),
+        r -> r.kernels().gluBackward(dgu.mem(), df.mem(), gu.mem(), r.tokens(), df.cols(), act, df.type()));
+  }
+
+  /** y = a + b; y may be a or b */
+  public void add(String name, Buffer y, Buffer a, Buffer b) {
+    add(Kind.ADD, name, List.of(a, b), List.of(y), 3 * y.bytes(), y.rows() * y.cols(), r ->
+        r.kernels().add(y.mem(), a.mem(), b.mem(), r.rows(View.of(y)) * y.cols(), y.type()));
+  }
+
+  public void fill(String name, Buffer y, float value) {
+    add(Kind.FILL, name, List.of(), List.of(y), y.bytes(), 0, r ->
+        r.kernels().fill(y.mem(), r.rows(View.of(y)) * y.cols(), value, y.type()));
+  }
+
+  /** y[i] = x[index[i]]: one row of y for every index */
+  public void gather(String name, Buffer y, Buffer x, Buffer index) {
+    add(Kind.GATHER, name, List.of(x, index), List.of(y), 2 * y.bytes(), 0, r ->
+        r.kernels().gatherRows(
+            y.mem(), x.mem(), index.mem(), r.rows(View.of(y)), r.rows(View.of(x)), y.cols(), y.cols(), x.cols(), y.type()));
+  }
+
+  /** y[index[i]] = x[i]; the other rows of y stay */
+  public void scatter(String name, View y, View x, Buffer index) {
+    add(Kind.SCATTER, name, List.of(x.buffer(), index, y.buffer()), List.of(y.buffer()),
+        2 * x.elements() * x.type().bytes(), 0, r ->
+        r.kernels().scatterRows(
+            y.mem(), x.mem(), index.mem(), r.rows(x), r.rows(y), x.cols(), y.ld(), x.ld(), x.type()));
+  }
+
+  // ----------------------------------------------------------------------------------------------------------- loss
+
+  /** What the loss reads and writes besides the hidden states. {@code gradScale}: one fp32. */
+  public record Loss(Buffer labels, Buffer losses, Buffer lossSum, Buffer gradScale) {}
+
+  /**
+   * Vocabulary projection and cross-entropy of the target rows, a chunk of rows at a time: the logits of one chunk are all
+   * that ever exists. With {@code dh} the gradient is made on the way: dh = dlogits · w, dw += dlogitsᵀ · h.
+   *
+   * @param h hidden states of the target rows, normalised
+   * @param dw null where the head is frozen
+   * @param budget bytes of logits at once
+   */
+  public void crossEntropy(String name, Buffer dh, View dw, Buffer h, View w, Loss loss, long budget) {
+    long vocabulary = w.rows();
+    long c = h.cols();
+    long chunk = Math.max(1, Math.min(h.rows(), budget / (4 * vocabulary)));
+    Buffer logits = new Buffer(name + ".logits", Lifetime.WORKSPACE, DType.F32, Rows.FIXED, chunk, vocabulary);
+    DType t = h.type();
+    Gemm.Shape forward = new Gemm.Shape(false, true, chunk, vocabulary, c, c, w.ld(), vocabulary, t, w.type(), DType.F32);
+    Gemm.Shape backward = new Gemm.Shape(false, false, chunk, c, vocabulary, vocabulary, w.ld(), c, DType.F32, w.type(), t);
+    Gemm.Shape weight = new Gemm.Shape(true, false, vocabulary, c, chunk, vocabulary, c, c, DType.F32, t, DType.F32);
+    long most = library.gemm.workspace(forward);
+    List<Buffer> reads = new ArrayList<>(List.of(h, w.buffer(), loss.labels, loss.gradScale));
+    List<Buffer> writes = new ArrayList<>(List.of(loss.losses, logits));
+    long flops = 2 * h.rows() * vocabulary * c;
+    if (dh != null) {
+      writes.add(dh);
+      most = Math.max(most, library.gemm.workspace(backward));
+      flops *= 2;
+    }
+    if (dw != null) {
+      reads.add(dw.buffer());
+      writes.add(dw.buffer());
+      most = Math.max(most, library.gemm.workspace(weight));
+      flops = flops * 3 / 2;
+    }
+    Buffer space = most == 0 ? null : workspace(name, most);
+    if (space != null) {
+      writes.add(space);
+    }
+    long passes = (h.rows() + chunk - 1) / chunk * (dh == null ? 1 : 2);
+    long bytes = (dh == null ? 2 : 4) * h.rows() * vocabulary * 4 + passes * w.elements() * w.type().bytes();
+    add(Kind.CROSS_ENTROPY, name, reads, writes, bytes, flops, r -> {
+      Mem scratch = space == null ? null : space.mem();
+      for (long begin = 0; begin < r.targets(); begin += chunk) {
+        long rows = Math.min(chunk, r.targets() - begin);
+        Mem part = View.of(h).rows(begin, rows).mem();
+        r.gemm().multiply(logits.mem(), part, w.mem(), scratch, with(forward, rows, c), 1, 0);
+        r.kernels().crossEntropy(
+            dh == null ? null : logits.mem(), View.of(loss.losses).rows(begin, rows).mem(), logits.mem(),
+            View.of(loss.labels).rows(begin, rows).mem(), loss.gradScale.mem(), rows, vocabulary);
+        if (dh != null) {
+          Mem to = View.of(dh).rows(begin, rows).mem();
+          r.gemm().multiply(to, logits.mem(), w.mem(), scratch, with(backward, rows, vocabulary), 1, 0);
+        }
+        if (dw != null) {
+          r.gemm().multiply(dw.mem(), logits.mem(), part, scratch, with(weight, vocabulary, rows), 1, 1);
+        }
+      }
+    });
+    sum(name, loss.lossSum, loss.losses);
+  }
+
+  private static Gemm.Shape with(Gemm.Shape s, long m, long k) {
+    return new Gemm.Shape(
+        s.transposeA(), s.transposeB(), m, s.n(), k, s.lda(), s.ldb(), s.ldc(), s.typeA(), s.typeB(), s.typeC());
+  }
+
+  /** out[0] = sum of the first column of x, fp64 */
+  public void sum(String name, Buffer out, Buffer x) {
+    Buffer space = workspace(name + ".sum", Kernels.sumWorkspace(x.rows()));
+    add(Kind.SUM, name, List.of(x), List.of(out, space), x.bytes(), x.rows(), r ->
+        r.kernels().sum(out.mem(), x.mem(), space.mem(), r.rows(View.of(x)), false));
+  }
+
+  // ------------------------------------------------------------------------------------------------------ optimizer
+
+  /** out[0] = (accumulate ? out[0] : 0) + sum of squares */
+  public void sumSquares(String name, Buffer out, Buffer x, boolean accumulate) {
+    long count = x.rows() * x.cols();
+    Buffer space = workspace(name, Kernels.sumWorkspace(count));
+    add(Kind.SUM_SQUARES, name, accumulate ? List.of(x, out) : List.of(x), List.of(out, space), x.bytes(), 2 * count, r ->
+        r.kernels().sumSquares(out.mem(), x.mem(), space.mem(), count, accumulate));
+  }
+
+  public void clipScale(Buffer scale, Buffer norm, Buffer sumSquares, float maxNorm) {
+    add(Kind.CLIP, "clip", List.of(sumSquares), List.of(scale, norm), 16, 4, r ->
+        r.kernels().clipScale(scale.mem(), norm.mem(), sumSquares.mem(), maxNorm));
+  }
+
+  /** The numbers of AdamW that stay the same for a run. */
+  public record AdamW(float beta1, float beta2, float epsilon, float weightDecay) {}
+
+  /** {@code value16} null where the storage type is fp32. */
+  public void adamw(
+      String name, Buffer value, Buffer value16, Buffer m, Buffer v, Buffer grad, Buffer scale, AdamW numbers) {
+    List<Buffer> writes = new ArrayList<>(List.of(value, m, v));
+    if (value16 != null) {
+      writes.add(value16);
+    }
+    add(Kind.ADAMW, name, List.of(value, m, v, grad, scale), writes,
+        7 * value.bytes() + (value16 == null ? 0 : value16.bytes()), 14 * value.rows(), r ->
+        r.kernels().adamw(
+            value.mem(), value16 == null ? null : value16.mem(), m.mem(), v.mem(), grad.mem(), scale.mem(),
+            (float) r.learningRate(), numbers.beta1, numbers.beta2, numbers.epsilon, numbers.weightDecay, r.step(),
+            value.rows(), value16 == null ? DType.F32 : value16.type()));
+  }
+
+  private void add(
+      Kind kind, String name, List<Buffer> reads, List<Buffer> writes, long bytes, long flops, Op.Action action) {
+    program.add(new Op(kind, name, reads, writes, bytes, flops, action));
+  }
+}

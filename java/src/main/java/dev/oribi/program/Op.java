@@ -1,0 +1,62 @@
+package dev.oribi.program;
+
+import java.util.List;
+
+/**
+ * One call of a kernel or a library: what it reads and writes, what it costs at the planned size, and how to run it. An
+ * op that adds to a buffer names it under both reads and writes.
+ *
+ * @param name where it stands in the model, such as {@code layers.3.mlp.down_proj}
+ * @param bytes fewest bytes that must move to and from memory
+ * @param flops floating-point operations, a multiply-add counted as two
+ */
+public record Op(Kind kind, String name, List<Buffer> reads, List<Buffer> writes, long bytes, long flops, Action action) {
+  /** What an op does; its name in plans and profiles. */
+  public enum Kind {
+    EMBEDDING,
+    EMBEDDING_BACKWARD,
+    RMS_NORM,
+    ADD_RMS_NORM,
+    RMS_NORM_BACKWARD,
+    MATMUL,
+    MATMUL_DX,
+    MATMUL_DW,
+    LORA,
+    LORA_DX,
+    LORA_DW,
+    DROPOUT,
+    ROPE,
+    ROPE_BACKWARD,
+    ATTENTION,
+    ATTENTION_BACKWARD,
+    GLU,
+    GLU_BACKWARD,
+    ADD,
+    FILL,
+    CAST,
+    GATHER,
+    SCATTER,
+    LOGITS,
+    CROSS_ENTROPY,
+    SUM,
+    SUM_SQUARES,
+    CLIP,
+    ADAMW,
+    SAMPLE;
+
+    public String label() {
+      return name().toLowerCase(java.util.Locale.ROOT);
+    }
+  }
+
+  /** Issues the op on the run's device. */
+  @FunctionalInterface
+  public interface Action {
+    void issue(Run run);
+  }
+
+  public Op {
+    reads = List.copyOf(reads);
+    writes = List.copyOf(writes);
+  }
+}

@@ -1,0 +1,107 @@
+package dev.oribi.program;
+
+import dev.oribi.device.Arena;
+import dev.oribi.device.Device;
+import dev.oribi.device.Mem;
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.IdentityHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+
+/**
+ * The memory of a set of programs that share their weights: every permanent buffer has its own place, and the activations
+ * of all programs share one region as large as the largest needs. The size is known before a byte is taken.
+ */
+public final class Plan implements AutoCloseable {
+  private final List<Program> programs;
+  private final List<Buffer> permanent = new ArrayList<>();
+  private final List<Place.Placement> placements = new ArrayList<>();
+  private final long permanentBytes;
+  private final long stepBytes;
+  private Arena arena;
+
+  /**
+   * Places and verifies.
+   *
+   * @param extra permanent buffers that no program names but the host fills or reads
+   */
+  public Plan(List<Program> programs, List<Buffer> extra) {
+    this.programs = List.copyOf(programs);
+    Set<Buffer> seen = Collections.newSetFromMap(new IdentityHashMap<>());
+    for (Program p : programs) {
+      for (Buffer b : p.buffers()) {
+        if (b.lifetime().permanent() && seen.add(b)) {
+          permanent.add(b);
+        }
+      }
+    }
+    for (Buffer b : extra) {
+      if (seen.add(b)) {
+        permanent.add(b);
+      }
+    }
+    long step = 0;
+    for (Program p : programs) {
+      Place.Placement placement = Place.of(p);
+      Verify.check(p, placement);
+      placements.add(placement);
+      step = Math.max(step, placement.bytes());
+    }
+    stepBytes = step;
+    permanentBytes = permanent.stream().mapToLong(b -> Place.align(b.bytes())).sum();
+  }
+
+  /** All that will be taken, in bytes. */
+  public long bytes() {
+    return permanentBytes + stepBytes;
+  }
+
+  /** The part of it that activations and workspaces share. */
+  public long stepBytes() {
+    return stepBytes;
+  }
+
+  public List<Program> programs() {
+    return programs;
+  }
+
+  public List<Buffer> permanent() {
+    return Collections.unmodifiableList(permanent);
+  }
+
+  /** Where a buffer lies within the region that the activations of {@code program} share, in bytes. */
+  public long offset(Program program, Buffer buffer) {
+    return placements.get(programs.indexOf(program)).offsets().get(buffer);
+  }
+
+  /** Takes the memory, once, and gives every buffer its place. */
+  public void take(Device device, String what) {
+    arena = device.allocate(what, bytes());
+    long at = 0;
+    for (Buffer b : permanent) {
+      b.bind(arena.all().slice(at, b.bytes()));
+      at += Place.align(b.bytes());
+    }
+    Mem step = arena.all().slice(permanentBytes, stepBytes);
+    for (Place.Placement placement : placements) {
+      for (Map.Entry<Buffer, Long> e : placement.offsets().entrySet()) {
+        e.getKey().bind(step.slice(e.getValue(), e.getKey().bytes()));
+      }
+    }
+  }
+
+  /** The memory taken; {@code null} before {@link #take}. */
+  public Arena arena() {
+    return arena;
+  }
+
+  @Override
+  public void close() {
+    if (arena != null) {
+      arena.close();
+      arena = null;
+    }
+  }
+}

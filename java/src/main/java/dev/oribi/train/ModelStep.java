@@ -1,0 +1,267 @@
+package dev.oribi.train;
+
+import dev.oribi.data.MicroBatch;
+import dev.oribi.device.Device;
+import dev.oribi.kernel.DType;
+import dev.oribi.layer.Parameters.Group;
+import dev.oribi.layer.Parameters.Tensor;
+import dev.oribi.model.Llama;
+import dev.oribi.model.Llama.Inputs;
+import dev.oribi.model.Machine;
+import dev.oribi.model.Weights;
+import dev.oribi.program.Buffer;
+import dev.oribi.program.Buffer.Rows;
+import dev.oribi.program.Emit;
+import dev.oribi.program.Executor;
+import dev.oribi.program.Plan;
+import dev.oribi.program.Program;
+import dev.oribi.program.Run;
+import java.nio.FloatBuffer;
+import java.util.ArrayList;
+import java.util.List;
+
+/**
+ * A model's training step: four programs that share one plan.
+ *
+ * <ul>
+ *   <li>{@code micro_step}: forward, loss, backward of one micro-batch; gradients are added.
+ *   <li>{@code evaluate}: losses alone.
+ *   <li>{@code norm}: the norm of the gradients and the factor that clips them.
+ *   <li>{@code update}: AdamW, then the gradients are cleared.
+ * </ul>
+ *
+ * Making one plans; {@link #take} takes the memory. Between the two, {@link #plan} tells the peak to the byte.
+ */
+public final class ModelStep implements TrainStep {
+  /**
+   * What is planned for.
+   *
+   * @param tokens most tokens in a micro-batch of training, {@code sequences} most sequences
+   * @param evalTokens most tokens in one of evaluation; 0 where nothing is evaluated
+   * @param checkpointing keep only the inputs of each layer and run its forward pass twice
+   * @param logitsBudget bytes of logits at once
+   * @param maxGradNorm 0: no clipping
+   */
+  public record Options(
+      int tokens,
+      int sequences,
+      int evalTokens,
+      int evalSequences,
+      boolean checkpointing,
+      long logitsBudget,
+      Emit.AdamW adamw,
+      double maxGradNorm,
+      long dropoutSeed) {}
+
+  private final Llama model;
+  private final Machine machine;
+  private final Inputs inputs;
+  private final Program micro = new Program("micro_step");
+  private final Program evaluate = new Program("evaluate");
+  private final Program norm = new Program("norm");
+  private final Program update = new Program("update");
+  private final Program clear = new Program("clear");
+  private final Buffer gradNorm = Llama.io("grad_norm", DType.F32, Rows.FIXED, 1);
+  private final Plan plan;
+  private final Executor executor = new Executor();
+  private float[] lastLosses = new float[0];
+
+  public ModelStep(Llama model, Machine machine, Options o) {
+    this.model = model;
+    this.machine = machine;
+    int tokens = Math.max(o.tokens, o.evalTokens);
+    int sequences = Math.max(o.sequences, o.evalSequences);
+    DType type = model.parameters().type();
+    inputs = Inputs.of(new Emit.Sizes(tokens, tokens, sequences, type, o.dropoutSeed));
+
+    Emit.Sizes sizes = new Emit.Sizes(o.tokens, o.tokens, o.sequences, type, o.dropoutSeed);
+    model.emitTrain(new Emit(micro, sizes, machine.library()), inputs, o.checkpointing, o.logitsBudget);
+    if (o.evalTokens > 0) {
+      Emit.Sizes evalSizes = new Emit.Sizes(o.evalTokens, o.evalTokens, o.evalSequences, type, o.dropoutSeed);
+      model.emitEvaluate(new Emit(evaluate, evalSizes, machine.library()), inputs, o.logitsBudget);
+    }
+    emitUpdate(sizes, o);
+    List<Buffer> held = new ArrayList<>(model.parameters().buffers());
+    held.add(gradNorm);
+    plan = new Plan(List.of(micro, evaluate, norm, update, clear), held);
+  }
+
+  private void emitUpdate(Emit.Sizes sizes, Options o) {
+    Emit n = new Emit(norm, sizes, machine.library());
+    Emit u = new Emit(update, sizes, machine.library());
+    Emit c = new Emit(clear, sizes, machine.library());
+    Buffer sumSquares = Llama.io("sum_squares", DType.F64, Rows.FIXED, 1);
+    Buffer clip = Llama.io("clip_scale", DType.F32, Rows.FIXED, 1);
+    boolean more = false;
+    for (Group g : model.parameters().groups()) {
+      n.sumSquares(g.name(), sumSquares, g.grad(), more);
+      more = true;
+      Emit.AdamW numbers =
+          g.decay() ? o.adamw : new Emit.AdamW(o.adamw.beta1(), o.adamw.beta2(), o.adamw.epsilon(), 0);
+      u.adamw(g.name(), g.value(), g.value16(), g.m(), g.v(), g.grad(), clip, numbers);
+      u.fill(g.name(), g.grad(), 0);
+      c.fill(g.name(), g.grad(), 0);
+    }
+    n.clipScale(clip, gradNorm, sumSquares, (float) o.maxGradNorm);
+  }
+
+  /** The memory and the ops; known before {@link #take}. */
+  public Plan plan() {
+    return plan;
+  }
+
+  public Llama model() {
+    return model;
+  }
+
+  /** For profilers and tests. */
+  public Executor executor() {
+    return executor;
+  }
+
+  /** Takes the memory and returns what fills it; the weights are undefined until then. */
+  public Weights take() {
+    plan.take(machine.device(), "training");
+    return new Weights(model, machine);
+  }
+
+  @Override
+  public double microStep(MicroBatch batch, double gradScale, long dropoutStream) {
+    return run(micro, batch, gradScale, dropoutStream);
+  }
+
+  @Override
+  public double evaluate(MicroBatch batch) {
+    return run(evaluate, batch, 0, 0);
+  }
+
+  private double run(Program program, MicroBatch batch, double gradScale, long dropoutStream) {
+    int targets = write(machine.device(), inputs, batch, gradScale);
+    executor.run(
+        program,
+        new Run(machine.kernels(), machine.gemm(), batch.tokens(), targets, batch.sequences(), dropoutStream, 0, 0));
+    lastLosses = new float[targets];
+    machine.device().read(inputs.loss().losses().mem(), lastLosses, 0, targets);
+    return machine.device().readDouble(inputs.loss().lossSum().mem());
+  }
+
+  /** Copies a micro-batch to the device; only rows with a target go through the vocabulary. Returns how many there are. */
+  static int write(Device device, Inputs inputs, MicroBatch batch, double gradScale) {
+    int n = batch.tokens();
+    int[] rows = new int[n];
+    int[] labels = new int[n];
+    int targets = 0;
+    for (int i = 0; i < n; i++) {
+      if (batch.targets()[i] != MicroBatch.IGNORE) {
+        rows[targets] = i;
+        labels[targets++] = batch.targets()[i];
+      }
+    }
+    device.write(inputs.ids().mem(), batch.inputIds(), n);
+    device.write(inputs.positions().mem(), batch.positions(), n);
+    device.write(inputs.cuSeqlens().mem(), batch.cuSeqlens(), batch.cuSeqlens().length);
+    device.write(inputs.targetRows().mem(), rows, targets);
+    device.write(inputs.loss().labels().mem(), labels, targets);
+    device.write(inputs.loss().gradScale().mem(), new float[] {(float) gradScale}, 0, 1);
+    return targets;
+  }
+
+  @Override
+  public double update(long step, double learningRate) {
+    Run run = new Run(machine.kernels(), machine.gemm(), 0, 0, 0, 0, step, learningRate);
+    executor.run(norm, run);
+    float[] value = new float[1];
+    machine.device().read(gradNorm.mem(), value, 0, 1);
+    if (Float.isFinite(value[0])) {
+      executor.run(update, run);
+    }
+    return value[0];
+  }
+
+  @Override
+  public float[] lastLosses() {
+    return lastLosses;
+  }
+
+  @Override
+  public void clearGradients() {
+    executor.run(clear, new Run(machine.kernels(), machine.gemm(), 0, 0, 0, 0, 0, 0));
+  }
+
+  @Override
+  public long memoryBytes() {
+    return plan.bytes();
+  }
+
+  @Override
+  public String describe() {
+    return machine.describe() + ", " + model.parameters().type().label();
+  }
+
+  @Override
+  public List<TrainableTensor> trainable() {
+    List<TrainableTensor> all = new ArrayList<>();
+    for (Tensor t : model.parameters().trainable()) {
+      all.add(new OnDevice(t));
+    }
+    return all;
+  }
+
+  @Override
+  public void close() {
+    plan.close();
+  }
+
+  /** A tensor of the parameter table, read and written where it lies. */
+  private final class OnDevice implements TrainableTensor {
+    private final Tensor tensor;
+
+    OnDevice(Tensor tensor) {
+      this.tensor = tensor;
+    }
+
+    @Override
+    public String name() {
+      return tensor.name();
+    }
+
+    @Override
+    public long[] shape() {
+      return tensor.shape().clone();
+    }
+
+    private Buffer column(Part part) {
+      Group g = tensor.group();
+      return switch (part) {
+        case VALUE -> g.value();
+        case MOMENT1 -> g.m();
+        case MOMENT2 -> g.v();
+        case GRADIENT -> g.grad();
+      };
+    }
+
+    @Override
+    public void read(Part part, FloatBuffer into) {
+      float[] values = new float[into.remaining()];
+      machine.device().read(tensor.part(column(part)).mem(), values, 0, values.length);
+      into.put(values);
+    }
+
+    @Override
+    public void write(Part part, FloatBuffer from) {
+      float[] values = new float[from.remaining()];
+      from.get(values);
+      machine.device().write(tensor.part(column(part)).mem(), values, 0, values.length);
+      if (part == Part.VALUE && tensor.group().value16() != null) {
+        machine
+            .kernels()
+            .cast(
+                tensor.part(tensor.group().value16()).mem(),
+                tensor.part(tensor.group().value()).mem(),
+                tensor.elements(),
+                tensor.group().value16().type(),
+                DType.F32);
+      }
+    }
+  }
+}
