@@ -1,0 +1,31 @@
+// Softmax cross-entropy, row by row. Real = double is the reference, Real = float the plain implementation.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+namespace oribi_ref {
+
+template <class Real>
+void cross_entropy(Real* dlogits, Real* loss, const Real* logits, const int32_t* labels, Real grad_scale, int64_t n,
+                   int64_t v) {
+  for (int64_t i = 0; i < n; ++i) {
+    const Real* x = logits + i * v;
+    Real* dx = dlogits + i * v;
+    loss[i] = 0;
+    for (int64_t j = 0; j < v; ++j) dx[j] = 0;
+    if (labels[i] < 0) continue;
+    Real max = -INFINITY;
+    for (int64_t j = 0; j < v; ++j)
+      if (x[j] > max) max = x[j];
+    Real sum = 0;
+    for (int64_t j = 0; j < v; ++j) sum += std::exp(x[j] - max);
+    loss[i] = max + std::log(sum) - x[labels[i]];
+    for (int64_t j = 0; j < v; ++j) {
+      const Real softmax = std::exp(x[j] - max) / sum;
+      dx[j] = (softmax - (j == labels[i] ? Real(1) : Real(0))) * grad_scale;
+    }
+  }
+}
+
+}  // namespace oribi_ref

@@ -1,0 +1,22 @@
+// AdamW (Loshchilov and Hutter 2019) in PyTorch's order, for one element.
+// Real = double is the reference, Real = float the plain implementation.
+#pragma once
+
+#include <cmath>
+
+#include "oribi.h"
+
+namespace oribi_ref {
+
+template <class Real>
+void adamw(Real& p, Real& m, Real& v, Real g, const oribi_adamw_hyper& hyper) {
+  const double correction1 = 1 - std::pow(hyper.beta1, static_cast<double>(hyper.step));
+  const double correction2 = 1 - std::pow(hyper.beta2, static_cast<double>(hyper.step));
+  p *= static_cast<Real>(1 - hyper.learning_rate * hyper.weight_decay);
+  m = static_cast<Real>(hyper.beta1) * m + static_cast<Real>(1 - hyper.beta1) * g;
+  v = static_cast<Real>(hyper.beta2) * v + static_cast<Real>(1 - hyper.beta2) * g * g;
+  const Real denominator = std::sqrt(v) / static_cast<Real>(std::sqrt(correction2)) + static_cast<Real>(hyper.epsilon);
+  p -= static_cast<Real>(hyper.learning_rate / correction1) * m / denominator;
+}
+
+}  // namespace oribi_ref
