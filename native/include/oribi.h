@@ -193,7 +193,7 @@ ORIBI_API oribi_status oribi_cross_entropy(oribi_ctx* ctx, float* dlogits, float
 /* -------------------------------------------------------------------------------------------------------- optimizer */
 
 typedef struct oribi_adamw_hyper {
-  float learning_rate, beta1, beta2, epsilon, weight_decay;
+  double learning_rate, beta1, beta2, epsilon, weight_decay; /* 1 - beta2 in fp32 would be off by 1e-5 */
   int64_t step; /* from 1 */
 } oribi_adamw_hyper;
 /* One AdamW update (Loshchilov and Hutter 2019, PyTorch's order) of p, m, v [count] fp32 with the gradient

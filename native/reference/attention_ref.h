@@ -8,7 +8,7 @@
 
 #include "oribi.h"
 
-namespace oribi_ref {
+namespace reference {
 
 // One query row: where its keys begin, and how many of them it sees.
 struct VisibleKeys {
@@ -99,4 +99,4 @@ void attention_backward(Real* dq, Real* dk, Real* dv, const Real* d_o, const Rea
       }
 }
 
-}  // namespace oribi_ref
+}  // namespace reference

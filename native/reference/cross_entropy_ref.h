@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstdint>
 
-namespace oribi_ref {
+namespace reference {
 
 template <class Real>
 void cross_entropy(Real* dlogits, Real* loss, const Real* logits, const int32_t* labels, Real grad_scale, int64_t n,
@@ -28,4 +28,4 @@ void cross_entropy(Real* dlogits, Real* loss, const Real* logits, const int32_t*
   }
 }
 
-}  // namespace oribi_ref
+}  // namespace reference

@@ -6,7 +6,7 @@
 
 #include "oribi.h"
 
-namespace oribi_ref {
+namespace reference {
 
 template <class Real>
 void adamw(Real& p, Real& m, Real& v, Real g, const oribi_adamw_hyper& hyper) {
@@ -19,4 +19,4 @@ void adamw(Real& p, Real& m, Real& v, Real g, const oribi_adamw_hyper& hyper) {
   p -= static_cast<Real>(hyper.learning_rate / correction1) * m / denominator;
 }
 
-}  // namespace oribi_ref
+}  // namespace reference

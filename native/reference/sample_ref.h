@@ -9,7 +9,7 @@
 
 #include "oribi.h"
 
-namespace oribi_ref {
+namespace reference {
 
 // Tokens by falling probability; among equals the lower index first.
 inline std::vector<int32_t> ranked(const std::vector<double>& score) {
@@ -56,4 +56,4 @@ inline std::vector<double> sample_distribution(const float* logits, int64_t v, c
   return softmax(score);
 }
 
-}  // namespace oribi_ref
+}  // namespace reference

@@ -10,13 +10,25 @@
 
 namespace oribi {
 
-/* Sixteen lanes: one register of AVX-512, two of AVX2, four of the baseline. */
-typedef float vfloat __attribute__((vector_size(64)));
-typedef int32_t vint __attribute__((vector_size(64)));
+/* One register of the instruction set: the compiler passes wider vectors through memory. */
+#if defined(__AVX512F__)
 constexpr int64_t kLanes = 16;
+#elif defined(__AVX2__)
+constexpr int64_t kLanes = 8;
+#else
+constexpr int64_t kLanes = 4;
+#endif
+typedef float vfloat __attribute__((vector_size(4 * kLanes)));
+typedef int32_t vint __attribute__((vector_size(4 * kLanes)));
 
 inline vfloat vload(const float* p) {
   vfloat v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+
+inline vint vload(const int32_t* p) {
+  vint v;
   std::memcpy(&v, p, sizeof v);
   return v;
 }
