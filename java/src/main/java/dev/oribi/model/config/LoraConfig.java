@@ -216,7 +216,7 @@ public record LoraConfig(int r, double loraAlpha, double loraDropout, Object tar
   }
 
   private static Object modulesOf(Fields config, String key) {
-    if (!config.truthy(key)) {
+    if (!config.has(key)) {
       return null;
     }
     return config.node().get(key).isTextual() ? config.text(key, null) : config.texts(key);
