@@ -209,7 +209,8 @@ public record LoraConfig(int r, double loraAlpha, double loraDropout, Object tar
       throw config.refuse("bias", "is not supported; none is");
     }
     config.node().fieldNames().forEachRemaining(key -> {
-      if (!READ.contains(key) && !HARMLESS.contains(key) && config.truthy(key)) {
+      boolean on = config.truthy(key) || key.equals("layers_to_transform") && config.has(key); // 0 is a layer
+      if (on && !READ.contains(key) && !HARMLESS.contains(key)) {
         throw config.refuse(key, "is not supported");
       }
     });
