@@ -107,7 +107,7 @@ public final class AtomicFiles {
   }
 
   /** Deletes a file, or a folder with all it holds; links are deleted, never followed. What is missing is no error. */
-  static void deleteTree(Path path) {
+  public static void deleteTree(Path path) {
     if (!Files.exists(path, LinkOption.NOFOLLOW_LINKS)) {
       return;
     }

@@ -1,6 +1,7 @@
 package dev.oribi.train;
 
 import dev.oribi.OribiException;
+import java.nio.file.Path;
 
 /** What the values of a {@link TrainConfig} may be. */
 final class ConfigCheck {
@@ -45,9 +46,16 @@ final class ConfigCheck {
     if (c.overwriteOutputDir && (c.resume || c.resumeFromCheckpoint != null)) {
       throw new OribiException("--overwrite-output-dir deletes the run that --resume would go on with: take one away.");
     }
+    if (same(c.outputDir, c.model) || same(c.outputDir, c.adapter)) {
+      throw new OribiException("--output-dir is " + c.outputDir + ", which the run reads from: give another folder.");
+    }
     if (c.targetModules.isBlank()) {
       throw new OribiException("--target-modules is empty: give names such as q_proj,v_proj, or all-linear.");
     }
+  }
+
+  private static boolean same(Path a, Path b) {
+    return b != null && a.toAbsolutePath().normalize().equals(b.toAbsolutePath().normalize());
   }
 
   private static void atLeast(String option, long value, long least) {

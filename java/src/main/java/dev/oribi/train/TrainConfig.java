@@ -10,8 +10,8 @@ import picocli.CommandLine.Option;
  * Every option of a training run, by Hugging Face's names, with its default beside it; the only place that has them.
  *
  * <p>An option {@code --learning-rate} of the command line is {@code learning_rate} in a YAML file and
- * {@link #learningRate} in Java. {@link ConfigReader} fills a configuration from a file and the command line; a Java
- * program sets the fields:
+ * {@link #learningRate} in Java. {@link ConfigReader#read} fills a configuration from a file and the command line; a
+ * Java program may also set the fields:
  * <pre>{@code
  * TrainConfig config = new TrainConfig();
  * config.model = Path.of("models/llama");
@@ -21,6 +21,11 @@ import picocli.CommandLine.Option;
  * {@link #check} refuses values that no run can have.
  */
 public final class TrainConfig {
+  @Option(names = "--config", paramLabel = "FILE",
+      description = "YAML file with any of these options, written with underscores (learning_rate: 1e-4). What the"
+          + " command line says comes after it and wins.")
+  public Path config;
+
   // ------------------------------------------------------------------------------------------------ model and data
 
   @Option(names = "--model", paramLabel = "DIR",

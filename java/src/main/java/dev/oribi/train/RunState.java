@@ -1,0 +1,30 @@
+package dev.oribi.train;
+
+/**
+ * Where a run stands between two optimizer steps; with the trained tensors all that is needed to go on.
+ *
+ * @param step optimizer steps made
+ * @param epoch the epoch of the next micro-batch, from 0
+ * @param microBatch the next micro-batch of that epoch, from 0
+ * @param microBatches micro-batches trained on in all: the number that names the random numbers of dropout
+ * @param tokens tokens of those
+ * @param lossSum sum of the losses of the steps since the last line of the log
+ * @param lossSteps their number
+ * @param totalLoss sum of the losses of all steps
+ */
+record RunState(int step, int epoch, int microBatch, long microBatches, long tokens, double lossSum, int lossSteps,
+    double totalLoss) {
+  static final RunState START = new RunState(0, 0, 0, 0, 0, 0, 0, 0);
+
+  /** After one more step. */
+  RunState advance(StepPlan plan, double loss) {
+    boolean epochEnds = plan.end() == plan.ofEpoch();
+    return new RunState(step + 1, epochEnds ? epoch + 1 : epoch, epochEnds ? 0 : plan.end(),
+        microBatches + plan.batches().size(), tokens + plan.tokens(), lossSum + loss, lossSteps + 1, totalLoss + loss);
+  }
+
+  /** After a line of the log. */
+  RunState logged() {
+    return new RunState(step, epoch, microBatch, microBatches, tokens, 0, 0, totalLoss);
+  }
+}
