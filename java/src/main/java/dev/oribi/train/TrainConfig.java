@@ -134,6 +134,11 @@ public final class TrainConfig {
           + " one.")
   public int gradientAccumulationSteps = 1;
 
+  @Option(names = "--gradient-checkpointing", arity = "0..1", fallbackValue = "true", paramLabel = "true|false",
+      description = "Keep the inputs of the layers alone and run each layer again on the way back: much less memory for"
+          + " long rows, about a third more time.")
+  public boolean gradientCheckpointing = false;
+
   // ---------------------------------------------------------------------------------------------------------- optimizer
 
   @Option(names = "--learning-rate", paramLabel = "X", defaultValue = Option.NULL_VALUE,
