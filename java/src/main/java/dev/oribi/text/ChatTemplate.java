@@ -1,24 +1,116 @@
 package dev.oribi.text;
 
+import com.fasterxml.jackson.databind.JsonNode;
 import dev.oribi.OribiException;
+import dev.oribi.text.jinja.Template;
+import dev.oribi.text.jinja.TemplateException;
+import java.nio.file.Files;
 import java.nio.file.Path;
+import java.time.Clock;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 
-/** How a model wants a conversation written. */
+/**
+ * How a model wants a conversation written: its Jinja template, as Hugging Face applies it.
+ *
+ * <p>Immutable; safe for use by many threads. The template is untrusted: it sees copies of the messages and variables
+ * only, and its steps and output are bounded.
+ */
 public final class ChatTemplate {
+  private final String source;
+  private final Template template;
+  private final Clock clock;
 
+  private ChatTemplate(String source, Template template, Clock clock) {
+    this.source = source;
+    this.template = template;
+    this.clock = clock;
+  }
+
+  /**
+   * The template of a model folder: {@code chat_template.jinja}, else {@code chat_template} of {@code
+   * tokenizer_config.json}, which is a string or a list of named ones, of which "default" is taken.
+   *
+   * @return empty if the model has none
+   * @throws OribiException if it is broken
+   */
   public static Optional<ChatTemplate> load(Path modelFolder) {
-    throw new OribiException("Chat templates are not built in yet.");
+    Path jinja = modelFolder.resolve("chat_template.jinja");
+    if (Files.isRegularFile(jinja)) {
+      return Optional.of(parse(JsonFiles.readText(jinja), jinja.toString()));
+    }
+    Path config = modelFolder.resolve("tokenizer_config.json");
+    if (!Files.isRegularFile(config)) {
+      return Optional.empty();
+    }
+    JsonNode value = JsonFiles.parse(config).path("chat_template");
+    if (value.isMissingNode() || value.isNull()) {
+      return Optional.empty();
+    }
+    return Optional.of(parse(defaultTemplate(config, value), config.toString()));
   }
 
+  private static String defaultTemplate(Path config, JsonNode value) {
+    if (value.isTextual()) {
+      return value.textValue();
+    }
+    for (JsonNode named : value) {
+      if (named.path("name").asText().equals("default") && named.path("template").isTextual()) {
+        return named.get("template").textValue();
+      }
+    }
+    throw new OribiException("The chat_template of " + config + " is neither a string nor a list with one named"
+        + " 'default': write the template into chat_template.jinja beside it.");
+  }
+
+  /** Parses a template. */
   public static ChatTemplate parse(String jinja) {
-    throw new OribiException("Chat templates are not built in yet.");
+    return parse(jinja, "the chat template");
   }
 
+  private static ChatTemplate parse(String jinja, String where) {
+    try {
+      return new ChatTemplate(jinja, Template.parse(jinja), Clock.systemDefaultZone());
+    } catch (TemplateException e) {
+      throw new OribiException("Cannot parse " + where + ": " + e.getMessage() + ".", e);
+    }
+  }
+
+  /** The same template with another clock, which {@code strftime_now} reads: some templates print today's date. */
+  public ChatTemplate withClock(Clock other) {
+    return new ChatTemplate(source, template, other);
+  }
+
+  /** The Jinja text. */
+  public String source() {
+    return source;
+  }
+
+  /**
+   * Writes a conversation.
+   *
+   * @param messages maps with {@code role}, {@code content} and whatever else the template reads, such as {@code
+   *     tool_calls}
+   * @param addGenerationPrompt whether to end with the beginning of the assistant's answer
+   * @param variables further variables: {@code bos_token}, {@code eos_token}, {@code tools}, ...; strings, numbers,
+   *     booleans, null, lists and maps of these
+   * @throws OribiException if the template refuses the conversation, with its reason
+   */
   public Rendered render(List<Map<String, Object>> messages, boolean addGenerationPrompt, Map<String, Object> variables) {
-    throw new OribiException("Chat templates are not built in yet.");
+    Map<String, Object> all = new HashMap<>(variables);
+    // Hugging Face gives these two always, as None where there are none.
+    all.putIfAbsent("tools", null);
+    all.putIfAbsent("documents", null);
+    all.put("messages", messages);
+    all.put("add_generation_prompt", addGenerationPrompt);
+    try {
+      Template.Page page = template.render(all, clock);
+      return new Rendered(page.text(), page.generation().stream().map(span -> new Span(span[0], span[1])).toList());
+    } catch (TemplateException e) {
+      throw new OribiException("The chat template refuses the conversation: " + e.getMessage() + ".", e);
+    }
   }
 
   /** The text of a conversation, and the parts of it that stood inside {@code {% generation %}}. */
