@@ -1,0 +1,156 @@
+#include "sample_ref.h"
+
+#include "check.h"
+
+using namespace check;
+
+namespace {
+
+constexpr oribi_sample_options kPlain = {1, 0, 1, 0, 1, 5, 3};
+
+std::vector<float> normal_logits(int64_t count, double std, uint64_t stream) {
+  Random random(stream);
+  std::vector<float> logits(count);
+  for (float& x : logits) x = static_cast<float>(random.normal() * std);
+  return logits;
+}
+
+std::vector<int32_t> sample(oribi_ctx* ctx, const std::vector<float>& logits, int64_t n, const std::vector<int32_t>& seen,
+                            const oribi_sample_options& options) {
+  const int64_t v = static_cast<int64_t>(logits.size()) / n;
+  std::vector<int32_t> token(n, -7);
+  std::vector<char> workspace(oribi_sample_workspace(n, v));
+  CHECK_OK(ctx, oribi_sample(ctx, token.data(), logits.data(), seen.data(), workspace.data(), n, v,
+                             static_cast<int64_t>(seen.size()), &options));
+  return token;
+}
+
+/* How often each token comes, over many rows of the same logits or (with a penalty) many streams. */
+std::vector<int64_t> histogram(const std::vector<float>& logits, const std::vector<int32_t>& seen,
+                               oribi_sample_options options, int64_t draws) {
+  Context ctx(2);
+  std::vector<int64_t> counts(logits.size());
+  if (options.repetition_penalty == 1) {
+    std::vector<float> rows;
+    for (int64_t i = 0; i < draws; i++) rows.insert(rows.end(), logits.begin(), logits.end());
+    for (int32_t token : sample(ctx, rows, draws, seen, options)) counts.at(token)++;
+  } else {
+    for (int64_t i = 0; i < draws; i++, options.stream++) counts.at(sample(ctx, logits, 1, seen, options)[0])++;
+  }
+  return counts;
+}
+
+/* Counts against the reference's probabilities: what it excludes never comes, what it allows comes in proportion.
+   Six standard deviations: one false alarm in a thousand million. */
+void check_distribution(const char* name, const std::vector<float>& logits, const std::vector<int32_t>& seen,
+                        const oribi_sample_options& options, int64_t draws = 20000) {
+  where = std::string(name) + " v=" + std::to_string(logits.size());
+  const std::vector<double> p =
+      reference::sample_distribution(logits.data(), static_cast<int64_t>(logits.size()), seen, options);
+  const std::vector<int64_t> counts = histogram(logits, seen, options, draws);
+  for (size_t i = 0; i < p.size(); i++) {
+    const double expected = p[i] * static_cast<double>(draws);
+    CHECK(p[i] > 0 || counts[i] == 0);
+    CHECK(std::fabs(static_cast<double>(counts[i]) - expected) <= 6 * std::sqrt(expected * (1 - p[i])) + 3);
+  }
+}
+
+oribi_sample_options with(float temperature, int32_t top_k, float top_p, float min_p, float penalty) {
+  return {temperature, top_k, top_p, min_p, penalty, 11, 4};
+}
+
+}  // namespace
+
+TEST(distributions) {
+  for (int64_t v : {1, 13, 113}) {
+    const std::vector<float> logits = normal_logits(v, 2, static_cast<uint64_t>(v));
+    const int32_t last = static_cast<int32_t>(v - 1);
+    check_distribution("plain", logits, {}, with(1, 0, 1, 0, 1));
+    check_distribution("temperature", logits, {}, with(0.6f, 0, 1, 0, 1));
+    check_distribution("top_k", logits, {}, with(1.5f, 5, 1, 0, 1));
+    check_distribution("top_p", logits, {}, with(1.5f, 0, 0.7f, 0, 1));
+    check_distribution("min_p", logits, {}, with(1.5f, 0, 1, 0.2f, 1));
+    check_distribution("all", logits, {last, 0, last}, with(1.2f, 9, 0.9f, 0.05f, 1.7f), 5000);
+    check_distribution("encouraged", logits, {last, last}, with(1.2f, 0, 1, 0, 0.6f), 5000);
+  }
+}
+
+/* What is left is a matter of exact sets, not of chance: an even distribution makes each edge visible. */
+TEST(edges) {
+  const std::vector<float> equal(10, 0.25f);
+  check_distribution("top_k keeps equals", equal, {}, with(1, 3, 1, 0, 1));
+  check_distribution("top_p", equal, {}, with(1, 0, 0.35f, 0, 1));
+  check_distribution("top_p of nothing keeps one", equal, {}, with(1, 0, 0, 0, 1));
+  check_distribution("top_k of one", {0.5f, 2, 1}, {}, with(1, 1, 1, 0, 1));
+  check_distribution("top_k beyond the vocabulary", {0.5f, 2, 1}, {}, with(1, 99, 1, 0, 1));
+  check_distribution("min_p of one", {0.5f, 2, 1, 2}, {}, with(1, 0, 1, 1, 1));
+  check_distribution("excluded by -infinity", {0.5f, -INFINITY, 1, -INFINITY}, {}, with(1, 0, 0.999f, 0, 1));
+  check_distribution("very cold", {1e4f, 1e4f - 1, -1e4f}, {}, with(1e-6f, 0, 1, 0, 1));
+  check_distribution("very far apart", {1e4f, 0, -1e4f}, {}, with(1, 0, 0.9f, 0, 1));
+}
+
+TEST(greedy) {
+  where = "greedy";
+  Context ctx;
+  oribi_sample_options options = with(0, 1, 0.1f, 0.5f, 1);
+  const std::vector<float> rows{1, 3, 3, 2, /**/ 5, -1, 5, 5, /**/ -4, -3, -INFINITY, -3};
+  CHECK((sample(ctx, rows, 3, {}, options) == std::vector<int32_t>{1, 0, 1}));
+  options.repetition_penalty = 2;
+  CHECK((sample(ctx, {1, 3, 2}, 1, {1, 1, 1}, options) == std::vector<int32_t>{2}));
+  CHECK((sample(ctx, {-1, -3, -2}, 1, {0, 0}, options) == std::vector<int32_t>{0}));
+  CHECK((sample(ctx, {-1, -3, -1.5f}, 1, {0}, options) == std::vector<int32_t>{2}));
+}
+
+TEST(seeds) {
+  where = "seeds";
+  std::vector<float> logits = normal_logits(113 * 64, 1, 9);
+  std::vector<int32_t> first;
+  for (int32_t threads : {1, 2, 3}) {
+    Context ctx(threads);
+    const std::vector<int32_t> tokens = sample(ctx, logits, 64, {}, kPlain);
+    if (threads == 1) first = tokens;
+    CHECK(tokens == first);
+  }
+  Context ctx;
+  oribi_sample_options other = kPlain;
+  other.seed++;
+  CHECK(sample(ctx, logits, 64, {}, other) != first);
+  other = kPlain;
+  other.stream++;
+  CHECK(sample(ctx, logits, 64, {}, other) != first);
+  logits.resize(113 * 5); /* a row draws by its index, not by how many rows there are */
+  CHECK(sample(ctx, logits, 5, {}, kPlain) == std::vector<int32_t>(first.begin(), first.begin() + 5));
+}
+
+TEST(large_vocabulary) {
+  where = "large";
+  const int64_t v = 128256;
+  const std::vector<float> logits = normal_logits(v, 3, 1);
+  const oribi_sample_options options = with(0.8f, 50, 0.9f, 0, 1);
+  const std::vector<double> p = reference::sample_distribution(logits.data(), v, {}, options);
+  std::vector<float> rows;
+  for (int64_t i = 0; i < 20; i++) rows.insert(rows.end(), logits.begin(), logits.end());
+  Context ctx(2);
+  for (int32_t token : sample(ctx, rows, 20, {}, options)) CHECK(p.at(token) > 0);
+}
+
+TEST(arguments) {
+  where = "arguments";
+  Context ctx;
+  int32_t token[2];
+  std::vector<char> workspace(oribi_sample_workspace(2, 3));
+  const auto call = [&](std::vector<float> logits, oribi_sample_options options, std::vector<int32_t> seen, int64_t n) {
+    return oribi_sample(ctx, token, logits.data(), seen.data(), workspace.data(), n, 3, static_cast<int64_t>(seen.size()), &options);
+  };
+  const std::vector<float> fine{1, 2, 3, 1, 2, 3};
+  CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "row 1 hold a NaN", call({1, 2, 3, 1, NAN, 3}, kPlain, {}, 2));
+  CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "row 0 hold a NaN", call({1, INFINITY, 3}, with(0, 0, 1, 0, 1), {}, 1));
+  CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "nothing finite", call({-INFINITY, -INFINITY, -INFINITY}, kPlain, {}, 1));
+  CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "temperature must be 0 or more, found -1", call(fine, with(-1, 0, 1, 0, 1), {}, 1));
+  CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "top_p must be in [0, 1], found 1.5", call(fine, with(1, 0, 1.5f, 0, 1), {}, 1));
+  CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "top_k must be 0", call(fine, with(1, -1, 1, 0, 1), {}, 1));
+  CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "min_p must be", call(fine, with(1, 0, 1, NAN, 1), {}, 1));
+  CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "repetition_penalty must be above 0", call(fine, with(1, 0, 1, 0, 0), {}, 1));
+  CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "n must be 1 with a repetition_penalty, found 2", call(fine, with(1, 0, 1, 0, 2), {0}, 2));
+  CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "seen[1] must be in [0, 3), found 3", call(fine, with(1, 0, 1, 0, 2), {0, 3}, 1));
+}
