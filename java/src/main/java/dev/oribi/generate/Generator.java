@@ -93,7 +93,7 @@ public final class Generator implements AutoCloseable {
     this.context = context;
     long vocabulary = model.config().vocabSize();
     int chunk = Math.min(CHUNK, context);
-    Emit.Sizes sizes = new Emit.Sizes(chunk, 1, 1, model.parameters().type(), 0);
+    Emit.Sizes sizes = new Emit.Sizes(chunk, 1, 1, model.parameters().type(), false, 0);
     inputs = Inputs.of(sizes);
     slots = Llama.io("slots", DType.I32, Rows.TOKENS, chunk);
     logits = new Buffer("logits", Lifetime.IO, DType.F32, Rows.TARGETS, 1, vocabulary);

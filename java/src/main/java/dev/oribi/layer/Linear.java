@@ -78,12 +78,12 @@ public final class Linear {
       return new Saved(x, null);
     }
     Buffer h = e.activation(name + ".h", lora.a.value().rows());
-    if (lora.dropout == 0) {
+    if (!drops(e)) {
       e.matmul(Kind.LORA, name + ".lora_A", View.of(h), in, lora.a.value(), 1, 0);
     }
     for (Adapter p : lora.adapters) {
       View hp = View.of(h).cols(p.firstRank, p.rank);
-      if (lora.dropout > 0) {
+      if (drops(e)) {
         Buffer dropped = emitDropped(e, x, p);
         e.matmul(Kind.LORA, name + ".lora_A", hp, View.of(dropped), a(p), 1, 0);
       }
@@ -118,16 +118,20 @@ public final class Linear {
       e.matmulDx(Kind.LORA_DX, name + ".lora_B", gp, dyp, p.b.value(), p.scale, 0);
       View hp = View.of(saved.h).cols(p.firstRank, p.rank);
       e.matmulDw(Kind.LORA_DW, name + ".lora_B", p.b.grad(), dyp, hp, p.scale);
-      if (lora.dropout > 0) {
+      if (drops(e)) {
         emitDroppedBackward(e, dx, gp, saved.x, p);
       }
     }
-    if (lora.dropout == 0) {
+    if (!drops(e)) {
       e.matmulDw(Kind.LORA_DW, name + ".lora_A", lora.a.grad(), View.of(g), View.of(saved.x), 1);
       if (dx != null) {
         e.matmulDx(Kind.LORA_DX, name + ".lora_A", View.of(dx), View.of(g), lora.a.value(), 1, 1);
       }
     }
+  }
+
+  private boolean drops(Emit e) {
+    return e.dropout() && lora.dropout > 0;
   }
 
   private Buffer emitDropped(Emit e, Buffer x, Adapter p) {

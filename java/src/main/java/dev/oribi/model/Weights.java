@@ -10,12 +10,15 @@ import dev.oribi.io.TensorType;
 import dev.oribi.kernel.DType;
 import dev.oribi.layer.Parameters.Group;
 import dev.oribi.layer.Parameters.Tensor;
+import dev.oribi.model.config.LlamaTensors;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.program.Emit.RopeTable;
 import dev.oribi.program.View;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.FloatBuffer;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.Arrays;
 
 /**
@@ -57,6 +60,28 @@ public final class Weights {
   }
 
   // ----------------------------------------------------------------------------------------------------------- load
+
+  /**
+   * A base model and an adapter from their folders.
+   *
+   * @param adapter null: none
+   */
+  public void load(Path folder, Path adapter) {
+    try (Checkpoint files = Checkpoint.open(folder)) {
+      LlamaTensors.check(model.config(), files);
+      loadBase(files);
+    }
+    if (adapter == null) {
+      return;
+    }
+    Path file = adapter.resolve(LoraConfig.WEIGHTS_FILE);
+    if (!Files.isRegularFile(file)) {
+      throw new OribiException(adapter + " has no " + LoraConfig.WEIGHTS_FILE + ": give the folder of a PEFT adapter");
+    }
+    try (Checkpoint files = Checkpoint.open(file)) {
+      loadAdapter(files, file.toString());
+    }
+  }
 
   /** Every weight of the base model; adapters keep what they have. */
   public void loadBase(Checkpoint files) {

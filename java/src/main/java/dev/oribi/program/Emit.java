@@ -30,9 +30,10 @@ public final class Emit {
    * @param targets rows of target tokens
    * @param sequences sequences (S)
    * @param type storage of activations
+   * @param dropout whether adapters drop inputs: in training only
    * @param dropoutSeed seed of every dropout mask
    */
-  public record Sizes(long tokens, long targets, long sequences, DType type, long dropoutSeed) {}
+  public record Sizes(long tokens, long targets, long sequences, DType type, boolean dropout, long dropoutSeed) {}
 
   /** What the workspace of an op depends on: the device's kernels and its library of products. */
   public record Library(Kernels kernels, Gemm gemm) {}
@@ -53,6 +54,11 @@ public final class Emit {
 
   public long tokens() {
     return sizes.tokens;
+  }
+
+  /** Whether adapters drop inputs in this program. */
+  public boolean dropout() {
+    return sizes.dropout;
   }
 
   // ------------------------------------------------------------------------------------------------------- buffers
@@ -415,7 +421,7 @@ public final class Emit {
   }
 
   /** The numbers of AdamW that stay the same for a run. */
-  public record AdamW(float beta1, float beta2, float epsilon, float weightDecay) {}
+  public record AdamW(double beta1, double beta2, double epsilon, double weightDecay) {}
 
   /** {@code value16} null where the storage type is fp32. */
   public void adamw(
@@ -428,7 +434,7 @@ public final class Emit {
         7 * value.bytes() + (value16 == null ? 0 : value16.bytes()), 14 * value.rows(), r ->
         r.kernels().adamw(
             value.mem(), value16 == null ? null : value16.mem(), m.mem(), v.mem(), grad.mem(), scale.mem(),
-            (float) r.learningRate(), numbers.beta1, numbers.beta2, numbers.epsilon, numbers.weightDecay, r.step(),
+            r.learningRate(), numbers.beta1, numbers.beta2, numbers.epsilon, numbers.weightDecay, r.step(),
             value.rows(), value16 == null ? DType.F32 : value16.type()));
   }
 

@@ -72,12 +72,12 @@ public final class ModelStep implements TrainStep {
     int tokens = Math.max(o.tokens, o.evalTokens);
     int sequences = Math.max(o.sequences, o.evalSequences);
     DType type = model.parameters().type();
-    inputs = Inputs.of(new Emit.Sizes(tokens, tokens, sequences, type, o.dropoutSeed));
+    inputs = Inputs.of(new Emit.Sizes(tokens, tokens, sequences, type, false, 0));
 
-    Emit.Sizes sizes = new Emit.Sizes(o.tokens, o.tokens, o.sequences, type, o.dropoutSeed);
+    Emit.Sizes sizes = new Emit.Sizes(o.tokens, o.tokens, o.sequences, type, true, o.dropoutSeed);
     model.emitTrain(new Emit(micro, sizes, machine.library()), inputs, o.checkpointing, o.logitsBudget);
     if (o.evalTokens > 0) {
-      Emit.Sizes evalSizes = new Emit.Sizes(o.evalTokens, o.evalTokens, o.evalSequences, type, o.dropoutSeed);
+      Emit.Sizes evalSizes = new Emit.Sizes(o.evalTokens, o.evalTokens, o.evalSequences, type, false, 0);
       model.emitEvaluate(new Emit(evaluate, evalSizes, machine.library()), inputs, o.logitsBudget);
     }
     emitUpdate(sizes, o);

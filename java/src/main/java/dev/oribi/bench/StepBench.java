@@ -1,0 +1,151 @@
+package dev.oribi.bench;
+
+import dev.oribi.data.MicroBatch;
+import dev.oribi.kernel.DType;
+import dev.oribi.model.Llama;
+import dev.oribi.model.Llama.Training;
+import dev.oribi.model.Machine;
+import dev.oribi.model.Weights;
+import dev.oribi.model.config.LoraConfig;
+import dev.oribi.model.config.ModelConfig;
+import dev.oribi.program.Emit;
+import dev.oribi.program.Op;
+import dev.oribi.program.Profile;
+import dev.oribi.program.Profile.Sum;
+import dev.oribi.train.ModelStep;
+import java.io.PrintStream;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Locale;
+import java.util.Random;
+import java.util.Set;
+
+/**
+ * Times whole optimizer steps (forward, loss, backward, clip, update) on random weights and tokens, every token a target,
+ * and sets them beside what the machine's own products and memory would allow.
+ */
+public final class StepBench {
+  /** Dense products with the model's weights: what no trainer can do without. */
+  private static final Set<Op.Kind> GEMMS =
+      Set.of(Op.Kind.MATMUL, Op.Kind.MATMUL_DX, Op.Kind.MATMUL_DW, Op.Kind.CROSS_ENTROPY);
+
+  /** Products in time: those of the adapters too. */
+  private static final Set<Op.Kind> PRODUCTS =
+      Set.of(
+          Op.Kind.MATMUL, Op.Kind.MATMUL_DX, Op.Kind.MATMUL_DW, Op.Kind.LORA, Op.Kind.LORA_DX, Op.Kind.LORA_DW);
+
+  /**
+   * What to run.
+   *
+   * @param full every weight learns; otherwise LoRA of rank {@code r} on all linear layers
+   */
+  public record Options(String shape, int batch, int seq, int r, boolean full, boolean checkpointing, DType type, int threads, int steps) {}
+
+  private StepBench() {}
+
+  /** Runs and prints; returns tokens per second. */
+  public static double run(Options o, PrintStream out) {
+    ModelConfig config = Shapes.of(o.shape);
+    Training training =
+        o.full ? Training.FULL : Training.adapter(LoraConfig.of(o.r, o.r, 0, LoraConfig.ALL_LINEAR, false, List.of(), null));
+    int tokens = o.batch * o.seq;
+    try (Machine machine = Machine.cpu(o.threads)) {
+      Ceilings ceilings = Ceilings.measure(machine);
+      Llama model = new Llama(config, o.type, training, o.seq);
+      ModelStep.Options plan =
+          new ModelStep.Options(
+              tokens, o.batch, 0, 0, o.checkpointing, 64L << 20, new Emit.AdamW(0.9, 0.999, 1e-8, 0), 1, 1);
+      try (ModelStep step = new ModelStep(model, machine, plan)) {
+        Weights weights = step.take();
+        weights.initRandom(0.02f, 1);
+        if (!o.full) {
+          weights.initAdapter(training.lora(), 1);
+        }
+        return measure(o, step, randomBatch(o, config), ceilings, out);
+      }
+    }
+  }
+
+  private static MicroBatch randomBatch(Options o, ModelConfig config) {
+    Random random = new Random(1);
+    int n = o.batch * o.seq;
+    MicroBatch b = new MicroBatch(new int[n], new int[n], new int[n], new int[o.batch + 1], new int[o.batch]);
+    for (int i = 0; i < n; i++) {
+      b.inputIds()[i] = random.nextInt(config.vocabSize());
+      b.targets()[i] = random.nextInt(config.vocabSize());
+      b.positions()[i] = i % o.seq;
+    }
+    for (int s = 0; s <= o.batch; s++) {
+      b.cuSeqlens()[s] = s * o.seq;
+    }
+    return b;
+  }
+
+  private static double measure(Options o, ModelStep step, MicroBatch batch, Ceilings c, PrintStream out) {
+    one(step, batch, 1);
+    Profile profile = new Profile();
+    step.executor().listen(profile);
+    double[] seconds = new double[o.steps];
+    for (int i = 0; i < o.steps; i++) {
+      long begun = System.nanoTime();
+      one(step, batch, i + 2);
+      seconds[i] = (System.nanoTime() - begun) / 1e9;
+    }
+    step.executor().listen(null);
+    Arrays.sort(seconds);
+    double p50 = seconds[o.steps / 2];
+    double gemmFlops = sum(profile, GEMMS, true) / o.steps;
+    double gemmSeconds = nanos(profile, PRODUCTS) / 1e9 / o.steps;
+    double headSeconds = crossEntropy(profile, o.steps, c);
+    double streamBytes = sum(profile, complement(), false) / o.steps;
+    double bound = gemmFlops / c.gemm();
+    double roof = gemmSeconds + headSeconds + streamBytes / c.bandwidth();
+    out.printf(Locale.ROOT, "%s, %d x %d tokens, %s%n", o.shape, o.batch, o.seq, step.describe());
+    out.printf(Locale.ROOT, "machine: sgemm %.1f GFLOP/s, memory %.1f GB/s%n", c.gemm() / 1e9, c.bandwidth() / 1e9);
+    out.print(profile.table(o.steps));
+    out.printf(
+        Locale.ROOT, "step: p20 %.1f ms, p50 %.1f ms, p80 %.1f ms; %.1f tok/s; %.2f GiB%n", 1e3 * seconds[o.steps / 5],
+        1e3 * p50, 1e3 * seconds[o.steps * 4 / 5], batch.tokens() / p50, step.memoryBytes() / (double) (1L << 30));
+    out.printf(
+        Locale.ROOT, "products with the model's weights alone (%.3f GFLOP a token at the machine's sgemm rate): %.1f ms, %.1f"
+            + " tok/s; the step reaches %.1f %%%n",
+        gemmFlops / 1e9 / batch.tokens(), 1e3 * bound, batch.tokens() / bound, 100 * bound / p50);
+    out.printf(
+        Locale.ROOT, "products as they ran %.1f ms + head %.1f ms + %.2f GB of other traffic at the memory's rate %.1f ms ="
+            + " %.1f ms; the step takes %.2f x that%n",
+        1e3 * gemmSeconds, 1e3 * headSeconds, streamBytes / 1e9, 1e3 * streamBytes / c.bandwidth(), 1e3 * roof, p50 / roof);
+    return batch.tokens() / p50;
+  }
+
+  /** The products of the head, which run inside the op of the loss, at the machine's rate, and its softmax as traffic. */
+  private static double crossEntropy(Profile profile, int steps, Ceilings c) {
+    Sum s = profile.sums().get(Op.Kind.CROSS_ENTROPY);
+    return s.flops() / c.gemm() / steps + s.bytes() / c.bandwidth() / steps;
+  }
+
+  private static Set<Op.Kind> complement() {
+    Set<Op.Kind> rest = java.util.EnumSet.allOf(Op.Kind.class);
+    rest.removeAll(PRODUCTS);
+    rest.remove(Op.Kind.CROSS_ENTROPY);
+    return rest;
+  }
+
+  private static double sum(Profile profile, Set<Op.Kind> kinds, boolean flops) {
+    return profile.sums().entrySet().stream()
+        .filter(e -> kinds.contains(e.getKey()))
+        .mapToDouble(e -> flops ? e.getValue().flops() : e.getValue().bytes())
+        .sum();
+  }
+
+  private static double nanos(Profile profile, Set<Op.Kind> kinds) {
+    return profile.sums().entrySet().stream()
+        .filter(e -> kinds.contains(e.getKey()))
+        .mapToDouble(e -> e.getValue().nanos())
+        .sum();
+  }
+
+  private static void one(ModelStep step, MicroBatch batch, long number) {
+    step.microStep(batch, 1.0 / batch.tokens(), number);
+    step.update(number, 1e-4);
+  }
+}

@@ -1,0 +1,56 @@
+package dev.oribi.cli;
+
+import dev.oribi.bench.StepBench;
+import dev.oribi.kernel.DType;
+import dev.oribi.train.StorageType;
+import java.util.concurrent.Callable;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Option;
+
+/** {@code oribi bench}: measurements that need no files. */
+@Command(name = "bench", description = "Measures this machine.", subcommands = BenchCommand.StepCommand.class)
+final class BenchCommand {
+  private BenchCommand() {}
+
+  /** {@code oribi bench step}. */
+  @Command(
+      name = "step",
+      description = "Times whole training steps on random weights of a real shape, beside what the machine's products and"
+          + " memory would allow.",
+      sortOptions = false)
+  static final class StepCommand implements Callable<Integer> {
+    @Option(names = "--shape", paramLabel = "NAME", description = "smollm2-135m, smollm2-360m, llama-3.2-1b or llama-3.1-8b.")
+    private String shape = "smollm2-135m";
+
+    @Option(names = "--batch", paramLabel = "N", description = "Sequences in a step.")
+    private int batch = 4;
+
+    @Option(names = "--seq", paramLabel = "N", description = "Tokens in a sequence.")
+    private int seq = 256;
+
+    @Option(names = "--lora-r", paramLabel = "R", description = "Rank of the adapter on all linear layers.")
+    private int r = 16;
+
+    @Option(names = "--full", description = "Train every weight.")
+    private boolean full;
+
+    @Option(names = "--gradient-checkpointing", description = "Run each layer's forward pass twice, to keep less.")
+    private boolean checkpointing;
+
+    @Option(names = "--dtype", paramLabel = "TYPE", description = "Storage of weights and activations: ${COMPLETION-CANDIDATES}.")
+    private StorageType dtype = StorageType.AUTO;
+
+    @Option(names = "--threads", paramLabel = "N", description = "CPU threads; 0: one for each core.")
+    private int threads;
+
+    @Option(names = "--steps", paramLabel = "N", description = "Steps that are timed, after one that is not.")
+    private int steps = 5;
+
+    @Override
+    public Integer call() {
+      DType type = dtype == StorageType.BFLOAT16 ? DType.BF16 : DType.F32;
+      StepBench.run(new StepBench.Options(shape, batch, seq, r, full, checkpointing, type, threads, steps), System.out);
+      return 0;
+    }
+  }
+}

@@ -1,0 +1,70 @@
+package dev.oribi.cli;
+
+import dev.oribi.OribiException;
+import dev.oribi.generate.TextModel;
+import java.io.BufferedReader;
+import java.io.IOException;
+import java.io.InputStreamReader;
+import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.Callable;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Option;
+
+/** {@code oribi chat}: a conversation on the terminal; the cache is kept from turn to turn. */
+@Command(
+    name = "chat",
+    description = "Talks with a model, line by line. /new begins again, /exit or the end of the input ends.",
+    sortOptions = false)
+final class ChatCommand implements Callable<Integer> {
+  @Mixin private ModelOptions model;
+
+  @Mixin private SamplingOptions sampling;
+
+  @Option(names = "--system", paramLabel = "TEXT", description = "What the model is told before the conversation.")
+  private String system;
+
+  @Override
+  public Integer call() throws IOException {
+    try (TextModel text = model.open()) {
+      if (text.template().isEmpty()) {
+        throw new OribiException(
+            model.folder() + " has no chat template: put a chat_template.jinja there, or use `oribi generate`");
+      }
+      BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
+      boolean terminal = System.console() != null;
+      List<Map<String, Object>> messages = begin();
+      while (true) {
+        if (terminal) {
+          GenerateCommand.print("> ");
+        }
+        String line = in.readLine();
+        if (line == null || line.strip().equals("/exit")) {
+          return 0;
+        }
+        if (line.isBlank()) {
+          continue;
+        }
+        if (line.strip().equals("/new")) {
+          messages = begin();
+          continue;
+        }
+        messages.add(Map.of("role", "user", "content", line));
+        String answer = text.chat(messages, sampling.options(text), GenerateCommand::print);
+        System.out.println();
+        messages.add(Map.of("role", "assistant", "content", answer));
+      }
+    }
+  }
+
+  private List<Map<String, Object>> begin() {
+    List<Map<String, Object>> messages = new ArrayList<>();
+    if (system != null) {
+      messages.add(Map.of("role", "system", "content", system));
+    }
+    return messages;
+  }
+}

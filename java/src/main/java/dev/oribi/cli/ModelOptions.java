@@ -1,0 +1,40 @@
+package dev.oribi.cli;
+
+import dev.oribi.generate.TextModel;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Map;
+import picocli.CommandLine.Option;
+
+/** The options of every command that runs a model. */
+final class ModelOptions {
+  @Option(
+      names = "--model",
+      paramLabel = "DIR",
+      description = "Model folder in Hugging Face's layout. Without it: Oribi's own tiny model.")
+  Path model;
+
+  @Option(names = "--adapter", paramLabel = "DIR", description = "Folder of a PEFT adapter to run on top of the model.")
+  Path adapter;
+
+  @Option(names = "--threads", paramLabel = "N", description = "CPU threads; 0: one for each core.")
+  int threads = 0;
+
+  @Option(
+      names = "--max-seq-length",
+      paramLabel = "N",
+      description = "Most tokens of prompt and answer together; at most what the model was made for.")
+  int maxSeqLength = 2048;
+
+  Path folder() {
+    return model == null ? Embedded.model() : model;
+  }
+
+  TextModel open() {
+    return TextModel.open(folder(), adapter, threads, maxSeqLength);
+  }
+
+  static List<Map<String, Object>> user(String content) {
+    return List.of(Map.of("role", "user", "content", content));
+  }
+}

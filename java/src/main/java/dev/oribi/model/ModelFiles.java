@@ -1,0 +1,133 @@
+package dev.oribi.model;
+
+import com.fasterxml.jackson.databind.node.TextNode;
+import dev.oribi.io.AtomicFiles;
+import dev.oribi.io.Json;
+import dev.oribi.io.SafetensorsWriter;
+import dev.oribi.io.TensorType;
+import dev.oribi.layer.Parameters.Tensor;
+import dev.oribi.model.config.LoraConfig;
+import dev.oribi.model.config.ModelConfig;
+import java.io.IOException;
+import java.nio.FloatBuffer;
+import java.nio.channels.FileChannel;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+
+/** Writes adapters as PEFT does and models as Hugging Face does, with the tokenizer beside the weights. */
+public final class ModelFiles {
+  private static final int CHUNK = 1 << 20;
+
+  /** What travels with the weights, as it is, if the base model's folder has it. */
+  private static final List<String> COMPANIONS =
+      List.of(
+          "tokenizer.json",
+          "tokenizer_config.json",
+          "special_tokens_map.json",
+          "tokenizer.model",
+          "chat_template.jinja",
+          "generation_config.json");
+
+  private final Llama model;
+  private final Weights weights;
+  private final Path base;
+
+  /**
+   * @param base folder of the base model, for its tokenizer; null to write weights alone
+   */
+  public ModelFiles(Llama model, Weights weights, Path base) {
+    this.model = model;
+    this.weights = weights;
+    this.base = base;
+  }
+
+  /** Writes what was trained: the adapter, or the whole model. */
+  public void write(Path folder) throws IOException {
+    if (model.training().lora() != null) {
+      writeAdapter(folder);
+    } else {
+      writeModel(folder);
+    }
+    copyCompanions(folder);
+  }
+
+  /** {@code adapter_model.safetensors} in fp32, {@code adapter_config.json} and a model card. */
+  private void writeAdapter(Path folder) {
+    LoraConfig lora = model.training().lora();
+    Map<String, Tensor> tensors = named(model.parameters().trainable());
+    SafetensorsWriter.write(
+        folder.resolve(LoraConfig.WEIGHTS_FILE),
+        tensors.values().stream().map(t -> new SafetensorsWriter.Tensor(t.name(), TensorType.F32, t.shape())).toList(),
+        SafetensorsWriter.PT,
+        (t, sink) -> put(tensors.get(t.name()), sink));
+    lora.write(folder);
+    AtomicFiles.text(folder.resolve("README.md"), card(lora));
+  }
+
+  /** Weights in the type that {@code config.json} names, and {@code config.json}. */
+  private void writeModel(Path folder) {
+    Map<String, Tensor> tensors = named(model.parameters().tensors());
+    TensorType type = fileType(model.config());
+    SafetensorsWriter.writeModel(
+        folder,
+        tensors.values().stream().map(t -> new SafetensorsWriter.Tensor(t.name(), type, t.shape())).toList(),
+        SafetensorsWriter.DEFAULT_SHARD_BYTES,
+        (t, sink) -> put(tensors.get(t.name()), sink));
+    Json.write(folder.resolve(ModelConfig.FILE), model.config().toJson());
+  }
+
+  private static TensorType fileType(ModelConfig config) {
+    return switch (config.dtype() == null ? "float32" : config.dtype()) {
+      case "bfloat16" -> TensorType.BF16;
+      case "float16" -> TensorType.F16;
+      default -> TensorType.F32;
+    };
+  }
+
+  private static Map<String, Tensor> named(List<Tensor> tensors) {
+    Map<String, Tensor> named = new LinkedHashMap<>();
+    for (Tensor t : tensors) {
+      named.put(t.name(), t);
+    }
+    return named;
+  }
+
+  private void put(Tensor t, SafetensorsWriter.Sink sink) throws IOException {
+    FloatBuffer chunk = FloatBuffer.allocate(CHUNK);
+    for (long at = 0; at < t.elements(); at += CHUNK) {
+      chunk.clear().limit((int) Math.min(CHUNK, t.elements() - at));
+      weights.read(t, at, chunk);
+      sink.floats(chunk.flip());
+    }
+  }
+
+  private static String card(LoraConfig lora) {
+    String name = lora.baseModelNameOrPath() == null ? "" : lora.baseModelNameOrPath();
+    return "---\nbase_model: " + Json.compact(TextNode.valueOf(name)) + "\nlibrary_name: peft\npipeline_tag: text-generation\n"
+        + "tags:\n- lora\n- oribi\n---\n\nA LoRA adapter (r = " + lora.r() + ", lora_alpha = " + lora.loraAlpha()
+        + ") trained with Oribi.\n";
+  }
+
+  private void copyCompanions(Path folder) throws IOException {
+    if (base == null || Files.exists(folder) && Files.isSameFile(base, folder)) {
+      return;
+    }
+    for (String name : COMPANIONS) {
+      Path from = base.resolve(name);
+      if (Files.isRegularFile(from)) {
+        AtomicFiles.file(folder.resolve(name), out -> {
+          try (FileChannel in = FileChannel.open(from, StandardOpenOption.READ)) {
+            long size = in.size();
+            for (long at = 0; at < size; ) {
+              at += in.transferTo(at, size - at, out);
+            }
+          }
+        });
+      }
+    }
+  }
+}

@@ -1,0 +1,83 @@
+package dev.oribi.train;
+
+import dev.oribi.OribiException;
+import dev.oribi.data.Batches;
+import dev.oribi.data.MicroBatch;
+import dev.oribi.kernel.DType;
+import dev.oribi.model.Llama;
+import dev.oribi.model.Llama.Inputs;
+import dev.oribi.model.Llama.Training;
+import dev.oribi.model.Machine;
+import dev.oribi.model.Weights;
+import dev.oribi.model.config.ModelConfig;
+import dev.oribi.program.Emit;
+import dev.oribi.program.Executor;
+import dev.oribi.program.Plan;
+import dev.oribi.program.Program;
+import dev.oribi.program.Run;
+import java.util.List;
+
+/** Measures a model on a dataset: forward passes alone. Making one plans; {@link #take} takes the memory. */
+public final class Evaluator implements AutoCloseable {
+  /**
+   * What came out.
+   *
+   * @param loss mean negative log-likelihood of a target token, in nats
+   * @param tokens target tokens
+   */
+  public record Result(double loss, long tokens) {
+    public double perplexity() {
+      return Math.exp(loss);
+    }
+  }
+
+  private final Llama model;
+  private final Machine machine;
+  private final Batches batches;
+  private final Inputs inputs;
+  private final Program program = new Program("evaluate");
+  private final Plan plan;
+
+  /** {@code training}: which adapter runs on top of the base, or {@link Training#NONE}. */
+  public Evaluator(ModelConfig config, DType type, Training training, Machine machine, Batches batches) {
+    this.machine = machine;
+    this.batches = batches;
+    this.model = new Llama(config, type, training, batches.maxSequenceLength());
+    Emit.Sizes sizes = new Emit.Sizes(batches.maxTokens(), batches.maxTokens(), batches.maxSequences(), type, false, 0);
+    inputs = Inputs.of(sizes);
+    model.emitEvaluate(new Emit(program, sizes, machine.library()), inputs, FineTuning.LOGITS_BUDGET);
+    plan = new Plan(List.of(program), model.parameters().buffers());
+  }
+
+  /** Takes the memory and returns what fills it. */
+  public Weights take() {
+    plan.take(machine.device(), "evaluation");
+    return new Weights(model, machine);
+  }
+
+  /** Runs every row once. */
+  public Result run() {
+    double sum = 0;
+    long targets = 0;
+    Executor executor = new Executor();
+    for (int i = 0; i < batches.microBatches(0); i++) {
+      MicroBatch batch = batches.get(0, i);
+      int n = ModelStep.write(machine.device(), inputs, batch, 0);
+      executor.run(
+          program, new Run(machine.kernels(), machine.gemm(), batch.tokens(), n, batch.sequences(), 0, 0, 0));
+      double loss = machine.device().readDouble(inputs.loss().lossSum().mem());
+      if (!Double.isFinite(loss)) {
+        throw new OribiException(
+            "the loss of batch " + i + " is " + loss + ": the model's weights or its adapter are damaged");
+      }
+      sum += loss;
+      targets += n;
+    }
+    return new Result(sum / targets, targets);
+  }
+
+  @Override
+  public void close() {
+    plan.close();
+  }
+}

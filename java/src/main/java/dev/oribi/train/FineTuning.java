@@ -1,0 +1,165 @@
+package dev.oribi.train;
+
+import dev.oribi.OribiException;
+import dev.oribi.data.DataOptions;
+import dev.oribi.data.Dataset;
+import dev.oribi.kernel.DType;
+import dev.oribi.model.Llama;
+import dev.oribi.model.Llama.Training;
+import dev.oribi.model.Machine;
+import dev.oribi.model.ModelFiles;
+import dev.oribi.model.Weights;
+import dev.oribi.model.config.LoraConfig;
+import dev.oribi.model.config.ModelConfig;
+import dev.oribi.program.Emit;
+import dev.oribi.program.Plan;
+import dev.oribi.text.ChatTemplate;
+import dev.oribi.text.Tokenizer;
+import java.io.PrintStream;
+
+/**
+ * One training run from its configuration to its result, for Java programs and for the command line.
+ *
+ * <pre>{@code
+ * TrainConfig config = new TrainConfig();
+ * config.model = Path.of("models/llama");
+ * config.data = List.of(Path.of("train.jsonl"));
+ * try (FineTuning run = FineTuning.open(config, System.out)) {
+ *   Trainer.Result result = run.train();
+ * }
+ * }</pre>
+ *
+ * {@link #open} reads the data and plans; {@link #train} takes the memory, loads the weights and trains. One thread.
+ */
+public final class FineTuning implements AutoCloseable {
+  /** Bytes of logits at once: 128 rows of a vocabulary of 128,256, enough for full products. */
+  static final long LOGITS_BUDGET = 64L << 20;
+
+  private static final float INITIALIZER_RANGE = 0.02f;
+
+  private final TrainConfig config;
+  private final PrintStream out;
+  private final RunData data;
+  private final LoraConfig lora;
+  private final Machine machine;
+  private final Llama model;
+  private final ModelStep step;
+
+  private FineTuning(TrainConfig config, PrintStream out, ModelConfig numbers, RunData data, LoraConfig lora) {
+    this.config = config;
+    this.out = out;
+    this.data = data;
+    this.lora = lora;
+    this.machine = Machine.cpu(config.threads);
+    DType type = config.dtype == StorageType.BFLOAT16 ? DType.BF16 : DType.F32;
+    Training training = lora == null ? Training.FULL : Training.adapter(lora);
+    this.model = new Llama(numbers, type, training, longest(data));
+    this.step = new ModelStep(model, machine, options(config, data));
+  }
+
+  private static int longest(RunData data) {
+    int eval = data.evalBatches() == null ? 0 : data.evalBatches().maxSequenceLength();
+    return Math.max(1, Math.max(data.batches().maxSequenceLength(), eval));
+  }
+
+  private static ModelStep.Options options(TrainConfig c, RunData data) {
+    boolean evaluates = data.evalBatches() != null;
+    return new ModelStep.Options(
+        data.batches().maxTokens(),
+        data.batches().maxSequences(),
+        evaluates ? data.evalBatches().maxTokens() : 0,
+        evaluates ? data.evalBatches().maxSequences() : 0,
+        c.gradientCheckpointing,
+        LOGITS_BUDGET,
+        new Emit.AdamW(c.adamBeta1, c.adamBeta2, c.adamEpsilon, c.weightDecay),
+        c.maxGradNorm,
+        c.seed);
+  }
+
+  /**
+   * Reads the model's numbers and the data, and plans the step.
+   *
+   * @param out where progress is told
+   */
+  public static FineTuning open(TrainConfig config, PrintStream out) {
+    config.check();
+    if (config.model == null || config.data.isEmpty()) {
+      throw new OribiException("a model and data are needed: give --model and --data");
+    }
+    ModelConfig numbers = ModelConfig.read(config.model);
+    if (config.maxSeqLength > numbers.maxPositionEmbeddings()) {
+      throw new OribiException(
+          "--max-seq-length is " + config.maxSeqLength + " and the model was made for " + numbers.maxPositionEmbeddings()
+              + " positions (max_position_embeddings): lower it");
+    }
+    LoraConfig lora = config.trainsAllWeights() ? null : lora(config);
+    RunData data = readData(config, numbers, out);
+    return new FineTuning(config, out, numbers, data, lora);
+  }
+
+  private static LoraConfig lora(TrainConfig c) {
+    if (c.adapter != null) {
+      return LoraConfig.read(c.adapter);
+    }
+    return LoraConfig.of(
+        c.loraR, c.loraAlpha, c.loraDropout, c.targetModulesValue(), c.useRslora, c.modulesToSave, c.model.toString());
+  }
+
+  private static RunData readData(TrainConfig c, ModelConfig numbers, PrintStream out) {
+    int threads = c.threads > 0 ? c.threads : Runtime.getRuntime().availableProcessors();
+    DataOptions options = new DataOptions(c.maxSeqLength, numbers.vocabSize(), threads, c.cacheDir);
+    Tokenizer tokenizer = Tokenizer.exists(c.model) ? Tokenizer.load(c.model) : null;
+    try {
+      ChatTemplate template = ChatTemplate.load(c.model).orElse(null);
+      Dataset train = Dataset.load(c.data, options, tokenizer, template);
+      out.println(train.report().sentence());
+      Dataset eval = c.evalData.isEmpty() ? null : Dataset.load(c.evalData, options, tokenizer, template);
+      if (eval != null) {
+        out.println("Held out: " + eval.report().sentence());
+      }
+      return RunData.of(c, train, eval);
+    } finally {
+      if (tokenizer != null) {
+        tokenizer.close();
+      }
+    }
+  }
+
+  /** The memory of the run, known before it is taken. */
+  public Plan plan() {
+    return step.plan();
+  }
+
+  public Llama model() {
+    return model;
+  }
+
+  public RunData data() {
+    return data;
+  }
+
+  /** Takes the memory, fills it and trains to the end, or until the run is stopped. */
+  public Trainer.Result train() {
+    Weights weights = step.take();
+    fill(weights);
+    ModelFiles files = new ModelFiles(model, weights, config.model);
+    return new Trainer(config, step, files::write, data, out).run();
+  }
+
+  private void fill(Weights weights) {
+    if (config.fromScratch) {
+      weights.initRandom(INITIALIZER_RANGE, config.seed);
+      return;
+    }
+    weights.load(config.model, config.adapter);
+    if (config.adapter == null && lora != null) {
+      weights.initAdapter(lora, config.seed);
+    }
+  }
+
+  @Override
+  public void close() {
+    step.close();
+    machine.close();
+  }
+}

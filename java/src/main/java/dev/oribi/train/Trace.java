@@ -1,0 +1,187 @@
+package dev.oribi.train;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import dev.oribi.OribiException;
+import dev.oribi.data.MicroBatch;
+import dev.oribi.io.Json;
+import dev.oribi.io.SafetensorsWriter;
+import dev.oribi.io.TensorType;
+import dev.oribi.kernel.DType;
+import dev.oribi.layer.Parameters.Tensor;
+import dev.oribi.model.Llama;
+import dev.oribi.model.Llama.Inputs;
+import dev.oribi.model.Llama.Training;
+import dev.oribi.model.Machine;
+import dev.oribi.model.Weights;
+import dev.oribi.model.config.LoraConfig;
+import dev.oribi.model.config.ModelConfig;
+import dev.oribi.program.Buffer;
+import dev.oribi.program.Buffer.Lifetime;
+import dev.oribi.program.Buffer.Rows;
+import dev.oribi.program.Emit;
+import dev.oribi.program.Executor;
+import dev.oribi.program.Plan;
+import dev.oribi.program.Program;
+import dev.oribi.program.Run;
+import dev.oribi.program.View;
+import java.io.IOException;
+import java.nio.FloatBuffer;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+
+/**
+ * The debugging aid for parity with other trainers: the logits, the loss and every gradient of one batch, in fp32, in a
+ * file.
+ *
+ * <p>Gradients are those of the mean loss over the target tokens, under PEFT's names for an adapter and Hugging Face's for a
+ * whole model. Dropout is off.
+ */
+public final class Trace {
+  private static final int CHUNK = 1 << 20;
+
+  /**
+   * Token ids and labels [batch, time]; labels -100 where masked, as transformers takes them: not shifted.
+   *
+   * @param time tokens of every row
+   */
+  record Batch(int[][] inputIds, int[][] labels, int time) {
+    static Batch read(Path file) {
+      JsonNode root = Json.read(file);
+      int[][] ids = matrix(file, root.get("input_ids"), "input_ids");
+      int[][] labels = matrix(file, root.get("labels"), "labels");
+      if (ids.length != labels.length || ids[0].length != labels[0].length) {
+        throw new OribiException(file + ": labels must have the shape of input_ids, [" + ids.length + ", " + ids[0].length + "]");
+      }
+      return new Batch(ids, labels, ids[0].length);
+    }
+
+    private static int[][] matrix(Path file, JsonNode node, String key) {
+      String expected = file + ": \"" + key + "\" must be a list of rows of equal length, each a list of whole numbers";
+      if (node == null || !node.isArray() || node.isEmpty()) {
+        throw new OribiException(expected);
+      }
+      int[][] rows = new int[node.size()][];
+      for (int i = 0; i < rows.length; i++) {
+        JsonNode row = node.get(i);
+        if (!row.isArray() || row.isEmpty() || row.size() != node.get(0).size()) {
+          throw new OribiException(expected);
+        }
+        rows[i] = new int[row.size()];
+        for (int t = 0; t < rows[i].length; t++) {
+          if (!row.get(t).canConvertToInt() || !row.get(t).isIntegralNumber()) {
+            throw new OribiException(expected);
+          }
+          rows[i][t] = row.get(t).intValue();
+        }
+      }
+      return rows;
+    }
+
+    MicroBatch flat() {
+      int n = inputIds.length * time;
+      MicroBatch all = new MicroBatch(new int[n], new int[n], new int[n], new int[inputIds.length + 1], new int[inputIds.length]);
+      for (int b = 0; b < inputIds.length; b++) {
+        for (int t = 0; t < time; t++) {
+          int i = b * time + t;
+          all.inputIds()[i] = inputIds[b][t];
+          all.positions()[i] = t;
+          all.targets()[i] = t + 1 < time ? labels[b][t + 1] : MicroBatch.IGNORE;
+        }
+        all.cuSeqlens()[b + 1] = (b + 1) * time;
+        all.rowOfSequence()[b] = b;
+      }
+      return all;
+    }
+  }
+
+  private Trace() {}
+
+  /**
+   * Runs a batch and writes the file.
+   *
+   * @param adapter folder of an adapter whose gradients are wanted, or null
+   * @param full gradients of every weight; without it and without an adapter, logits and loss alone
+   * @param batch JSON with input_ids and labels
+   */
+  public static void write(Path folder, Path adapter, boolean full, Path batch, Path out, DType type, int threads) {
+    if (full && adapter != null) {
+      throw new OribiException("give --adapter or --full, not both: an adapter's base is frozen");
+    }
+    Batch rows = Batch.read(batch);
+    ModelConfig config = ModelConfig.read(folder);
+    Training training = full ? Training.FULL : adapter == null ? Training.NONE : Training.adapter(LoraConfig.read(adapter));
+    try (Machine machine = Machine.cpu(threads)) {
+      Llama model = new Llama(config, type, training, rows.time);
+      MicroBatch flat = rows.flat();
+      int n = flat.tokens();
+      Emit.Sizes sizes = new Emit.Sizes(n, n, flat.sequences(), type, false, 0);
+      Inputs inputs = Inputs.of(sizes);
+      Buffer logits = new Buffer("logits", Lifetime.IO, DType.F32, Rows.TARGETS, n, config.vocabSize());
+      Program forward = new Program("logits");
+      Program step = new Program("micro_step");
+      model.emitLogits(new Emit(forward, sizes, machine.library()), inputs, List.of(), logits);
+      if (training.equals(Training.NONE)) {
+        model.emitEvaluate(new Emit(step, sizes, machine.library()), inputs, FineTuning.LOGITS_BUDGET);
+      } else {
+        model.emitTrain(new Emit(step, sizes, machine.library()), inputs, false, FineTuning.LOGITS_BUDGET);
+      }
+      try (Plan plan = new Plan(List.of(forward, step), model.parameters().buffers())) {
+        plan.take(machine.device(), "the trace");
+        new Weights(model, machine).load(folder, adapter);
+        double loss = run(machine, inputs, flat, forward, step);
+        save(out, machine, model, rows, logits, loss);
+      }
+    }
+  }
+
+  /** Logits of every row, then the step; returns the mean loss. */
+  private static double run(Machine machine, Inputs inputs, MicroBatch flat, Program forward, Program step) {
+    int n = flat.tokens();
+    Executor executor = new Executor();
+    int targets = ModelStep.write(machine.device(), inputs, flat, 1.0 / Math.max(1, flat.targetTokens()));
+    if (targets == 0) {
+      throw new OribiException("the batch has no target token: every label is -100");
+    }
+    executor.run(step, new Run(machine.kernels(), machine.gemm(), n, targets, flat.sequences(), 0, 0, 0));
+    double loss = machine.device().readDouble(inputs.loss().lossSum().mem()) / targets;
+    int[] every = new int[n];
+    for (int i = 0; i < n; i++) {
+      every[i] = i;
+    }
+    machine.device().write(inputs.targetRows().mem(), every, n);
+    executor.run(forward, new Run(machine.kernels(), machine.gemm(), n, n, flat.sequences(), 0, 0, 0));
+    return loss;
+  }
+
+  private static void save(Path out, Machine machine, Llama model, Batch rows, Buffer logits, double loss) {
+    List<SafetensorsWriter.Tensor> tensors = new ArrayList<>();
+    Map<String, View> views = new LinkedHashMap<>();
+    tensors.add(
+        new SafetensorsWriter.Tensor("logits", TensorType.F32, rows.inputIds.length, rows.time, logits.cols()));
+    views.put("logits", View.of(logits));
+    tensors.add(new SafetensorsWriter.Tensor("loss", TensorType.F32, 1));
+    for (Tensor t : model.parameters().trainable()) {
+      tensors.add(new SafetensorsWriter.Tensor("grad." + t.name(), TensorType.F32, t.shape()));
+      views.put("grad." + t.name(), t.part(t.group().grad()));
+    }
+    SafetensorsWriter.write(out, tensors, SafetensorsWriter.PT, (t, sink) -> {
+      if (t.name().equals("loss")) {
+        sink.floats(FloatBuffer.wrap(new float[] {(float) loss}));
+      } else {
+        put(machine, views.get(t.name()), sink);
+      }
+    });
+  }
+
+  private static void put(Machine machine, View view, SafetensorsWriter.Sink sink) throws IOException {
+    float[] chunk = new float[CHUNK];
+    for (long at = 0; at < view.elements(); at += CHUNK) {
+      int n = (int) Math.min(CHUNK, view.elements() - at);
+      machine.device().read(view.mem().slice(4 * at, 4L * n), chunk, 0, n);
+      sink.floats(FloatBuffer.wrap(chunk, 0, n));
+    }
+  }
+}
