@@ -27,7 +27,8 @@ import java.util.regex.Pattern;
  *   <li>{@code (red|blue)} is either text, {@code (very |)} is a word or nothing; these nest;
  *   <li>{@code [rule]} is a fresh expansion of a rule;
  *   <li>{@code $toy} is an expansion of the rule {@code toy} that stays the same for the whole document, and {@code $toy2}
- *       another one, different from {@code $toy}, unless there is a rule of that very name; a document may also set such names beforehand ({@code $hero});
+ *       another one, different from {@code $toy}, unless there is a rule of that very name; a document may also set such
+ *       names beforehand ({@code $hero});
  *   <li>a capital ({@code $Toy}, {@code [Toy]}) writes the first letter as a capital.
  * </ul>
  *

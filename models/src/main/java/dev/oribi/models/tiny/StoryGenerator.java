@@ -154,10 +154,10 @@ public final class StoryGenerator {
     Animal species = pick(heroes);
     String kind = animal ? species.name() : girl ? "girl" : "boy";
     String name = animal ? pick(ANIMAL_NAMES) : pick(girl ? GIRLS : BOYS);
-    String look = animal ? random.nextBoolean() ? "little" : pick(List.of("young", "small", species.look(), species.colour())) : "little";
+    List<String> looks = animal ? List.of("little", "little", "young", species.look(), species.colour()) : List.of("little");
     names.put(role, name);
     names.put(role + "Kind", kind);
-    names.put(role + "Intro", "a " + look + " " + kind + (random.nextBoolean() ? " named " : " called ") + name);
+    names.put(role + "Intro", "a " + pick(looks) + " " + kind + (random.nextBoolean() ? " named " : " called ") + name);
     if (role.equals("hero")) {
       names.put("theHero", "the " + (random.nextBoolean() ? "little " : "") + kind);
       names.put("home", animal ? species.home() : pick(List.of("house", "cottage", "hut", "cabin")));

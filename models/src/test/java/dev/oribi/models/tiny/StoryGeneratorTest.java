@@ -23,10 +23,12 @@ class StoryGeneratorTest {
     StoryGenerator.write(folder.resolve("b"), 100_000, 3);
     StoryGenerator.write(folder.resolve("c"), 100_000, 4);
     for (String name : List.of("train.jsonl", "heldout.jsonl")) {
-      assertThat(folder.resolve("a").resolve(name)).hasSameBinaryContentAs(folder.resolve("b").resolve(name));
-      assertThat(Files.readString(folder.resolve("c").resolve(name))).isNotEqualTo(Files.readString(folder.resolve("a").resolve(name)));
+      String first = Files.readString(folder.resolve("a").resolve(name));
+      assertThat(Files.readString(folder.resolve("b").resolve(name))).isEqualTo(first);
+      assertThat(Files.readString(folder.resolve("c").resolve(name))).isNotEqualTo(first);
     }
-    assertThat(texts(folder.resolve("a").resolve("heldout.jsonl"))).doesNotContainAnyElementsOf(texts(folder.resolve("a").resolve("train.jsonl")));
+    List<String> trained = texts(folder.resolve("a").resolve("train.jsonl"));
+    assertThat(texts(folder.resolve("a").resolve("heldout.jsonl"))).doesNotContainAnyElementsOf(trained);
   }
 
   private static List<String> texts(Path file) throws IOException {
@@ -47,7 +49,8 @@ class StoryGeneratorTest {
       documents.add(text);
       String plain = text.replaceAll("<\\|(user|assistant|end)\\|>", "\n");
       assertThat(plain).as("no notation is left").doesNotContainPattern("[$\\[\\]()|<>{}]");
-      assertThat(plain).as("spaces and articles").doesNotContainPattern("  |\\b[Aa] [aeio][a-z]|\\b[Aa]n (?!hour)[^aeiouA-Z]| [.,!?]|[.,!?],");
+      assertThat(plain).as("spaces, commas").doesNotContainPattern("  | [.,!?]|[.,!?],");
+      assertThat(plain).as("articles").doesNotContainPattern("\\b[Aa] [aeio][a-z]|\\b[Aa]n (?!hour)[^aeiouA-Z]");
       assertThat(plain).as("sentences begin with a capital").doesNotContainPattern("[a-z][.!?] [a-z]");
       for (String word : plain.toLowerCase().split("[^a-z']+")) {
         words.add(word);
@@ -81,7 +84,8 @@ class StoryGeneratorTest {
 
   @Test
   void notation() {
-    Map<String, List<String>> rules = Grammar.parse("t", List.of("# note", "colour", "  red", "  blue", "long", "  one", "    two"));
+    List<String> lines = List.of("# note", "colour", "  red", "  blue", "long", "  one", "    two");
+    Map<String, List<String>> rules = Grammar.parse("t", lines);
     assertThat(rules).containsEntry("colour", List.of("red", "blue")).containsEntry("long", List.of("one two"));
     Grammar.Document document = Grammar.resource("stories.txt").document(new Random(1), Map.of("x", "owl"));
     assertThat(document.writeText("A $x (is|is) a (n|n)ice $x , ( |)$X")).isEqualTo("An owl is a nice owl, Owl");

@@ -7,6 +7,7 @@ import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.DirectoryStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -43,18 +44,20 @@ class TokenizerFilesTest {
 
   @Test
   void committedFilesAreTheGeneratorsOutput() throws IOException {
-    for (String name :
-        List.of("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json", "chat_template.jinja")) {
-      assertThat(Files.readString(COMMITTED.resolve(name))).as(name).isEqualTo(Files.readString(folder.resolve("model").resolve(name)));
+    try (DirectoryStream<Path> files = Files.newDirectoryStream(folder.resolve("model"))) {
+      for (Path file : files) {
+        assertThat(COMMITTED.resolve(file.getFileName())).hasSameBinaryContentAs(file);
+      }
     }
   }
 
   @Test
   void configFitsTheTokenizer() throws IOException {
     JsonNode config = new ObjectMapper().readTree(Files.readString(COMMITTED.resolve("config.json")));
-    assertThat(config.get("vocab_size").intValue()).isEqualTo(json.at("/model/vocab").size()).isEqualTo(TokenizerFiles.VOCAB_SIZE);
-    assertThat(config.get("bos_token_id").intValue()).isEqualTo(json.at("/model/vocab").get(TokenizerFiles.END_OF_TEXT).intValue());
-    assertThat(config.get("pad_token_id").intValue()).isEqualTo(json.at("/model/vocab").get(TokenizerFiles.PAD).intValue());
+    JsonNode ids = json.at("/model/vocab");
+    assertThat(config.get("vocab_size").intValue()).isEqualTo(ids.size()).isEqualTo(TokenizerFiles.VOCAB_SIZE);
+    assertThat(config.get("bos_token_id")).isEqualTo(ids.get(TokenizerFiles.END_OF_TEXT));
+    assertThat(config.get("pad_token_id")).isEqualTo(ids.get(TokenizerFiles.PAD));
   }
 
   @Test
@@ -68,7 +71,8 @@ class TokenizerFilesTest {
   @Test
   void anyTextRoundTrips() {
     Random random = new Random(7);
-    List<String> texts = new ArrayList<>(List.of("", " ", "  a\n\n b\t", "Grüße, 世界! 👩‍👩‍👧 \u00a0\u200b don't I'LL 1234 ½", "\u0000\u007f", "Hop, hop!"));
+    List<String> texts = new ArrayList<>(List.of("", " ", "  a\n\n b\t", "\u0000\u007f", "Hop, hop!"));
+    texts.add("Grüße, 世界! 👩‍👩‍👧 \u00a0\u200b don't I'LL 1234 ½");
     for (int i = 0; i < 300; i++) {
       texts.add(randomText(random));
     }
