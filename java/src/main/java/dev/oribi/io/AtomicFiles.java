@@ -5,7 +5,6 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
-import java.nio.file.DirectoryStream;
 import java.nio.file.FileVisitResult;
 import java.nio.file.Files;
 import java.nio.file.LinkOption;
@@ -16,17 +15,21 @@ import java.nio.file.StandardOpenOption;
 import java.nio.file.attribute.BasicFileAttributes;
 import java.security.SecureRandom;
 import java.util.HexFormat;
+import java.util.List;
 import java.util.Locale;
+import java.util.stream.Stream;
 
 /**
  * Writes files and folders beside their target and renames them when they are whole.
  *
  * <p>Whatever happens in between (an exception, an interrupt, a full disk) the target is what it was before and the
  * temporary copy is removed. Only a killed process leaves its temporary copy behind; its name begins with a dot, nobody
- * mistakes it for the target, and {@link #removeLeftovers} clears it. Data and folder entries are flushed to the disk
+ * mistakes it for the target, and {@link #recover} clears it. Data and folder entries are flushed to the disk
  * before and after the rename, so a target that exists after a power cut is whole.
  */
 public final class AtomicFiles {
+  private static final String TEMPORARY = ".tmp-";
+  private static final String OLD = ".old-";
   private static final SecureRandom RANDOM = new SecureRandom();
   private static final boolean WINDOWS = System.getProperty("os.name").toLowerCase(Locale.ROOT).startsWith("windows");
 
@@ -57,9 +60,11 @@ public final class AtomicFiles {
       Files.move(temp, file, StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING);
       syncFolder(file.getParent());
     } catch (IOException e) {
+      discard(temp, e);
       throw failure(target, e);
-    } finally {
-      deleteTree(temp);
+    } catch (RuntimeException | Error e) {
+      discard(temp, e);
+      throw e;
     }
   }
 
@@ -73,7 +78,7 @@ public final class AtomicFiles {
    *
    * <p>A new folder appears at once. A folder that exists cannot be swapped in one step: it is first renamed to {@code
    * .NAME.old-RANDOM}, then the new one takes its name, then the old one is deleted; a process killed exactly between the
-   * two renames leaves the old content under that name.
+   * two renames leaves the old content under that name, and {@link #recover} puts it back.
    */
   public static void directory(Path target, Filler filler) {
     Path folder = target.toAbsolutePath();
@@ -86,23 +91,42 @@ public final class AtomicFiles {
       swapIn(temp, folder);
       syncFolder(folder.getParent());
     } catch (IOException e) {
+      discard(temp, e);
       throw failure(target, e);
-    } finally {
-      deleteTree(temp);
+    } catch (RuntimeException | Error e) {
+      discard(temp, e);
+      throw e;
     }
   }
 
-  /** Removes temporary copies of {@code target} that a killed process left behind. Call it only while nobody else writes there. */
-  public static void removeLeftovers(Path target) {
+  /**
+   * Clears what a killed process left beside {@code target}: temporary copies are deleted, and a folder that was moved aside to
+   * be replaced is put back if nothing took its place. Call it only while nobody else writes there.
+   */
+  public static void recover(Path target) {
     Path file = target.toAbsolutePath();
-    String prefix = "." + file.getFileName() + ".tmp-";
     if (!Files.isDirectory(file.getParent())) {
       return;
     }
-    try (DirectoryStream<Path> siblings = Files.newDirectoryStream(file.getParent(), p -> p.getFileName().toString().startsWith(prefix))) {
-      siblings.forEach(AtomicFiles::deleteTree);
+    try {
+      for (Path old : siblings(file, OLD)) {
+        if (Files.exists(file, LinkOption.NOFOLLOW_LINKS)) {
+          deleteTree(old);
+        } else {
+          Files.move(old, file, StandardCopyOption.ATOMIC_MOVE);
+        }
+      }
+      siblings(file, TEMPORARY).forEach(AtomicFiles::deleteTree);
     } catch (IOException e) {
-      throw new OribiException(file.getParent() + ": cannot be listed: " + e.getMessage() + ".", e);
+      throw failure(target, e);
+    }
+  }
+
+  /** Files beside {@code target} whose names were made from its own and {@code mark}. */
+  private static List<Path> siblings(Path target, String mark) throws IOException {
+    String prefix = "." + target.getFileName() + mark;
+    try (Stream<Path> all = Files.list(target.getParent())) {
+      return all.filter(path -> path.getFileName().toString().startsWith(prefix)).sorted().toList();
     }
   }
 
@@ -166,10 +190,19 @@ public final class AtomicFiles {
     }
   }
 
+  /** Removes a temporary copy; if that fails too, what went wrong first stays the message. */
+  private static void discard(Path temp, Throwable first) {
+    try {
+      deleteTree(temp);
+    } catch (OribiException e) {
+      first.addSuppressed(e);
+    }
+  }
+
   private static Path temporary(Path target) {
     byte[] random = new byte[6];
     RANDOM.nextBytes(random);
-    return target.resolveSibling("." + target.getFileName() + ".tmp-" + HexFormat.of().formatHex(random));
+    return target.resolveSibling("." + target.getFileName() + TEMPORARY + HexFormat.of().formatHex(random));
   }
 
   private static void swapIn(Path temp, Path folder) throws IOException {
@@ -177,7 +210,7 @@ public final class AtomicFiles {
       Files.move(temp, folder, StandardCopyOption.ATOMIC_MOVE);
       return;
     }
-    Path old = temp.resolveSibling(temp.getFileName().toString().replace(".tmp-", ".old-"));
+    Path old = temp.resolveSibling(temp.getFileName().toString().replace(TEMPORARY, OLD));
     Files.move(folder, old, StandardCopyOption.ATOMIC_MOVE);
     try {
       Files.move(temp, folder, StandardCopyOption.ATOMIC_MOVE);

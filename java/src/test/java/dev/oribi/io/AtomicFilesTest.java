@@ -114,6 +114,24 @@ class AtomicFilesTest {
     assertThat(names()).containsExactly("checkpoint-1");
   }
 
+  /** The two moments at which a process can die while it replaces a folder. */
+  @Test
+  void recoveryPutsTheOldFolderBackUnlessTheNewOneIsThere() throws IOException {
+    Path target = folder.resolve("out");
+    Files.writeString(Files.createDirectories(folder.resolve(".out.old-01")).resolve("x"), "old");
+    Files.createDirectories(folder.resolve(".out.tmp-01/sub"));
+    Files.createFile(folder.resolve(".outer.tmp-01"));
+    AtomicFiles.recover(target);
+    assertThat(target.resolve("x")).hasContent("old");
+    assertThat(names()).containsExactly(".outer.tmp-01", "out");
+
+    Files.writeString(Files.createDirectories(folder.resolve(".out.old-02")).resolve("x"), "older");
+    AtomicFiles.recover(target);
+    assertThat(target.resolve("x")).hasContent("old");
+    assertThat(names()).containsExactly(".outer.tmp-01", "out");
+    AtomicFiles.recover(folder.resolve("none/out"));
+  }
+
   @Test
   void aFolderThatCannotBeMadeIsOneLine() throws IOException {
     Path file = Files.createFile(folder.resolve("file"));
@@ -148,7 +166,7 @@ class AtomicFilesTest {
     assertThat(process.waitFor(30, TimeUnit.SECONDS)).isTrue();
     assertThat(target).hasContent("old");
     assertThat(names()).hasSize(2).anyMatch(name -> name.startsWith(".a.txt.tmp-"));
-    AtomicFiles.removeLeftovers(target);
+    AtomicFiles.recover(target);
     assertThat(names()).containsExactly("a.txt");
   }
 

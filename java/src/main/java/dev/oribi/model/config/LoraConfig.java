@@ -39,6 +39,10 @@ public record LoraConfig(int r, double loraAlpha, double loraDropout, Object tar
     Map<String, Double> alphaPattern, String baseModelNameOrPath) {
   public static final String FILE = "adapter_config.json";
   public static final String WEIGHTS_FILE = "adapter_model.safetensors";
+
+  /** What PEFT puts before every name in an adapter's file. */
+  public static final String PREFIX = "base_model.model.";
+
   public static final String ALL_LINEAR = "all-linear";
 
   /** PEFT's choice for Llama when no target is named. */
@@ -48,7 +52,6 @@ public record LoraConfig(int r, double loraAlpha, double loraDropout, Object tar
   public static final List<String> LINEAR_MODULES =
       List.of("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj");
 
-  private static final String PREFIX = "base_model.model.";
   private static final int MAX_RANK = 1 << 16;
   private static final double MAX_ALPHA = 1e9;
 
