@@ -54,9 +54,60 @@ TEST(exponential) {
 TEST(sigmoid) {
   auto f = [](auto x) { return oribi::vsigmoid(x); };
   auto exact = [](double x) { return 1 / (1 + std::exp(-x)); };
-  check_function("sigmoid", f, f, exact, -5, 5, 2.5);
-  check_function("sigmoid", f, f, exact, -86, 86, 2.5);
+  check_function("sigmoid", f, f, exact, -5, 5, 3);
+  check_function("sigmoid", f, f, exact, -86, 86, 3);
   CHECK(oribi::vsigmoid(-INFINITY) == 0);
   CHECK(oribi::vsigmoid(INFINITY) == 1);
   CHECK(std::isnan(oribi::vsigmoid(NAN)));
+}
+
+TEST(hyperbolic_tangent) {
+  auto f = [](auto x) { return oribi::vtanh(x); };
+  auto exact = [](double x) { return std::tanh(x); };
+  check_function("tanh", f, f, exact, -0.7, 0.7, 2);
+  check_function("tanh", f, f, exact, -12, 12, 2);
+  check_function("tanh", f, f, exact, -1e-30, 1e-30, 2);
+  CHECK(oribi::vtanh(INFINITY) == 1);
+  CHECK(oribi::vtanh(-INFINITY) == -1);
+  CHECK(std::isnan(oribi::vtanh(NAN)));
+}
+
+TEST(error_function) {
+  auto f = [](auto x) { return oribi::verf(x); };
+  auto exact = [](double x) { return std::erf(x); };
+  check_function("erf", f, f, exact, -1, 1, 2);
+  check_function("erf", f, f, exact, -5, 5, 2);
+  check_function("erf", f, f, exact, -1e-30, 1e-30, 2);
+  CHECK(oribi::verf(INFINITY) == 1);
+  CHECK(oribi::verf(-INFINITY) == -1);
+  CHECK(std::isnan(oribi::verf(NAN)));
+}
+
+TEST(logarithm) {
+  auto f = [](auto x) { return oribi::vlog(x); };
+  auto exact = [](double x) { return std::log(x); };
+  check_function("log", f, f, exact, 0x1p-33, 1e-6, 1);
+  check_function("log", f, f, exact, 0.5, 1, 1);
+  check_function("log", f, f, exact, 0.9, 1.1, 1);
+  check_function("log", f, f, exact, 1, 1e9, 1);
+  CHECK(oribi::vlog(1.0f) == 0);
+}
+
+TEST(turns) {
+  const double pi = 3.14159265358979323846;
+  Random random(2);
+  double worst = 0;
+  for (int i = 0; i < 200000; i++) {
+    const float turn = static_cast<float>(random.below(1 << 24)) * 0x1p-24f;
+    float sine, cosine;
+    oribi::vsincos_turn(turn, sine, cosine);
+    oribi::vfloat sines, cosines;
+    oribi::vsincos_turn(oribi::vset(turn), sines, cosines);
+    worst = std::fmax(worst, std::fabs(sine - std::sin(2 * pi * turn)));
+    worst = std::fmax(worst, std::fabs(cosine - std::cos(2 * pi * turn)));
+    worst = std::fmax(worst, std::fabs(sines[3] - std::sin(2 * pi * turn)));
+    worst = std::fmax(worst, std::fabs(cosines[15] - std::cos(2 * pi * turn)));
+  }
+  std::printf("    sin, cos: %.3g absolute\n", worst);
+  CHECK(worst <= 0x1p-23);
 }

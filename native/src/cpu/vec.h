@@ -67,6 +67,15 @@ inline F vabs(F x) {
   return as_float(as_int(x) & 0x7fffffff);
 }
 
+/* x with the sign of y; x is not negative. */
+template <class F>
+inline F vcopysign(F x, F y) {
+  return as_float(as_int(x) | (as_int(y) & INT32_MIN));
+}
+
+inline float to_float_lanes(int32_t i) { return static_cast<float>(i); }
+inline vfloat to_float_lanes(vint i) { return __builtin_convertvector(i, vfloat); }
+
 /* 2^n for integers n in [-126, 127]. */
 template <class I>
 inline auto exp2_of_int(I n) {
@@ -94,10 +103,82 @@ inline F vexp(F x) {
   return p * exp2_of_int(half) * exp2_of_int(exponent - half);
 }
 
-/* 1 / (1 + e^-x) within 2 ulp. */
+/* 1 / (1 + e^-x) within 3 ulp. */
 template <class F>
 inline F vsigmoid(F x) {
   return 1.0f / (1.0f + vexp(-x));
+}
+
+/* tanh within 2 ulp: a polynomial near 0, 1 - 2 / (e^2|x| + 1) with the sign of x beyond. */
+template <class F>
+inline F vtanh(F x) {
+  const F a = vabs(x), x2 = x * x;
+  F p = x2 * -5.693516767e-3f + 2.063040918e-2f;
+  p = p * x2 - 5.373761258e-2f;
+  p = p * x2 + 1.333142479e-1f;
+  p = p * x2 - 3.333328164e-1f;
+  const F near = p * x2 * x + x;
+  const F far = 1.0f - 2.0f / (vexp(a + a) + 1.0f);
+  return a < 0.625f ? near : vcopysign(far, x);
+}
+
+/* erf within 2 ulp: a polynomial near 0, 1 - erfc beyond, where log erfc is a polynomial; 1 from 4 on. */
+template <class F>
+inline F verf(F x) {
+  const F a = vabs(x), x2 = x * x, four = F{} + 4.0f;
+  F p = x2 * 8.509966046e-5f - 8.175476931e-4f;
+  p = p * x2 + 5.203900325e-3f;
+  p = p * x2 - 2.686054992e-2f;
+  p = p * x2 + 1.128371630e-1f;
+  p = p * x2 - 3.761263510e-1f;
+  p = p * x2 + 1.283791668e-1f;
+  const F near = p * x + x;
+  const F b = a > four ? four : a;
+  F q = b * 1.992290562e-4f - 3.075272001e-3f;
+  q = q * b + 2.235369716e-2f;
+  q = q * b - 1.041923991e-1f;
+  q = q * b - 6.368877262e-1f;
+  q = q * b - 1.127848881e+0f;
+  q = q * b - 1.541593506e-4f;
+  const F far = 1.0f - vexp(q);
+  return a < 0.9f ? near : vcopysign(far, x);
+}
+
+/* The natural logarithm of normal positive numbers, within 1 ulp. x = m 2^e with m between sqrt(1/2) and sqrt(2). */
+template <class F>
+inline F vlog(F x) {
+  const auto e = (as_int(x) - 0x3f3504f3) >> 23;
+  const F f = as_float(as_int(x) - (e << 23)) - 1.0f, n = to_float_lanes(e);
+  F p = f * 6.746601467e-2f - 1.167965865e-1f;
+  p = p * f + 1.189032518e-1f;
+  p = p * f - 1.240513490e-1f;
+  p = p * f + 1.421922412e-1f;
+  p = p * f - 1.666800690e-1f;
+  p = p * f + 2.000213360e-1f;
+  p = p * f - 2.500000964e-1f;
+  p = p * f + 3.333331241e-1f;
+  const F tail = p * f * f * f + n * 1.42860677e-6f; /* ln2 in two parts, as in vexp */
+  return n * 0.693145752f + (f - (0.5f * f * f - tail));
+}
+
+/* cos and sin of 2 pi turn for turn in [0, 1], exactly reduced to a quarter. */
+template <class F>
+inline void vsincos_turn(F turn, F& sine, F& cosine) {
+  const F shifted = turn * 4.0f + 12582912.0f;
+  const F r = turn * 4.0f - (shifted - 12582912.0f), r2 = r * r;
+  const auto quarter = as_int(shifted);
+  F s = r2 * 1.581950749e-4f - 4.681260628e-3f;
+  s = s * r2 + 7.969258184e-2f;
+  s = s * r2 - 6.459640961e-1f;
+  s = (s * r2 + 1.570796327f) * r;
+  F c = r2 * 9.036317027e-4f - 2.086007132e-2f;
+  c = c * r2 + 2.536692039e-1f;
+  c = c * r2 - 1.233700541f;
+  c = c * r2 + 1.0f;
+  const auto odd = (quarter & 1) != 0;
+  const F a = odd ? c : s, b = odd ? s : c;
+  sine = as_float(as_int(a) ^ ((quarter & 2) << 30));
+  cosine = as_float(as_int(b) ^ (((quarter + 1) & 2) << 30));
 }
 
 }  // namespace oribi

@@ -1,0 +1,159 @@
+#include "check.h"
+
+using namespace check;
+using Values = std::vector<double>;
+
+namespace {
+
+constexpr int64_t kCounts[] = {1, 13, 113, 1023, 100003};
+
+std::string pair_name(oribi_dtype to, oribi_dtype from) { return std::string(name_of(from)) + " to " + name_of(to); }
+
+}  // namespace
+
+TEST(cast) {
+  Context ctx;
+  for (oribi_dtype to : kDtypes) {
+    for (oribi_dtype from : kDtypes) {
+      for (int64_t count : kCounts) {
+        where = pair_name(to, from) + " count=" + std::to_string(count);
+        const Values values = rounded(Random(count).normals(count, 0.1, 3), from);
+        Array x(values, from), y(count, to, 7);
+        CHECK_OK(ctx, oribi_cast(ctx, y.data(), x.data(), count, to, from));
+        compare_within("y", y.values(), rounded(values, to), 0);
+      }
+    }
+  }
+}
+
+/* Every value of the 16-bit types, NaN and infinity included, through fp32 and back. */
+TEST(every_16_bit_value) {
+  Context ctx;
+  for (oribi_dtype t : {ORIBI_BF16, ORIBI_F16}) {
+    where = name_of(t);
+    Array x(65536, t), wide(65536, ORIBI_F32), back(65536, t);
+    for (uint32_t bits = 0; bits < 65536; bits++) static_cast<uint16_t*>(x.data())[bits] = static_cast<uint16_t>(bits);
+    CHECK_OK(ctx, oribi_cast(ctx, wide.data(), x.data(), 65536, ORIBI_F32, t));
+    compare_within("wide", wide.values(), x.values(), 0);
+    CHECK_OK(ctx, oribi_cast(ctx, back.data(), wide.data(), 65536, t, ORIBI_F32));
+    compare_within("back", back.values(), x.values(), 0);
+    bool same_signs = true;
+    for (size_t i = 0; i < 65536; i++) same_signs &= std::signbit(wide.get(i)) == std::signbit(x.get(i));
+    CHECK(same_signs);
+  }
+}
+
+/* Each 16-bit value's neighbours in fp32, the ties between them and the numbers beside the ties. */
+TEST(rounding_to_16_bits) {
+  Context ctx;
+  for (oribi_dtype t : {ORIBI_BF16, ORIBI_F16}) {
+    where = name_of(t);
+    Values values = {INFINITY, -INFINITY, NAN, 65519.99609375, 65520, -65520, 1e-46, 3.4028234e38, -3.3961775e38, 3.3961776e38};
+    for (uint32_t bits = 0; bits < (t == ORIBI_BF16 ? 0x7f7fu : 0x7bffu); bits++) {
+      const double here = decode(static_cast<uint16_t>(bits), t), next = decode(static_cast<uint16_t>(bits + 1), t);
+      const float tie = static_cast<float>((here + next) / 2);
+      values.insert(values.end(), {tie, std::nextafter(tie, 0.0f), std::nextafter(tie, INFINITY), -tie});
+    }
+    values = rounded(values, ORIBI_F32);
+    const int64_t count = static_cast<int64_t>(values.size());
+    Array x(values, ORIBI_F32), y(count, t);
+    CHECK_OK(ctx, oribi_cast(ctx, y.data(), x.data(), count, t, ORIBI_F32));
+    compare_within("y", y.values(), rounded(values, t), 0);
+  }
+}
+
+TEST(cast_rows) {
+  Context ctx;
+  const int64_t shapes[][4] = {{1, 1, 1, 1}, {13, 113, 113, 113}, {113, 13, 17, 40}, {1023, 16, 592, 16}, {5, 1023, 1030, 1024}};
+  for (oribi_dtype to : kDtypes) {
+    for (oribi_dtype from : kDtypes) {
+      for (const auto& s : shapes) {
+        const int64_t rows = s[0], cols = s[1], ldy = s[2], ldx = s[3];
+        for (int32_t accumulate : {0, 1}) {
+          where = pair_name(to, from) + " rows=" + std::to_string(rows) + " cols=" + std::to_string(cols) + " accumulate=" + std::to_string(accumulate);
+          Random random(static_cast<uint64_t>(rows * 3 + cols));
+          const Values x_values = rounded(random.normals(rows * ldx), from), y_values = rounded(random.normals(rows * ldy), to);
+          Array x(x_values, from), y(y_values, to);
+          CHECK_OK(ctx, oribi_cast_rows(ctx, y.data(), x.data(), rows, cols, ldy, ldx, to, from, accumulate));
+          Values expected(y_values);
+          for (int64_t row = 0; row < rows; row++) {
+            for (int64_t i = 0; i < cols; i++) {
+              const double sum = (accumulate ? y_values[row * ldy + i] : 0) + x_values[row * ldx + i];
+              expected[row * ldy + i] = round_to(round_to(sum, ORIBI_F32), to);
+            }
+          }
+          compare_within("y", y.values(), expected, 0);
+        }
+      }
+    }
+  }
+}
+
+TEST(add_and_fill) {
+  Context ctx;
+  for (oribi_dtype t : kDtypes) {
+    for (int64_t count : kCounts) {
+      where = std::string(name_of(t)) + " count=" + std::to_string(count);
+      Random random(static_cast<uint64_t>(count));
+      const Values a_values = rounded(random.normals(count), t), b_values = rounded(random.normals(count, 1, 9), t);
+      Values expected(count);
+      for (int64_t i = 0; i < count; i++) expected[i] = round_to(round_to(a_values[i] + b_values[i], ORIBI_F32), t);
+      Array a(a_values, t), b(b_values, t), y(count, t, 7);
+      CHECK_OK(ctx, oribi_add(ctx, y.data(), a.data(), b.data(), count, t));
+      compare_within("y", y.values(), expected, 0);
+      CHECK_OK(ctx, oribi_add(ctx, a.data(), a.data(), b.data(), count, t));
+      compare_within("in place of a", a.values(), expected, 0);
+      CHECK_OK(ctx, oribi_fill(ctx, b.data(), count, -0.3f, t));
+      compare_within("fill", b.values(), Values(count, round_to(-0.3f, t)), 0);
+    }
+  }
+}
+
+TEST(gather_and_scatter) {
+  Context ctx;
+  for (oribi_dtype t : kDtypes) {
+    const int64_t shapes[][5] = {{1, 1, 1, 1, 1}, {13, 40, 113, 120, 113}, {113, 300, 13, 13, 19}, {40, 64, 1023, 1023, 1024}};
+    for (const auto& s : shapes) {
+      const int64_t n = s[0], rows = s[1], c = s[2], ld_few = s[3], ld_many = s[4];
+      where = std::string(name_of(t)) + " n=" + std::to_string(n) + " c=" + std::to_string(c);
+      Random random(static_cast<uint64_t>(n + c));
+      const Values many = rounded(random.normals(rows * ld_many), t), few = rounded(random.normals(n * ld_few), t);
+      std::vector<int32_t> index(n);
+      for (int64_t i = 0; i < n; i++) index[i] = static_cast<int32_t>((i * 7 + 1) % rows); /* 7 divides no count of rows here: all differ */
+      Values gathered(few), scattered(many);
+      for (int64_t i = 0; i < n; i++) {
+        for (int64_t j = 0; j < c; j++) {
+          gathered[i * ld_few + j] = many[index[i] * ld_many + j];
+          scattered[index[i] * ld_many + j] = few[i * ld_few + j];
+        }
+      }
+      Array x(many, t), y(few, t);
+      CHECK_OK(ctx, oribi_gather_rows(ctx, y.data(), x.data(), index.data(), n, rows, c, ld_few, ld_many, t));
+      compare_within("gathered", y.values(), gathered, 0);
+      Array from(few, t), to(many, t);
+      CHECK_OK(ctx, oribi_scatter_rows(ctx, to.data(), from.data(), index.data(), n, rows, c, ld_many, ld_few, t));
+      compare_within("scattered", to.values(), scattered, 0);
+    }
+  }
+}
+
+TEST(arguments) {
+  Context ctx;
+  Array a(8, ORIBI_F32, 3);
+  void* p = a.data();
+  const int32_t index[] = {0, 2};
+  const auto wrong = static_cast<oribi_dtype>(3);
+  CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "oribi_cast: count must be at least 0, found -8", oribi_cast(ctx, p, p, -8, ORIBI_F32, ORIBI_F32));
+  CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "tx is 3", oribi_cast(ctx, p, p, 8, ORIBI_F32, wrong));
+  CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "ty is 3", oribi_cast(ctx, p, p, 8, wrong, ORIBI_F32));
+  CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "y is NULL", oribi_cast(ctx, nullptr, p, 8, ORIBI_F32, ORIBI_F32));
+  CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "oribi_cast_rows: ldy must be at least 4, found 3", oribi_cast_rows(ctx, p, p, 2, 4, 3, 4, ORIBI_F32, ORIBI_F32, 0));
+  CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "ldx must be at least 4, found 2", oribi_cast_rows(ctx, p, p, 2, 4, 4, 2, ORIBI_F32, ORIBI_F32, 0));
+  CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "oribi_add: b is NULL", oribi_add(ctx, p, p, nullptr, 8, ORIBI_F32));
+  CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "oribi_fill: y is NULL", oribi_fill(ctx, nullptr, 8, 1, ORIBI_F32));
+  CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "oribi_gather_rows: index[1] is 2, expected 0 to 1", oribi_gather_rows(ctx, p, p, index, 2, 2, 4, 4, 4, ORIBI_F32));
+  CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "oribi_scatter_rows: index[1] is 2", oribi_scatter_rows(ctx, p, p, index, 2, 2, 4, 4, 4, ORIBI_F32));
+  compare_within("untouched", a.values(), Values(8, 3), 0);
+  CHECK_OK(ctx, oribi_cast(ctx, nullptr, nullptr, 0, ORIBI_F32, ORIBI_F32));
+  CHECK_OK(ctx, oribi_gather_rows(ctx, nullptr, nullptr, nullptr, 0, 2, 4, 4, 4, ORIBI_F32));
+}
