@@ -1,6 +1,9 @@
-// Causal attention over packed sequences, as the textbook writes it: one row of scores at a time.
-// Real = double is the reference; Real = float is the plain implementation that the error policy compares with.
-#pragma once
+/*
+ * Causal attention over packed sequences, as the textbook writes it: one row of scores at a time.
+ * Real = double is the reference; Real = float is the plain implementation that the error policy compares with.
+ */
+#ifndef ORIBI_REFERENCE_ATTENTION_H
+#define ORIBI_REFERENCE_ATTENTION_H
 
 #include <cmath>
 #include <cstdint>
@@ -10,7 +13,7 @@
 
 namespace reference {
 
-// One query row: where its keys begin, and how many of them it sees.
+/* One query row: where its keys begin, and how many of them it sees. */
 struct VisibleKeys {
   int64_t first, count;
 };
@@ -22,7 +25,7 @@ inline VisibleKeys visible_keys(const oribi_attention_shape& shape, int64_t sequ
   return {shape.kv_start[sequence], shape.kv_len[sequence] - (end - 1 - row)};
 }
 
-// p[j] = softmax over the visible keys; returns the log of the sum of exp.
+/* p[j] = softmax over the visible keys; returns the log of the sum of exp. */
 template <class Real>
 Real attention_row(std::vector<Real>& p, const Real* q, const Real* k, const VisibleKeys& keys,
                    const oribi_attention_shape& shape) {
@@ -59,12 +62,12 @@ void attention_forward(Real* o, Real* lse, const Real* q, const Real* k, const R
       }
 }
 
-// Adds one row's share to dk and dv, which begin as zeros, and writes its dq.
+/* Adds one row's share to dk and dv, which begin as zeros, and writes its dq. */
 template <class Real>
 void attention_row_backward(Real* dq, Real* dk, Real* dv, const Real* d_o, const Real* q, const Real* k, const Real* v,
                             const std::vector<Real>& p, const VisibleKeys& keys, const oribi_attention_shape& shape) {
   std::vector<Real> dp(p.size());
-  Real delta = 0;  // sum of p * dp, which the softmax's derivative subtracts
+  Real delta = 0;  /* sum of p * dp, which the softmax's derivative subtracts */
   for (int64_t j = 0; j < keys.count; ++j) {
     for (int64_t d = 0; d < shape.d; ++d) dp[j] += d_o[d] * v[(keys.first + j) * shape.ld_v + d];
     delta += p[j] * dp[j];
@@ -99,4 +102,5 @@ void attention_backward(Real* dq, Real* dk, Real* dv, const Real* d_o, const Rea
       }
 }
 
-}  // namespace reference
+}  /* namespace reference */
+#endif

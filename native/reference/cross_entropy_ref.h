@@ -1,5 +1,8 @@
-// Softmax cross-entropy, row by row. Real = double is the reference, Real = float the plain implementation.
-#pragma once
+/*
+ * Softmax cross-entropy, row by row. Real = double is the reference, Real = float the plain implementation.
+ */
+#ifndef ORIBI_REFERENCE_CROSS_ENTROPY_H
+#define ORIBI_REFERENCE_CROSS_ENTROPY_H
 
 #include <cmath>
 #include <cstdint>
@@ -28,4 +31,5 @@ void cross_entropy(Real* dlogits, Real* loss, const Real* logits, const int32_t*
   }
 }
 
-}  // namespace reference
+}  /* namespace reference */
+#endif

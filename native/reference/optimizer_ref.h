@@ -1,6 +1,9 @@
-// AdamW (Loshchilov and Hutter 2019) in PyTorch's order, for one element.
-// Real = double is the reference, Real = float the plain implementation.
-#pragma once
+/*
+ * AdamW (Loshchilov and Hutter 2019) in PyTorch's order, for one element.
+ * Real = double is the reference, Real = float the plain implementation.
+ */
+#ifndef ORIBI_REFERENCE_OPTIMIZER_H
+#define ORIBI_REFERENCE_OPTIMIZER_H
 
 #include <cmath>
 
@@ -19,4 +22,5 @@ void adamw(Real& p, Real& m, Real& v, Real g, const oribi_adamw_hyper& hyper) {
   p -= static_cast<Real>(hyper.learning_rate / correction1) * m / denominator;
 }
 
-}  // namespace reference
+}  /* namespace reference */
+#endif

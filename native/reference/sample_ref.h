@@ -1,5 +1,8 @@
-// What a token may be drawn from, after Hugging Face's logits processors, with a full sort of the vocabulary.
-#pragma once
+/*
+ * What a token may be drawn from, after Hugging Face's logits processors, with a full sort of the vocabulary.
+ */
+#ifndef ORIBI_REFERENCE_SAMPLE_H
+#define ORIBI_REFERENCE_SAMPLE_H
 
 #include <algorithm>
 #include <cmath>
@@ -11,7 +14,7 @@
 
 namespace reference {
 
-// Tokens by falling probability; among equals the lower index first.
+/* Tokens by falling probability; among equals the lower index first. */
 inline std::vector<int32_t> ranked(const std::vector<double>& score) {
   std::vector<int32_t> order(score.size());
   std::iota(order.begin(), order.end(), 0);
@@ -28,7 +31,7 @@ inline std::vector<double> softmax(const std::vector<double>& score) {
   return p;
 }
 
-// The probability of every token; 0 for those that the options exclude. temperature > 0.
+/* The probability of every token; 0 for those that the options exclude. temperature > 0. */
 inline std::vector<double> sample_distribution(const float* logits, int64_t v, const std::vector<int32_t>& seen,
                                                const oribi_sample_options& options) {
   std::vector<double> score(logits, logits + v);
@@ -56,4 +59,5 @@ inline std::vector<double> sample_distribution(const float* logits, int64_t v, c
   return softmax(score);
 }
 
-}  // namespace reference
+}  /* namespace reference */
+#endif

@@ -2,10 +2,10 @@
  * The parts that the forward and the backward pass of attention share: which rows and keys a tile holds, how tiles are
  * packed as fp32, and the one matrix product that all the arithmetic goes through.
  *
- * A "row" here is a pair (query, head of the group): row r of a group is query r / G and head r % G, so that the G query
- * heads that share a key head also share every packed tile of it. Rows lie along the vector lanes; a panel is two vectors
- * of rows, a block is kBlockRows rows. Scores are therefore kept as [key][row], and the softmax over keys is made of
- * plain vector maxima and sums, with no reduction across lanes.
+ * A "row" here is a pair (query, head of the group): row r of a group is query r / G and head r % G, so that the G
+ * query heads that share a key head also share every packed tile of it. Rows lie along the vector lanes; a panel is two
+ * vectors of rows, a block is kBlockRows rows. Scores are therefore kept as [key][row], and the softmax over keys is
+ * made of plain vector maxima and sums, with no reduction across lanes.
  */
 #ifndef ORIBI_CPU_ATTENTION_TILE_H
 #define ORIBI_CPU_ATTENTION_TILE_H
@@ -22,7 +22,7 @@ namespace oribi::attention {
 constexpr int64_t kPanel = 2 * kLanes; /* rows in a panel */
 constexpr int64_t kBlockRows = 128; /* rows that share one packing of a key tile */
 constexpr int64_t kTileKeys = 64; /* 64 keys of D = 64 are 16 KiB, half of the smallest first-level cache */
-/* Rows of the result that a register block holds: with two vectors a row, 16 of 32 registers on AVX-512, 8 of 16 else. */
+/* Rows of the result in a register block: with two vectors a row, 16 of 32 registers on AVX-512, 8 of 16 else. */
 constexpr int64_t kStep = kLanes == 16 ? 8 : 4;
 
 inline int64_t round_up(int64_t x, int64_t multiple) { return (x + multiple - 1) / multiple * multiple; }
@@ -112,23 +112,34 @@ void pack_rows(float* tile, int64_t ld, const T* x, int64_t ldx, const Group& gr
   std::fill(tile + block.count * ld, tile + block.panels() * kPanel * ld, 0.0f);
 }
 
-/* panels[panel][ld][kPanel] = the transposed tile[row][ld] */
-inline void transpose_rows(float* panels, const float* tile, int64_t ld, int64_t panel_count) {
-  for (int64_t p = 0; p < panel_count; p++)
-    for (int64_t r = 0; r < kPanel; r++)
-      for (int64_t i = 0; i < ld; i++) panels[(p * ld + i) * kPanel + r] = tile[(p * kPanel + r) * ld + i];
+/* y[cols][ldy] = the transposed x[rows][ldx]; rows and cols are multiples of kLanes. */
+inline void transpose(float* y, int64_t ldy, const float* x, int64_t ldx, int64_t rows, int64_t cols) {
+  for (int64_t r = 0; r < rows; r += kLanes)
+    for (int64_t c = 0; c < cols; c += kLanes) {
+      vfloat square[kLanes];
+      for (int64_t i = 0; i < kLanes; i++) square[i] = vload(x + (r + i) * ldx + c);
+      vtranspose(square);
+      for (int64_t i = 0; i < kLanes; i++) vstore(y + (c + i) * ldy + r, square[i]);
+    }
 }
 
-/* y of the block's rows = panels[panel][d][kPanel] * factor[row] */
+/* panels[panel][ld][kPanel] = the transposed tile[row][ld] */
+inline void transpose_rows(float* panels, const float* tile, int64_t ld, int64_t panel_count) {
+  for (int64_t row = 0; row < panel_count * kPanel; row += kPanel)
+    transpose(panels + row * ld, kPanel, tile + row * ld, ld, kPanel, ld);
+}
+
+/* y of the block's rows = panels[panel][ld][kPanel] * factor[row]; tile: space for the rows. */
 template <class T>
-void unpack_rows(T* y, int64_t ldy, const float* panels, int64_t ld, const float* factor, const Group& group,
-                 const Block& block, int64_t d) {
+void unpack_rows(T* y, int64_t ldy, float* tile, const float* panels, int64_t ld, const float* factor,
+                 const Group& group, const Block& block, int64_t d) {
+  for (int64_t row = 0; row < block.panels() * kPanel; row += kPanel)
+    transpose(tile + row * ld, ld, panels + row * ld, kPanel, ld, kPanel);
   for (int64_t r = 0; r < block.count; r++) {
     T* to = y + group.query(block.first + r) * ldy + group.head(block.first + r) * d;
-    const float* from = panels + r / kPanel * ld * kPanel + r % kPanel;
-    for (int64_t i = 0; i < d; i++) to[i] = from_float<T>(from[i * kPanel] * factor[r]);
+    for (int64_t i = 0; i < d; i++) to[i] = from_float<T>(tile[r * ld + i] * factor[r]);
   }
 }
 
-} /* namespace oribi::attention */
+}  // namespace oribi::attention
 #endif

@@ -3,8 +3,8 @@
  *             dx = (exp(x - lse) - onehot(label)) * grad_scale
  * Shapes      logits, dlogits (N,V)  labels, loss (N)
  * Layout      row-major, any V; dlogits may be logits
- * Precision   fp32; sums of exp fp32 over kBlock elements, then double. The loss is (max - x[label]) + log(sum), so that
- *             logits of 1e4 lose nothing to the subtraction
+ * Precision   fp32; sums of exp fp32 over kBlock elements, then double. The loss is (max - x[label]) + log(sum), so
+ *             that logits of 1e4 lose nothing to the subtraction
  * Saved       nothing: gradient and loss come from one call
  * Writes      dlogits =, loss =; both 0 where label < 0. A NaN or +infinity in a row makes its loss NaN
  * Determinism bit-exact for any number of threads: a row belongs to one thread

@@ -114,7 +114,8 @@ int32_t sample_row(Candidate* all, const float* logits, int64_t v, const int32_t
 void check_options(Check& check, const oribi_sample_options* o) {
   check.pointer("options", o);
   if (!check.ok()) return;
-  check.that(o->temperature >= 0 && o->temperature < INFINITY, "temperature must be 0 or more, found %g", o->temperature);
+  check.that(o->temperature >= 0 && o->temperature < INFINITY,
+             "temperature must be 0 or more, found %g", o->temperature);
   check.that(o->top_k >= 0, "top_k must be 0 (off) or more, found %d", o->top_k);
   check.that(o->top_p >= 0 && o->top_p <= 1, "top_p must be in [0, 1], found %g", o->top_p);
   check.that(o->min_p >= 0 && o->min_p <= 1, "min_p must be in [0, 1], found %g", o->min_p);

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 namespace oribi {
 
@@ -37,16 +38,44 @@ inline void vstore(float* p, vfloat v) { std::memcpy(p, &v, sizeof v); }
 
 inline vfloat vset(float x) { return vfloat{} + x; }
 
+template <int32_t... I>
+inline vint lane_numbers(std::integer_sequence<int32_t, I...>) {
+  return vint{I...};
+}
+
+/* Lane i holds lane i ^ step of v; a step known to the compiler makes this one instruction. */
+inline vfloat vexchange(vfloat v, int32_t step) {
+  return __builtin_shuffle(v, lane_numbers(std::make_integer_sequence<int32_t, kLanes>{}) ^ step);
+}
+
+/* rows[i][j] = what rows[j][i] was, for kLanes vectors: blocks of 1, 2, 4 ... lanes change places in turn. */
+inline void vtranspose(vfloat* rows) {
+  const vint lane = lane_numbers(std::make_integer_sequence<int32_t, kLanes>{}), other = lane + int32_t{kLanes};
+#pragma GCC unroll 4
+  for (int32_t step = 1; step < kLanes; step *= 2)
+#pragma GCC unroll 16
+    for (int32_t i = 0; i < kLanes; i++) {
+      if ((i & step) != 0) continue;
+      const vfloat a = rows[i], b = rows[i + step];
+      const vint upper = (lane & step) != 0;
+      rows[i] = __builtin_shuffle(a, b, upper ? other ^ step : lane);
+      rows[i + step] = __builtin_shuffle(a, b, upper ? other : lane ^ step);
+    }
+}
+
 inline float vsum(vfloat v) {
-  float sum = 0;
-  for (int64_t i = 0; i < kLanes; i++) sum += v[i];
-  return sum;
+#pragma GCC unroll 4
+  for (int32_t step = kLanes / 2; step > 0; step /= 2) v += vexchange(v, step);
+  return v[0];
 }
 
 inline float vmax(vfloat v) {
-  float largest = v[0];
-  for (int64_t i = 1; i < kLanes; i++) largest = v[i] > largest ? v[i] : largest;
-  return largest;
+#pragma GCC unroll 4
+  for (int32_t step = kLanes / 2; step > 0; step /= 2) {
+    const vfloat other = vexchange(v, step);
+    v = v > other ? v : other;
+  }
+  return v[0];
 }
 
 inline int32_t as_int(float x) {
