@@ -67,6 +67,10 @@ public final class TrainConfig {
       description = "Another order of the rows in each epoch, by --seed.")
   public boolean shuffle = true;
 
+  @Option(names = "--prompts", paramLabel = "FILE",
+      description = "Show the model's answers to these prompts, one a line, before and after training.")
+  public Path prompts;
+
   @Option(names = "--cache-dir", paramLabel = "DIR",
       description = "Keep tokenized data here, to start faster the next time. Without it nothing is kept.")
   public Path cacheDir;
@@ -247,6 +251,11 @@ public final class TrainConfig {
   public Object targetModulesValue() {
     boolean names = targetModules.matches("[A-Za-z0-9_.,\\s]+");
     return names ? List.of(targetModules.trim().split("\\s*,\\s*")) : targetModules;
+  }
+
+  /** Every option and its value, as a YAML file that {@code --config} reads again. */
+  public String toYaml() {
+    return ResolvedConfig.yaml(ResolvedConfig.values(this));
   }
 
   /**
