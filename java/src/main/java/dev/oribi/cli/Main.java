@@ -10,7 +10,6 @@ import java.util.List;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.ExitCode;
-import picocli.CommandLine.HelpCommand;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.ParameterException;
 import picocli.CommandLine.ScopeType;
@@ -19,12 +18,12 @@ import picocli.CommandLine.ScopeType;
 @Command(
     name = "oribi",
     description = "Fine-tunes open large language models on the JVM.",
-    subcommands = {VersionCommand.class, HelpCommand.class},
+    subcommands = {VersionCommand.class},
     synopsisSubcommandLabel = "COMMAND",
     footer = {
       "",
       "Options may be written --learning-rate 1e-4, --learning_rate=1e-4 or learning_rate=1e-4.",
-      "'oribi help COMMAND' explains a command. Without options 'oribi train' trains Oribi's own tiny model.",
+      "'oribi COMMAND --help' explains a command. Without options 'oribi train' trains Oribi's own tiny model.",
       "Exit codes: 0 done, 1 failed, 2 wrong command line, 130 and 143 stopped by Ctrl-C or SIGTERM with a checkpoint."
     })
 public final class Main {
@@ -78,8 +77,7 @@ public final class Main {
       command = next == null ? command : next;
       at++;
     }
-    boolean wantsHelp = command.getCommand() instanceof HelpCommand;
-    if (command == line || wantsHelp) {
+    if (command == line) {
       return arguments;
     }
     List<String> all = new ArrayList<>(arguments.subList(0, at));
