@@ -18,7 +18,10 @@ import picocli.CommandLine.ScopeType;
 @Command(
     name = "oribi",
     description = "Fine-tunes open large language models on the JVM.",
-    subcommands = {VersionCommand.class},
+    subcommands = {
+      TrainCommand.class, GenerateCommand.class, ChatCommand.class, EvalCommand.class, PlanCommand.class,
+      TraceCommand.class, BenchCommand.class, VersionCommand.class
+    },
     synopsisSubcommandLabel = "COMMAND",
     footer = {
       "",

@@ -55,7 +55,8 @@ public final class TrainConfig {
   public boolean overwriteOutputDir = false;
 
   @Option(names = "--max-seq-length", paramLabel = "N",
-      description = "Longer rows are cut at this many tokens, and counted; plain text is split at it.")
+      description = "Longer rows are cut at this many tokens, and counted; plain text is split at it. Never more than the"
+          + " model's max_position_embeddings.")
   public int maxSeqLength = 1024;
 
   @Option(names = "--packing", arity = "0..1", fallbackValue = "true", paramLabel = "true|false",
@@ -77,7 +78,7 @@ public final class TrainConfig {
 
   // -------------------------------------------------------------------------------------------------- what is trained
 
-  @Option(names = "--adapter", paramLabel = "DIR", description = "Go on from this LoRA adapter in place of a fresh one.")
+  @Option(names = "--adapter", paramLabel = "DIR", description = "Go on from this LoRA adapter in place of a fresh one; its rank, scale and layers hold.")
   public Path adapter;
 
   @Option(names = "--full", arity = "0..1", fallbackValue = "true", paramLabel = "true|false",

@@ -216,7 +216,6 @@ public final class Trainer {
   // ------------------------------------------------------------------------------------------- beginning, saving, ending
 
   private void prepare() {
-    console.say(config.toYaml().stripTrailing());
     console.say(step.describe() + ", " + Progress.bytes(step.memoryBytes()) + " planned");
     identity = new Checkpoints.Identity(resolved, data.fingerprint(), step.describe());
     totalSteps = StepPlan.totalSteps(config, data.batches());
