@@ -36,6 +36,8 @@ public final class Main {
   @Option(names = {"-h", "--help"}, usageHelp = true, scope = ScopeType.INHERIT, description = "Explain the command.")
   private boolean help;
 
+  private static final int HELP_WIDTH = 110;
+
   private Main() {}
 
   /** Runs a command and ends the process with its exit code. */
@@ -49,7 +51,7 @@ public final class Main {
     CommandLine line = new CommandLine(main)
         .setCaseInsensitiveEnumValuesAllowed(true)
         .setOverwrittenOptionsAllowed(true)
-        .setUsageHelpAutoWidth(true)
+        .setUsageHelpWidth(HELP_WIDTH)
         .setUsageHelpLongOptionsMaxWidth(34)
         .setParameterExceptionHandler((e, given) -> wrongUsage(e))
         .setExecutionExceptionHandler((e, command, parsed) -> failed(command.getErr(), e, main.debug));
@@ -64,7 +66,7 @@ public final class Main {
   }
 
   private static void showDefaults(CommandLine command) {
-    command.getCommandSpec().usageMessage().showDefaultValues(true).sortOptions(false);
+    command.getCommandSpec().usageMessage().showDefaultValues(true).sortOptions(false).abbreviateSynopsis(true);
     command.getSubcommands().values().forEach(Main::showDefaults);
   }
 

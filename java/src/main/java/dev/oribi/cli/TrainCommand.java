@@ -19,13 +19,13 @@ import picocli.CommandLine.Command;
     footer = {
       "",
       "Examples:",
-      "  oribi train                                        Oribi's own tiny model, in two minutes",
-      "  oribi train --model DIR --data train.jsonl         an adapter for your model, in oribi-output",
-      "  oribi train --config run.yaml --learning-rate 1e-4 the options of a file, but for one",
-      "  oribi train --config run.yaml --resume             go on after an interruption",
+      "  oribi train                                   Oribi's own tiny model, in two minutes",
+      "  oribi train --model DIR --data rows.jsonl     an adapter for your model, in oribi-output",
+      "  oribi train --config run.yaml --lora-r 32     the options of a file, but for one",
+      "  oribi train --config run.yaml --resume        go on after an interruption",
       "",
-      "The output folder gets the adapter (or the model), train.jsonl with a line a logging step, trainer_state.json,",
-      "loss.png, oribi-config.yaml with every option, and checkpoint-N folders to go on from.",
+      "The output folder gets the adapter (or the model), train.jsonl with a line a logging step,",
+      "trainer_state.json, loss.png, oribi-config.yaml with every option, and folders checkpoint-N.",
       "Ctrl-C and SIGTERM save a checkpoint before the process ends, with exit code 130 or 143."
     },
     sortOptions = false)
