@@ -169,14 +169,9 @@ public final class Tokenizer implements AutoCloseable {
     }
   }
 
-  /** A decoder for text that arrives token by token; special tokens have no text. */
-  public StreamDecoder streamDecoder() {
-    return streamDecoder(true);
-  }
-
   /** A decoder for text that arrives token by token. */
-  public StreamDecoder streamDecoder(boolean skipSpecialTokens) {
-    return new StreamDecoder(this, skipSpecialTokens);
+  public StreamDecoder streamDecoder() {
+    return new StreamDecoder(this);
   }
 
   /** SHA-256 (hex) of the tokenizer's files: two folders with the same one tokenize alike. */

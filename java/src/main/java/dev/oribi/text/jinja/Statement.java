@@ -135,7 +135,7 @@ sealed interface Statement {
     }
 
     private List<Object> choose(Frame frame, List<Object> all) {
-      frame.budget.allocateList(all.size());
+      frame.budget.allocate(all.size());
       if (condition == null) {
         return all;
       }

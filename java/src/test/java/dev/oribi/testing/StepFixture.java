@@ -1,0 +1,160 @@
+package dev.oribi.testing;
+
+import dev.oribi.device.CpuDevice;
+import dev.oribi.device.Device;
+import dev.oribi.io.Half;
+import dev.oribi.kernel.DType;
+import dev.oribi.kernel.Kernels;
+import dev.oribi.kernel.OpenBlasGemm;
+import dev.oribi.layer.Parameters.Tensor;
+import dev.oribi.model.Llama;
+import dev.oribi.model.Llama.Training;
+import dev.oribi.model.Machine;
+import dev.oribi.model.Weights;
+import dev.oribi.model.config.ModelConfig;
+import dev.oribi.program.Emit;
+import dev.oribi.program.View;
+import dev.oribi.testing.ReferenceLlama.Sequence;
+import dev.oribi.train.ModelStep;
+import dev.oribi.train.TrainableTensor;
+import dev.oribi.train.TrainableTensor.Part;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.FloatBuffer;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Random;
+
+/** A training step of a model with random weights, and the same weights as doubles for the reference. */
+public final class StepFixture implements AutoCloseable {
+  /** How the step is planned. The defaults: fp32, everything kept, one chunk of logits, two threads. */
+  public record Plan(
+      DType type, int tokens, int sequences, boolean checkpointing, long logitsBudget, long dropoutSeed, double weightDecay,
+      double maxGradNorm, int threads) {
+    public static final Plan DEFAULT = new Plan(DType.F32, 256, 16, false, 1L << 24, 17, 0.01, 0, 2);
+
+    public Plan type(DType t) {
+      return new Plan(t, tokens, sequences, checkpointing, logitsBudget, dropoutSeed, weightDecay, maxGradNorm, threads);
+    }
+
+    public Plan tokens(int n) {
+      return new Plan(type, n, sequences, checkpointing, logitsBudget, dropoutSeed, weightDecay, maxGradNorm, threads);
+    }
+
+    public Plan checkpointing(boolean on) {
+      return new Plan(type, tokens, sequences, on, logitsBudget, dropoutSeed, weightDecay, maxGradNorm, threads);
+    }
+
+    public Plan logitsBudget(long bytes) {
+      return new Plan(type, tokens, sequences, checkpointing, bytes, dropoutSeed, weightDecay, maxGradNorm, threads);
+    }
+
+    public Plan maxGradNorm(double norm) {
+      return new Plan(type, tokens, sequences, checkpointing, logitsBudget, dropoutSeed, weightDecay, norm, threads);
+    }
+
+    ModelStep.Options options() {
+      return new ModelStep.Options(
+          tokens, sequences, tokens, sequences, checkpointing, logitsBudget,
+          new Emit.AdamW(0.9f, 0.999f, 1e-8f, (float) weightDecay), maxGradNorm, dropoutSeed);
+    }
+  }
+
+  private final Machine machine;
+  private final Llama model;
+  private final ModelStep step;
+  private final Weights weights;
+  private final Map<String, double[]> values = new LinkedHashMap<>();
+
+  public StepFixture(ModelConfig config, Training training, Plan plan, long seed) {
+    this(config, training, plan, seed, new CpuDevice());
+  }
+
+  public StepFixture(ModelConfig config, Training training, Plan plan, long seed, Device device) {
+    Kernels kernels = Kernels.cpu(plan.threads);
+    machine = new Machine(device, kernels, new OpenBlasGemm(kernels));
+    model = new Llama(config, plan.type, training, 512);
+    step = new ModelStep(model, machine, plan.options());
+    weights = step.take();
+    for (Tensor t : model.parameters().tensors()) {
+      fill(t, new Random(seed ^ t.name().hashCode()));
+    }
+    weights.refresh16();
+  }
+
+  /** Values of order 1 after every product, norms around 1, and a B that is not zero but small, as adapters are. */
+  private void fill(Tensor t, Random random) {
+    boolean norm = t.shape().length == 1;
+    boolean table = t.name().contains("embed_tokens");
+    double std = norm ? 0.3 : table ? 1 : t.name().contains("lora_B") ? 0.2 : 1 / Math.sqrt(t.shape()[1]);
+    float[] w = new float[(int) t.elements()];
+    double[] exact = new double[w.length];
+    for (int i = 0; i < w.length; i++) {
+      w[i] = (float) ((norm ? 1 : 0) + std * random.nextGaussian());
+      exact[i] = w[i];
+    }
+    write(t, w);
+    values.put(t.name(), exact);
+  }
+
+  private void write(Tensor t, float[] w) {
+    View to = t.trainable() ? t.part(t.group().value()) : t.value();
+    if (to.type() == DType.F32) {
+      machine.device().write(to.mem(), w, 0, w.length);
+      return;
+    }
+    ByteBuffer half = ByteBuffer.allocate(2 * w.length).order(ByteOrder.nativeOrder());
+    for (float x : w) {
+      half.putShort(Half.toBf16(x));
+    }
+    machine.device().write(to.mem(), half.flip());
+  }
+
+  public Machine machine() {
+    return machine;
+  }
+
+  public Llama model() {
+    return model;
+  }
+
+  public ModelStep step() {
+    return step;
+  }
+
+  public Weights weights() {
+    return weights;
+  }
+
+  /** The weights as they were made, by name. */
+  public Map<String, double[]> values() {
+    return values;
+  }
+
+  /** One micro-batch, its gradients scaled by 1 / targets; returns the sum of the losses. */
+  public double microStep(List<Sequence> batch) {
+    return step.microStep(TinyModels.batch(batch), 1.0 / Math.max(1, TinyModels.targets(batch)), 3);
+  }
+
+  /** Every gradient, by name. */
+  public Map<String, float[]> gradients() {
+    return parts(Part.GRADIENT);
+  }
+
+  public Map<String, float[]> parts(Part part) {
+    Map<String, float[]> all = new LinkedHashMap<>();
+    for (TrainableTensor t : step.trainable()) {
+      FloatBuffer into = FloatBuffer.allocate((int) t.elements());
+      t.read(part, into);
+      all.put(t.name(), into.array());
+    }
+    return all;
+  }
+
+  @Override
+  public void close() {
+    step.close();
+    machine.close();
+  }
+}

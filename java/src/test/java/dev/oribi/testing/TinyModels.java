@@ -1,0 +1,79 @@
+package dev.oribi.testing;
+
+import dev.oribi.data.MicroBatch;
+import dev.oribi.model.config.ModelConfig;
+import dev.oribi.model.config.RopeConfig;
+import dev.oribi.testing.ReferenceLlama.Sequence;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.OptionalInt;
+import java.util.Random;
+
+/** Configurations and batches that are small, asymmetric and the same for every run. */
+public final class TinyModels {
+  private TinyModels() {}
+
+  /** C 10, F 12, 2 layers, 4 query and 2 key heads of 4, V 13: no two sizes are equal, and H*D is not C. */
+  public static ModelConfig tiny(String act, boolean tied) {
+    return config(10, 12, 2, 4, 2, 4, 13, act, tied);
+  }
+
+  /** Of a size at which blocks, tails and several threads are at work: C 64, F 172, 3 layers, V 512. */
+  public static ModelConfig small(boolean tied) {
+    return config(64, 172, 3, 8, 4, 8, 512, "silu", tied);
+  }
+
+  public static ModelConfig config(
+      int hidden, int intermediate, int layers, int heads, int kvHeads, int headDim, int vocabulary, String act, boolean tied) {
+    return new ModelConfig(
+        "llama", hidden, intermediate, layers, heads, kvHeads, headDim, vocabulary, 512, 1e-5, act, RopeConfig.plain(10_000),
+        tied, "float32", OptionalInt.of(1), List.of(2), OptionalInt.empty(), null);
+  }
+
+  /** A sequence of random tokens in which every one is a target. */
+  public static Sequence sequence(Random random, int length, int vocabulary) {
+    int[] ids = random.ints(length, 0, vocabulary).toArray();
+    return new Sequence(ids, ids.clone());
+  }
+
+  /** The same with the first {@code prompt} labels masked. */
+  public static Sequence masked(Sequence s, int prompt) {
+    int[] labels = s.labels().clone();
+    Arrays.fill(labels, 0, Math.min(prompt, labels.length), MicroBatch.IGNORE);
+    return new Sequence(s.ids(), labels);
+  }
+
+  public static List<Sequence> sequences(long seed, int vocabulary, int... lengths) {
+    Random random = new Random(seed);
+    List<Sequence> all = new ArrayList<>();
+    for (int length : lengths) {
+      all.add(sequence(random, length, vocabulary));
+    }
+    return all;
+  }
+
+  /** Sequences laid end to end. */
+  public static MicroBatch batch(List<Sequence> sequences) {
+    int tokens = sequences.stream().mapToInt(s -> s.ids().length).sum();
+    int[] ids = new int[tokens];
+    int[] targets = new int[tokens];
+    int[] positions = new int[tokens];
+    int[] cuSeqlens = new int[sequences.size() + 1];
+    int at = 0;
+    for (int s = 0; s < sequences.size(); s++) {
+      int[] row = sequences.get(s).ids();
+      for (int t = 0; t < row.length; t++, at++) {
+        ids[at] = row[t];
+        positions[at] = t;
+        targets[at] = t + 1 < row.length ? sequences.get(s).labels()[t + 1] : MicroBatch.IGNORE;
+      }
+      cuSeqlens[s + 1] = at;
+    }
+    return new MicroBatch(ids, targets, positions, cuSeqlens, new int[sequences.size()]);
+  }
+
+  public static int targets(List<Sequence> sequences) {
+    return batch(sequences).targetTokens();
+  }
+}
