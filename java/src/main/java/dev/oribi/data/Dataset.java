@@ -8,6 +8,7 @@ import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
 import java.util.Random;
+import java.util.stream.Collectors;
 
 /**
  * Tokenized rows, in memory, in the order of their files. Immutable; the arrays of its rows must not be written.
@@ -29,7 +30,16 @@ public final class Dataset {
    * @throws OribiException for a file or row that cannot be used, naming its place, and if no row is left
    */
   public static Dataset load(List<Path> files, DataOptions options, Tokenizer tokenizer, ChatTemplate template) {
-    throw new OribiException("Reading files is not built in yet.");
+    if (files.isEmpty()) {
+      throw new OribiException("No data file is given: name one or more with --data.");
+    }
+    DatasetCache.Entry entry = DatasetLoader.load(files, options, tokenizer, template);
+    if (entry.rows().isEmpty()) {
+      throw new OribiException("The dataset is empty: " + files.stream().map(Path::toString).collect(Collectors.joining(", "))
+          + (entry.rowsRead() == 0 ? " has no rows." : " has " + entry.rowsRead() + " rows, but none with a token to learn"
+          + " within the maximum length of " + options.maxSeqLength() + "."));
+    }
+    return new Dataset(entry.rows(), reportOf(files.size(), entry.rowsRead(), entry.rows()));
   }
 
   /** A dataset of rows that were made elsewhere. */

@@ -15,16 +15,18 @@ public final class StreamDecoder {
   private static final int MAX_PENDING = 32;
 
   private final Tokenizer tokenizer;
+  private final boolean skipSpecialTokens;
   private int[] window = new int[8];
   private int size;
   /** Tokens of the window whose text was given out; they only serve as context. */
   private int printed;
 
-  StreamDecoder(Tokenizer tokenizer) {
+  StreamDecoder(Tokenizer tokenizer, boolean skipSpecialTokens) {
     this.tokenizer = tokenizer;
+    this.skipSpecialTokens = skipSpecialTokens;
   }
 
-  /** Adds a token; returns the text that it completes, or the empty string. Special tokens have no text. */
+  /** Adds a token; returns the text that it completes, or the empty string. */
   public String push(int id) {
     if (size == window.length) {
       window = Arrays.copyOf(window, 2 * size);
@@ -41,8 +43,8 @@ public final class StreamDecoder {
   }
 
   private String newText() {
-    String before = tokenizer.decode(Arrays.copyOf(window, printed), true);
-    String all = tokenizer.decode(Arrays.copyOf(window, size), true);
+    String before = tokenizer.decode(Arrays.copyOf(window, printed), skipSpecialTokens);
+    String all = tokenizer.decode(Arrays.copyOf(window, size), skipSpecialTokens);
     return all.length() > before.length() ? all.substring(before.length()) : "";
   }
 

@@ -169,9 +169,14 @@ public final class Tokenizer implements AutoCloseable {
     }
   }
 
-  /** A decoder for text that arrives token by token. */
+  /** A decoder for text that arrives token by token; special tokens have no text. */
   public StreamDecoder streamDecoder() {
-    return new StreamDecoder(this);
+    return streamDecoder(true);
+  }
+
+  /** A decoder for text that arrives token by token. */
+  public StreamDecoder streamDecoder(boolean skipSpecialTokens) {
+    return new StreamDecoder(this, skipSpecialTokens);
   }
 
   /** SHA-256 (hex) of the tokenizer's files: two folders with the same one tokenize alike. */

@@ -79,27 +79,30 @@ public final class FineTuning implements AutoCloseable {
   /**
    * Reads the model's numbers and the data, and plans the step.
    *
+   * @param config what the model settles is put in its place: the length it was made for, the numbers of the adapter
    * @param out where progress is told
    */
   public static FineTuning open(TrainConfig config, PrintStream out) {
     config.check();
     if (config.model == null || config.data.isEmpty()) {
-      throw new OribiException("a model and data are needed: give --model and --data");
+      throw new OribiException("A model and data are needed: give --model and --data.");
     }
     ModelConfig numbers = ModelConfig.read(config.model);
-    if (config.maxSeqLength > numbers.maxPositionEmbeddings()) {
-      throw new OribiException(
-          "--max-seq-length is " + config.maxSeqLength + " and the model was made for " + numbers.maxPositionEmbeddings()
-              + " positions (max_position_embeddings): lower it");
-    }
+    config.maxSeqLength = Math.min(config.maxSeqLength, numbers.maxPositionEmbeddings());
     LoraConfig lora = config.trainsAllWeights() ? null : lora(config);
+    out.print(config.toYaml());
     RunData data = readData(config, numbers, out);
     return new FineTuning(config, out, numbers, data, lora);
   }
 
   private static LoraConfig lora(TrainConfig c) {
     if (c.adapter != null) {
-      return LoraConfig.read(c.adapter);
+      LoraConfig given = LoraConfig.read(c.adapter);
+      c.loraR = given.r();
+      c.loraAlpha = given.loraAlpha();
+      c.loraDropout = given.loraDropout();
+      c.useRslora = given.useRslora();
+      return given;
     }
     return LoraConfig.of(
         c.loraR, c.loraAlpha, c.loraDropout, c.targetModulesValue(), c.useRslora, c.modulesToSave, c.model.toString());

@@ -4,6 +4,7 @@ import dev.oribi.optim.SchedulerType;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import picocli.CommandLine.Help.Visibility;
 import picocli.CommandLine.Option;
 
 /**
@@ -33,12 +34,12 @@ public final class TrainConfig {
           + " instructions.")
   public Path model;
 
-  @Option(names = "--data", paramLabel = "FILE", split = ",",
+  @Option(names = "--data", paramLabel = "FILE", split = ",", showDefaultValue = Visibility.NEVER,
       description = "Training data, one or more files: JSON, JSONL or plain text; 'oribi inspect --data FILE' shows how"
           + " rows are read.")
   public List<Path> data = new ArrayList<>();
 
-  @Option(names = "--eval-data", paramLabel = "FILE", split = ",",
+  @Option(names = "--eval-data", paramLabel = "FILE", split = ",", showDefaultValue = Visibility.NEVER,
       description = "Held-out data, which is never trained on; its loss is reported.")
   public List<Path> evalData = new ArrayList<>();
 
@@ -50,22 +51,30 @@ public final class TrainConfig {
       description = "Where the result, the checkpoints and the logs go.")
   public Path outputDir = Path.of("oribi-output");
 
-  @Option(names = "--overwrite-output-dir", arity = "0..1", fallbackValue = "true", paramLabel = "true|false",
+  @Option(names = "--overwrite-output-dir", arity = "0..1", fallbackValue = "true",
+      showDefaultValue = Visibility.ALWAYS, paramLabel = "true|false",
       description = "Start afresh in an output folder that has a run in it; its checkpoints and logs are deleted.")
   public boolean overwriteOutputDir = false;
 
   @Option(names = "--max-seq-length", paramLabel = "N",
-      description = "Longer rows are cut at this many tokens, and counted; plain text is split at it.")
+      description = "Longer rows are cut at this many tokens, and counted; plain text is split at it. Never more than the"
+          + " model's max_position_embeddings.")
   public int maxSeqLength = 1024;
 
-  @Option(names = "--packing", arity = "0..1", fallbackValue = "true", paramLabel = "true|false",
+  @Option(names = "--packing", arity = "0..1", fallbackValue = "true",
+      showDefaultValue = Visibility.ALWAYS, paramLabel = "true|false",
       description = "Put several rows side by side into each sequence of --max-seq-length tokens. Rows do not see each"
           + " other. Fewer, fuller steps.")
   public boolean packing = false;
 
-  @Option(names = "--shuffle", arity = "0..1", fallbackValue = "true", paramLabel = "true|false",
+  @Option(names = "--shuffle", arity = "0..1", fallbackValue = "true",
+      showDefaultValue = Visibility.ALWAYS, paramLabel = "true|false",
       description = "Another order of the rows in each epoch, by --seed.")
   public boolean shuffle = true;
+
+  @Option(names = "--prompts", paramLabel = "FILE",
+      description = "Show the model's answers to these prompts, one a line, before and after training.")
+  public Path prompts;
 
   @Option(names = "--cache-dir", paramLabel = "DIR",
       description = "Keep tokenized data here, to start faster the next time. Without it nothing is kept.")
@@ -73,14 +82,16 @@ public final class TrainConfig {
 
   // -------------------------------------------------------------------------------------------------- what is trained
 
-  @Option(names = "--adapter", paramLabel = "DIR", description = "Go on from this LoRA adapter in place of a fresh one.")
+  @Option(names = "--adapter", paramLabel = "DIR", description = "Go on from this LoRA adapter in place of a fresh one; its rank, scale and layers hold.")
   public Path adapter;
 
-  @Option(names = "--full", arity = "0..1", fallbackValue = "true", paramLabel = "true|false",
+  @Option(names = "--full", arity = "0..1", fallbackValue = "true",
+      showDefaultValue = Visibility.ALWAYS, paramLabel = "true|false",
       description = "Train every weight in place of a LoRA adapter. Takes some ten times the memory.")
   public boolean full = false;
 
-  @Option(names = "--from-scratch", arity = "0..1", fallbackValue = "true", paramLabel = "true|false",
+  @Option(names = "--from-scratch", arity = "0..1", fallbackValue = "true",
+      showDefaultValue = Visibility.ALWAYS, paramLabel = "true|false",
       description = "Begin with random weights of the shape in config.json; implies --full.")
   public boolean fromScratch = false;
 
@@ -100,11 +111,12 @@ public final class TrainConfig {
           + " for the whole path, or all-linear: every linear layer but the output head.")
   public String targetModules = "all-linear";
 
-  @Option(names = "--use-rslora", arity = "0..1", fallbackValue = "true", paramLabel = "true|false",
+  @Option(names = "--use-rslora", arity = "0..1", fallbackValue = "true",
+      showDefaultValue = Visibility.ALWAYS, paramLabel = "true|false",
       description = "Scale by alpha / sqrt(r), which stays stable at high ranks.")
   public boolean useRslora = false;
 
-  @Option(names = "--modules-to-save", paramLabel = "NAMES", split = ",",
+  @Option(names = "--modules-to-save", paramLabel = "NAMES", split = ",", showDefaultValue = Visibility.NEVER,
       description = "Layers trained whole and stored beside the adapter, such as lm_head or embed_tokens.")
   public List<String> modulesToSave = new ArrayList<>();
 
@@ -134,7 +146,8 @@ public final class TrainConfig {
           + " one.")
   public int gradientAccumulationSteps = 1;
 
-  @Option(names = "--gradient-checkpointing", arity = "0..1", fallbackValue = "true", paramLabel = "true|false",
+  @Option(names = "--gradient-checkpointing", arity = "0..1", fallbackValue = "true",
+      showDefaultValue = Visibility.ALWAYS, paramLabel = "true|false",
       description = "Keep the inputs of the layers alone and run each layer again on the way back: much less memory for"
           + " long rows, about a third more time.")
   public boolean gradientCheckpointing = false;
@@ -190,14 +203,16 @@ public final class TrainConfig {
   @Option(names = "--eval-steps", paramLabel = "N", description = "Steps between evaluations with --eval-strategy steps.")
   public int evalSteps = 100;
 
-  @Option(names = "--eval-on-start", arity = "0..1", fallbackValue = "true", paramLabel = "true|false",
+  @Option(names = "--eval-on-start", arity = "0..1", fallbackValue = "true",
+      showDefaultValue = Visibility.ALWAYS, paramLabel = "true|false",
       description = "Evaluate before the first step too, to compare with.")
   public boolean evalOnStart = false;
 
   @Option(names = "--logging-steps", paramLabel = "N", description = "Steps to a line of the log and of train.jsonl.")
   public int loggingSteps = 10;
 
-  @Option(names = "--disable-tqdm", arity = "0..1", fallbackValue = "true", paramLabel = "true|false",
+  @Option(names = "--disable-tqdm", arity = "0..1", fallbackValue = "true",
+      showDefaultValue = Visibility.ALWAYS, paramLabel = "true|false",
       description = "Plain lines in place of the progress bar on a terminal.")
   public boolean disableTqdm = false;
 
@@ -212,7 +227,8 @@ public final class TrainConfig {
       description = "Keep this many checkpoints and delete the oldest; 0: keep all.")
   public int saveTotalLimit = 0;
 
-  @Option(names = "--resume", arity = "0..1", fallbackValue = "true", paramLabel = "true|false",
+  @Option(names = "--resume", arity = "0..1", fallbackValue = "true",
+      showDefaultValue = Visibility.ALWAYS, paramLabel = "true|false",
       description = "Go on from the last whole checkpoint of the output folder, to the same bits as if the run had never"
           + " stopped; from the start if there is none.")
   public boolean resume = false;
@@ -225,7 +241,8 @@ public final class TrainConfig {
   @Option(names = "--threads", paramLabel = "N", description = "CPU threads; 0: one for each core.")
   public int threads = 0;
 
-  @Option(names = "--overfit-one-batch", arity = "0..1", fallbackValue = "true", paramLabel = "true|false",
+  @Option(names = "--overfit-one-batch", arity = "0..1", fallbackValue = "true",
+      showDefaultValue = Visibility.ALWAYS, paramLabel = "true|false",
       description = "Train on the first micro-batch alone, again and again: the loss must go to 0, or something is"
           + " wrong.")
   public boolean overfitOneBatch = false;
@@ -247,6 +264,11 @@ public final class TrainConfig {
   public Object targetModulesValue() {
     boolean names = targetModules.matches("[A-Za-z0-9_.,\\s]+");
     return names ? List.of(targetModules.trim().split("\\s*,\\s*")) : targetModules;
+  }
+
+  /** Every option and its value, as a YAML file that {@code --config} reads again. */
+  public String toYaml() {
+    return ResolvedConfig.yaml(ResolvedConfig.values(this));
   }
 
   /**

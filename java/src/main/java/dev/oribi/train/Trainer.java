@@ -216,7 +216,6 @@ public final class Trainer {
   // ------------------------------------------------------------------------------------------- beginning, saving, ending
 
   private void prepare() {
-    console.say(ResolvedConfig.yaml(resolved).stripTrailing());
     console.say(step.describe() + ", " + Progress.bytes(step.memoryBytes()) + " planned");
     identity = new Checkpoints.Identity(resolved, data.fingerprint(), step.describe());
     totalSteps = StepPlan.totalSteps(config, data.batches());
@@ -228,7 +227,7 @@ public final class Trainer {
       history = resume(checkpoint.get());
     }
     log = new TrainLog(config.outputDir, history);
-    AtomicFiles.text(config.outputDir.resolve(CONFIG_FILE), ResolvedConfig.yaml(resolved));
+    AtomicFiles.text(config.outputDir.resolve(CONFIG_FILE), config.toYaml());
   }
 
   private List<Map<String, Number>> resume(Path checkpoint) {

@@ -120,7 +120,7 @@ class TrainerTest {
     assertThat(state.get("log_history")).hasSize(9 + 3);
     assertThat(ImageIO.read(out.resolve("loss.png").toFile()).getWidth()).isEqualTo(900);
     assertThat(ConfigReader.read("--config", out.resolve("oribi-config.yaml").toString()).learningRate).isEqualTo(0.05);
-    assertThat(run.shown()).startsWith("model: null").contains("learning_rate: 0.05").contains("step 9/9");
+    assertThat(run.shown()).startsWith("plain Java").contains("step 9/9").contains("the result is in");
   }
 
   @Test

@@ -40,7 +40,7 @@ final class Globals {
     for (long i = begin; step > 0 ? i < end : i > end; i += step) {
       values.add(i);
     }
-    frame.budget.allocate(values.size());
+    frame.budget.allocateList(values.size());
     return values;
   }
 

@@ -25,7 +25,7 @@ final class ListFilters {
       throw new TemplateException("There is no filter '" + name + "'");
     }
     List<Object> items = Values.items(value);
-    frame.budget.allocate(items.size());
+    frame.budget.allocateList(items.size());
     return switch (name) {
       case "dictsort" -> dictSort(value, a);
       case "first" -> items.isEmpty() ? new Undefined("first element") : items.get(0);

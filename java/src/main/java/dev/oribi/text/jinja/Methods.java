@@ -59,7 +59,7 @@ final class Methods {
   }
 
   static List<Object> pairs(Frame frame, Map<?, ?> map) {
-    frame.budget.allocate(map.size());
+    frame.budget.allocateList(map.size());
     List<Object> pairs = new ArrayList<>();
     map.forEach((key, value) -> pairs.add(new Tuple(key, value)));
     return pairs;
@@ -73,7 +73,7 @@ final class Methods {
       };
       case "extend" -> (frame, arguments) -> {
         List<Object> more = Values.items(arguments.require(0, "iterable"));
-        frame.budget.allocate((long) list.size() + more.size());
+        frame.budget.allocateList((long) list.size() + more.size());
         list.addAll(more);
         return null;
       };

@@ -43,7 +43,7 @@ final class Operators {
       frame.budget.allocate((long) s.length() + t.length());
       return s + t;
     } else if (a instanceof List<?> list && b instanceof List<?> other && a instanceof Tuple == b instanceof Tuple) {
-      frame.budget.allocate((long) list.size() + other.size());
+      frame.budget.allocateList((long) list.size() + other.size());
       List<Object> sum = new ArrayList<>(list);
       sum.addAll(other);
       return a instanceof Tuple ? new Tuple(sum) : sum;
@@ -54,12 +54,13 @@ final class Operators {
   private static Object repeat(Frame frame, Object value, long times) {
     long count = Math.max(0, Math.min(times, Integer.MAX_VALUE));
     long size = value instanceof String s ? s.length() : ((List<?>) value).size();
-    frame.budget.allocate(size * count);
     if (size == 0) {
       return value;
     } else if (value instanceof String s) {
+      frame.budget.allocate(size * count);
       return s.repeat((int) count);
     }
+    frame.budget.allocateList(size * count);
     List<Object> repeated = new ArrayList<>();
     for (int i = 0; i < count; i++) {
       repeated.addAll((List<?>) value);

