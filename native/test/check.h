@@ -202,7 +202,7 @@ class Array {
 
 class Random {
  public:
-  explicit Random(uint64_t stream) : state_(seed * 0x9e3779b97f4a7c15u + stream * 0xd1342543de82ef95u + 1) {}
+  explicit Random(uint64_t stream) : state_(stream) { state_ = bits() ^ seed * 0xd1342543de82ef95u; }
 
   uint64_t bits() {
     uint64_t z = state_ += 0x9e3779b97f4a7c15u;

@@ -2,7 +2,7 @@
  * Math        f = round(act(gate)) * up;  dup = df * round(act(gate));  dgate = df * up * act'(gate)
  *             silu       s = sigmoid(x):            act = x s                act' = s (1 + x (1 - s))
  *             gelu_tanh  t = tanh(k (x + a x^3)):   act = x (1 + t) / 2      act' = (1 + t) / 2 + x (1 - t^2) k (1 + 3 a x^2) / 2
- *                        k = sqrt(2 / pi), a = 0.044715
+ *                        k = sqrt(2 / pi), a = 0.044715, computed by (1 + t) / 2 = sigmoid(2 k (x + a x^3))
  *             gelu_erf   e = erf(x / sqrt(2)):      act = x (1 + e) / 2      act' = (1 + e) / 2 + x exp(-x^2 / 2) / sqrt(2 pi)
  * Shapes      gu, dgu (N,2F): gate, then up, in each row;  f, df (N,F)
  * Layout      row-major, any F
@@ -21,27 +21,39 @@
 namespace oribi {
 namespace {
 
-struct Silu {
-  static float value(float x) { return x * vsigmoid(x); }
-  static float derivative(float x) {
-    const float s = vsigmoid(x);
-    return s * (1.0f + x * (1.0f - s));
+/* sigmoid(x) and 1 - sigmoid(x), neither from a difference, so that a saturated gate keeps its small derivative. */
+struct Sigmoid {
+  float value, complement;
+  explicit Sigmoid(float x) {
+    const float e = vexp(-vabs(x)), large = 1.0f / (1.0f + e), small = e * large;
+    value = x < 0.0f ? small : large;
+    complement = x < 0.0f ? large : small;
   }
 };
 
-struct GeluTanh {
-  static constexpr float kScale = 0.797884561f, kCubic = 0.044715f;
+struct Silu {
+  static float value(float x) { return x * vsigmoid(x); }
+  static float derivative(float x) {
+    const Sigmoid s(x);
+    return s.value * (1.0f + x * s.complement);
+  }
+};
 
-  /* Beyond 16 the tangent is 1 to the last bit; without the bound x^3 would overflow where act is still finite. */
+/* With (1 + tanh u) / 2 = sigmoid(2 u), which loses nothing where tanh is near -1. */
+struct GeluTanh {
+  static constexpr float kScale = 1.59576912f, kCubic = 0.044715f; /* 2 sqrt(2 / pi) */
+
+  /* Beyond 16 the sigmoid is 0 or 1 to the last bit; without the bound x^3 would overflow where act is still finite. */
   static float bounded(float x) { return x > 16.0f ? 16.0f : x < -16.0f ? -16.0f : x; }
 
-  static float tangent(float z) { return vtanh(kScale * (z + kCubic * z * z * z)); }
+  static float twice_u(float z) { return kScale * (z + kCubic * z * z * z); }
 
-  static float value(float x) { return 0.5f * x * (1.0f + tangent(bounded(x))); }
+  static float value(float x) { return x * vsigmoid(twice_u(bounded(x))); }
 
   static float derivative(float x) {
-    const float z = bounded(x), t = tangent(z);
-    return 0.5f * (1.0f + t) + 0.5f * z * (1.0f - t * t) * kScale * (1.0f + 3.0f * kCubic * z * z);
+    const float z = bounded(x);
+    const Sigmoid s(twice_u(z));
+    return s.value * (1.0f + z * s.complement * kScale * (1.0f + 3.0f * kCubic * z * z));
   }
 };
 

@@ -138,19 +138,6 @@ inline F vsigmoid(F x) {
   return 1.0f / (1.0f + vexp(-x));
 }
 
-/* tanh within 2 ulp: a polynomial near 0, 1 - 2 / (e^2|x| + 1) with the sign of x beyond. */
-template <class F>
-inline F vtanh(F x) {
-  const F a = vabs(x), x2 = x * x;
-  F p = x2 * -5.693516767e-3f + 2.063040918e-2f;
-  p = p * x2 - 5.373761258e-2f;
-  p = p * x2 + 1.333142479e-1f;
-  p = p * x2 - 3.333328164e-1f;
-  const F near = p * x2 * x + x;
-  const F far = 1.0f - 2.0f / (vexp(a + a) + 1.0f);
-  return a < 0.625f ? near : vcopysign(far, x);
-}
-
 /* erf within 2 ulp: a polynomial near 0, 1 - erfc beyond, where log erfc is a polynomial; 1 from 4 on. */
 template <class F>
 inline F verf(F x) {
