@@ -29,6 +29,7 @@ final class DatasetLoader {
   private final List<Row> rows = new ArrayList<>();
   private List<RecordReader.Record> chunk = new ArrayList<>();
   private int rowsRead;
+  private boolean rowFailed;
 
   private DatasetLoader(RowMaker maker, int threads) {
     this.maker = maker;
@@ -65,9 +66,11 @@ final class DatasetLoader {
         RecordReader.read(file, this::add);
       }
     } catch (OribiException e) {
-      // A record before this place may be wrong too, and then that one is the first.
-      submit();
-      drain(0);
+      if (!rowFailed) {
+        // The reader failed; a record before that place may be wrong too, and then that one is the first.
+        submit();
+        drain(0);
+      }
       throw e;
     }
     submit();
@@ -105,6 +108,7 @@ final class DatasetLoader {
           }
         }
       } catch (ExecutionException e) {
+        rowFailed = true;
         throw e.getCause() instanceof RuntimeException known ? known : new IllegalStateException(e.getCause());
       } catch (InterruptedException e) {
         Thread.currentThread().interrupt();

@@ -119,13 +119,12 @@ final class RecordReader {
         reader.reset();
       }
       readElements(reader);
-    } catch (JsonProcessingException e) {
-      throw badJson(file + ":" + e.getLocation().getLineNr(), e);
     }
   }
 
   private void readElements(Reader reader) throws IOException {
-    try (JsonParser parser = ELEMENTS.createParser(reader)) {
+    JsonParser parser = ELEMENTS.createParser(reader);
+    try {
       parser.nextToken();
       for (int i = 0; parser.nextToken() != JsonToken.END_ARRAY; i++) {
         sink.accept(new Record(file + "#" + i, ELEMENTS.readTree(parser), null));
@@ -134,6 +133,8 @@ final class RecordReader {
         throw new OribiException(file + ":" + parser.currentLocation().getLineNr()
             + ": something follows the end of the JSON array: remove it.");
       }
+    } catch (JsonProcessingException e) {
+      throw badJson(file + ":" + parser.currentLocation().getLineNr(), e);
     }
   }
 

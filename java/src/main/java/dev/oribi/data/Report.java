@@ -20,10 +20,16 @@ public record Report(int files, int rowsRead, int rowsDropped, int rowsTruncated
 
   /** The numbers as one sentence for people. */
   public String sentence() {
-    String kept = String.format(Locale.ROOT, "%,d rows from %d file%s: %,d tokens, %,d of them targets",
-        rowsKept(), files, files == 1 ? "" : "s", tokens, targetTokens);
-    String cut = rowsTruncated == 0 ? "" : String.format(Locale.ROOT, "; %,d rows were cut at the maximum length", rowsTruncated);
-    String dropped = rowsDropped == 0 ? "" : String.format(Locale.ROOT, "; %,d rows without a target token were dropped", rowsDropped);
+    String kept = count(rowsKept(), "row") + " from " + count(files, "file") + String.format(Locale.ROOT,
+        ": %,d tokens, %,d of them targets", tokens, targetTokens);
+    String cut = rowsTruncated == 0 ? "" : "; " + count(rowsTruncated, "row")
+        + (rowsTruncated == 1 ? " was" : " were") + " cut at the maximum length";
+    String dropped = rowsDropped == 0 ? "" : "; " + count(rowsDropped, "row") + " without a target token "
+        + (rowsDropped == 1 ? "was" : "were") + " dropped";
     return kept + cut + dropped + ".";
+  }
+
+  private static String count(int n, String what) {
+    return String.format(Locale.ROOT, "%,d %s%s", n, what, n == 1 ? "" : "s");
   }
 }
