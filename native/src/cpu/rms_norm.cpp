@@ -15,17 +15,11 @@
 
 #include "common/context.h"
 #include "common/dtype.h"
+#include "common/rms_norm.h"
 #include "cpu/parallel.h"
 
 namespace oribi {
 namespace {
-
-/* dw is summed in at most this many partial sums: enough for the threads of a large machine, and at C = 4096 they take
-   1 MiB, little beside the activations. */
-constexpr int64_t kMaxPartials = 64;
-constexpr int64_t kMinRowsPerPartial = 16;
-
-int64_t rows_per_partial(int64_t n) { return std::max(kMinRowsPerPartial, chunks_of(n, kMaxPartials)); }
 
 template <class T>
 float sum_of_squares(const T* x, int64_t c) {
@@ -111,7 +105,7 @@ void backward(const oribi_ctx* ctx, T* dx, float* dw, const float* rstd, const T
       backward_row(dx + row * c, partial, rstd[row], dy + row * c, x + row * c, w, c, accumulate);
     }
   });
-  if (dw != nullptr) add_partials(ctx, dw, partials, chunks_of(n, chunk), c);
+  if (dw != nullptr) add_partials(ctx, dw, partials, partials_of(n), c);
 }
 
 }  // namespace
@@ -166,6 +160,5 @@ extern "C" oribi_status oribi_rms_norm_backward(oribi_ctx* ctx, void* dx, float*
 }
 
 extern "C" int64_t oribi_rms_norm_backward_workspace(int64_t n, int64_t c) {
-  if (n <= 0 || c <= 0) return 0;
-  return chunks_of(n, rows_per_partial(n)) * c * static_cast<int64_t>(sizeof(float));
+  return rms_norm_backward_workspace(n, c);
 }

@@ -1,0 +1,75 @@
+/* The context of a CUDA device: its number and a stream of its own. */
+#include "cuda/context.cuh"
+
+#include <cstdio>
+#include <new>
+
+namespace oribi {
+namespace {
+
+/* Whether there is such a device; without a driver the runtime answers, it does not crash. */
+oribi_status check_device(int32_t index) {
+  int count = 0;
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error != cudaSuccess) {
+    cudaGetLastError(); /* forget it: a later call must not report it again */
+    return fail_create(ORIBI_NO_DEVICE, "oribi_ctx_create: CUDA finds no device: %s; install NVIDIA's driver, or run on the CPU",
+                       cudaGetErrorString(error));
+  }
+  if (index < 0 || index >= count) {
+    return fail_create(ORIBI_NO_DEVICE, "oribi_ctx_create: CUDA device %d asked for, the devices are 0 to %d", index, count - 1);
+  }
+  return ORIBI_OK;
+}
+
+}  // namespace
+
+oribi_status cuda_status(oribi_ctx* ctx, const char* function, cudaError_t error) {
+  if (error == cudaSuccess) return ORIBI_OK;
+  const oribi_status status = error == cudaErrorMemoryAllocation ? ORIBI_OUT_OF_MEMORY : ORIBI_DEVICE_ERROR;
+  return fail(ctx, status, "%s: %s reports %s (%s)", function, ctx->device_name, cudaGetErrorString(error),
+              cudaGetErrorName(error));
+}
+
+}  // namespace oribi
+
+using namespace oribi;
+
+extern "C" oribi_status oribi_ctx_create(oribi_ctx** ctx, oribi_device device, int32_t index, int32_t threads) {
+  if (ctx == nullptr) return fail_create(ORIBI_INVALID_ARGUMENT, "oribi_ctx_create: ctx is NULL");
+  *ctx = nullptr;
+  if (device != ORIBI_CUDA) {
+    return fail_create(ORIBI_NO_DEVICE, "oribi_ctx_create: this library has device ORIBI_CUDA only; found device %d",
+                       static_cast<int>(device));
+  }
+  if (threads < 0) return fail_create(ORIBI_INVALID_ARGUMENT, "oribi_ctx_create: threads must be at least 0, found %d", threads);
+  const oribi_status status = check_device(index);
+  if (status != ORIBI_OK) return status;
+  CudaContext* made = new (std::nothrow) CudaContext{};
+  if (made == nullptr) return fail_create(ORIBI_OUT_OF_MEMORY, "oribi_ctx_create: no memory for a context");
+  made->device = ORIBI_CUDA;
+  made->threads = threads;
+  made->index = index;
+  cudaDeviceProp properties;
+  cudaError_t error = cudaGetDeviceProperties(&properties, index);
+  if (error == cudaSuccess) error = cudaSetDevice(index);
+  if (error == cudaSuccess) error = cudaStreamCreateWithFlags(&made->stream, cudaStreamNonBlocking);
+  if (error != cudaSuccess) {
+    delete made;
+    return fail_create(ORIBI_DEVICE_ERROR, "oribi_ctx_create: CUDA device %d reports %s", index, cudaGetErrorString(error));
+  }
+  std::snprintf(made->device_name, sizeof made->device_name, "%s", properties.name);
+  *ctx = made;
+  return ORIBI_OK;
+}
+
+extern "C" void oribi_ctx_destroy(oribi_ctx* ctx) {
+  if (ctx == nullptr) return;
+  cudaStreamDestroy(stream_of(ctx));
+  delete static_cast<CudaContext*>(ctx);
+}
+
+extern "C" oribi_status oribi_ctx_synchronize(oribi_ctx* ctx) {
+  if (ctx == nullptr) return ORIBI_INVALID_ARGUMENT;
+  return cuda_status(ctx, "oribi_ctx_synchronize", cudaStreamSynchronize(stream_of(ctx)));
+}
