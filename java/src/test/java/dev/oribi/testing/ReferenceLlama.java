@@ -4,6 +4,7 @@ import dev.oribi.model.config.LoraConfig;
 import dev.oribi.model.config.ModelConfig;
 import java.util.ArrayList;
 import java.util.Collection;
+import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -21,7 +22,7 @@ public final class ReferenceLlama {
   private static final double STEP = 3e-5;
 
   private final ModelConfig config;
-  private final LoraConfig lora;
+  private final Map<String, Double> scales = new HashMap<>();
   private final Map<String, double[]> weights;
   private final Map<String, double[]> dropout;
 
@@ -33,7 +34,9 @@ public final class ReferenceLlama {
   public ReferenceLlama(
       ModelConfig config, LoraConfig lora, Map<String, double[]> weights, Map<String, double[]> dropout) {
     this.config = config;
-    this.lora = lora;
+    if (lora != null) {
+      adapted(config, lora).forEach(module -> scales.put(module, lora.scale(module)));
+    }
     this.weights = weights;
     this.dropout = dropout;
   }
@@ -215,7 +218,7 @@ public final class ReferenceLlama {
       if (a != null) {
         double[] update = times(b, times(a, dropped(module, x[t], firstRow + t)));
         for (int i = 0; i < y[t].length; i++) {
-          y[t][i] += lora.scale(module) * update[i];
+          y[t][i] += scales.get(module) * update[i];
         }
       }
     }
