@@ -57,7 +57,7 @@ public final class StepFixture implements AutoCloseable {
     ModelStep.Options options() {
       return new ModelStep.Options(
           tokens, sequences, tokens, sequences, checkpointing, logitsBudget,
-          new Emit.AdamW(0.9f, 0.999f, 1e-8f, (float) weightDecay), maxGradNorm, dropoutSeed);
+          new Emit.AdamW(0.9, 0.999, 1e-8, weightDecay), maxGradNorm, dropoutSeed);
     }
   }
 
