@@ -7,9 +7,8 @@ import dev.oribi.generate.TextModel;
 import dev.oribi.kernel.DType;
 import dev.oribi.model.Machine;
 import dev.oribi.model.config.ModelConfig;
-import dev.oribi.text.ChatTemplate;
-import dev.oribi.text.Tokenizer;
 import dev.oribi.train.Evaluator;
+import dev.oribi.train.RunData;
 import dev.oribi.train.StorageType;
 import java.nio.file.Path;
 import java.util.List;
@@ -58,11 +57,6 @@ final class EvalCommand implements Callable<Integer> {
   private Dataset read(Path folder, ModelConfig config, int length) {
     DataOptions options =
         new DataOptions(length, config.vocabSize(), Math.max(1, Runtime.getRuntime().availableProcessors()), null);
-    if (!Tokenizer.exists(folder)) {
-      return Dataset.load(data, options, null, null);
-    }
-    try (Tokenizer tokenizer = Tokenizer.load(folder)) {
-      return Dataset.load(data, options, tokenizer, ChatTemplate.load(folder).orElse(null));
-    }
+    return RunData.read(folder, data, options);
   }
 }

@@ -13,8 +13,6 @@ import dev.oribi.model.config.LoraConfig;
 import dev.oribi.model.config.ModelConfig;
 import dev.oribi.program.Emit;
 import dev.oribi.program.Plan;
-import dev.oribi.text.ChatTemplate;
-import dev.oribi.text.Tokenizer;
 import java.io.PrintStream;
 
 /**
@@ -111,21 +109,13 @@ public final class FineTuning implements AutoCloseable {
   private static RunData readData(TrainConfig c, ModelConfig numbers, PrintStream out) {
     int threads = c.threads > 0 ? c.threads : Runtime.getRuntime().availableProcessors();
     DataOptions options = new DataOptions(c.maxSeqLength, numbers.vocabSize(), threads, c.cacheDir);
-    Tokenizer tokenizer = Tokenizer.exists(c.model) ? Tokenizer.load(c.model) : null;
-    try {
-      ChatTemplate template = ChatTemplate.load(c.model).orElse(null);
-      Dataset train = Dataset.load(c.data, options, tokenizer, template);
-      out.println(train.report().sentence());
-      Dataset eval = c.evalData.isEmpty() ? null : Dataset.load(c.evalData, options, tokenizer, template);
-      if (eval != null) {
-        out.println("Held out: " + eval.report().sentence());
-      }
-      return RunData.of(c, train, eval);
-    } finally {
-      if (tokenizer != null) {
-        tokenizer.close();
-      }
+    Dataset train = RunData.read(c.model, c.data, options);
+    out.println(train.report().sentence());
+    Dataset eval = c.evalData.isEmpty() ? null : RunData.read(c.model, c.evalData, options);
+    if (eval != null) {
+      out.println("Held out: " + eval.report().sentence());
     }
+    return RunData.of(c, train, eval);
   }
 
   /** The memory of the run, known before it is taken. */

@@ -1,12 +1,17 @@
 package dev.oribi.train;
 
 import dev.oribi.data.Batches;
+import dev.oribi.data.DataOptions;
 import dev.oribi.data.Dataset;
 import dev.oribi.data.Row;
+import dev.oribi.text.ChatTemplate;
+import dev.oribi.text.Tokenizer;
 import java.nio.ByteBuffer;
+import java.nio.file.Path;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
 import java.util.HexFormat;
+import java.util.List;
 
 /**
  * The rows of a run and their order.
@@ -31,6 +36,16 @@ public record RunData(Dataset train, Dataset eval, Batches batches, Batches eval
     Batches evalBatches = heldOut == null ? null : new Batches(heldOut, config.perDeviceEvalBatchSize,
         config.maxSeqLength, config.packing, false, config.seed);
     return new RunData(train, heldOut, batches, evalBatches);
+  }
+
+  /** Reads files with the tokenizer and the chat template of a model folder, as far as it has them. */
+  public static Dataset read(Path modelFolder, List<Path> files, DataOptions options) {
+    if (!Tokenizer.exists(modelFolder)) {
+      return Dataset.load(files, options, null, null);
+    }
+    try (Tokenizer tokenizer = Tokenizer.load(modelFolder)) {
+      return Dataset.load(files, options, tokenizer, ChatTemplate.load(modelFolder).orElse(null));
+    }
   }
 
   /** Tokens that no micro-batch of the run exceeds: what memory is planned for. */

@@ -1,0 +1,171 @@
+package dev.oribi.cli;
+
+import dev.oribi.OribiException;
+import dev.oribi.data.DataOptions;
+import dev.oribi.data.Dataset;
+import dev.oribi.data.RowPrinter;
+import dev.oribi.io.Checkpoint;
+import dev.oribi.io.TensorInfo;
+import dev.oribi.io.TensorType;
+import dev.oribi.model.config.LlamaTensors;
+import dev.oribi.model.config.LoraConfig;
+import dev.oribi.model.config.ModelConfig;
+import dev.oribi.text.ChatTemplate;
+import dev.oribi.text.Tokenizer;
+import dev.oribi.train.RunData;
+import java.io.PrintStream;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Locale;
+import java.util.TreeSet;
+import java.util.concurrent.Callable;
+import java.util.stream.Collectors;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Option;
+
+/** {@code oribi inspect}: what is in a folder or a file, before anything is run with it. */
+@Command(
+    name = "inspect",
+    description = "Explains a model folder, an adapter, or rows of data as they will be trained.",
+    footer = {
+      "",
+      "Examples:",
+      "  oribi inspect --model DIR",
+      "  oribi inspect --adapter oribi-output",
+      "  oribi inspect --model DIR --data rows.jsonl --row 3    what is masked stands between ‹ and ›"
+    },
+    sortOptions = false)
+final class InspectCommand implements Callable<Integer> {
+  @Option(names = "--model", paramLabel = "DIR",
+      description = "Model folder to explain; with --data, the one whose tokenizer reads the rows. Without it: Oribi's"
+          + " own tiny model.")
+  private Path model;
+
+  @Option(names = "--adapter", paramLabel = "DIR", description = "Adapter folder to explain.")
+  private Path adapter;
+
+  @Option(names = "--data", paramLabel = "FILE", split = ",", description = "Data whose rows are shown.")
+  private List<Path> data = new ArrayList<>();
+
+  @Option(names = "--row", paramLabel = "N", description = "First row to show, from 1, of those that are trained on.")
+  private int row = 1;
+
+  @Option(names = "--rows", paramLabel = "N", description = "Rows to show.")
+  private int rows = 1;
+
+  @Option(names = "--max-seq-length", paramLabel = "N", description = "Where longer rows are cut, as in train.")
+  private int maxSeqLength = 1024;
+
+  private final PrintStream out = System.out;
+
+  @Override
+  public Integer call() {
+    if (!data.isEmpty()) {
+      showRows(model == null ? Embedded.model() : model);
+    } else if (adapter == null || model != null) {
+      showModel(model == null ? Embedded.model() : model);
+    }
+    if (adapter != null) {
+      showAdapter();
+    }
+    return 0;
+  }
+
+  // --------------------------------------------------------------------------------------------------------------- data
+
+  private void showRows(Path folder) {
+    ModelConfig config = ModelConfig.read(folder);
+    int length = Math.min(maxSeqLength, config.maxPositionEmbeddings());
+    DataOptions options = new DataOptions(length, config.vocabSize(), Runtime.getRuntime().availableProcessors(), null);
+    Dataset dataset = RunData.read(folder, data, options);
+    out.println(dataset.report().sentence());
+    if (row < 1 || row > dataset.size()) {
+      throw new OribiException("--row is " + row + ": the data has rows 1 to " + dataset.size() + ".");
+    }
+    boolean colours = System.getProperty("oribi.terminal.columns") != null;
+    try (Tokenizer tokenizer = Tokenizer.exists(folder) ? Tokenizer.load(folder) : null) {
+      for (int i = row - 1; i < Math.min(dataset.size(), row - 1 + rows); i++) {
+        out.println();
+        out.println(RowPrinter.print(dataset.row(i), tokenizer, colours));
+      }
+    }
+  }
+
+  // -------------------------------------------------------------------------------------------------------------- model
+
+  private void showModel(Path folder) {
+    ModelConfig c = ModelConfig.read(folder);
+    try (Checkpoint weights = Checkpoint.open(folder)) {
+      LlamaTensors.check(c, weights);
+      out.printf(Locale.ROOT, "%s: a %s model with %,d parameters%n", folder, c.modelType(), elements(weights));
+      line("layers", "%d, hidden size %d, feed-forward size %d, %s", c.numHiddenLayers(), c.hiddenSize(),
+          c.intermediateSize(), c.hiddenAct());
+      line("attention", "%d heads over %d of keys and values, head size %d", c.numAttentionHeads(),
+          c.numKeyValueHeads(), c.headDim());
+      line("positions", "%,d, rotary: %s, theta %s", c.maxPositionEmbeddings(), c.rope().type(), c.rope().theta());
+      line("vocabulary", "%,d tokens, output head %s", c.vocabSize(),
+          c.tieWordEmbeddings() ? "shared with the embedding" : "of its own");
+      line("weights", "%s", sizes(weights));
+    }
+    showText(folder);
+  }
+
+  private void showText(Path folder) {
+    if (!Tokenizer.exists(folder)) {
+      line("tokenizer", "none: data must have input_ids");
+      return;
+    }
+    try (Tokenizer tokenizer = Tokenizer.load(folder)) {
+      line("tokenizer", "%,d tokens, begin %s, end %s", tokenizer.vocabSize(), tokenizer.bosToken().orElse("none"),
+          tokenizer.eosToken().orElse("none"));
+    }
+    line("chat template", "%s", ChatTemplate.load(folder).isPresent() ? "yes" : "none: data of messages needs one");
+  }
+
+  // ------------------------------------------------------------------------------------------------------------ adapter
+
+  private void showAdapter() {
+    LoraConfig c = LoraConfig.read(adapter);
+    try (Checkpoint weights = Checkpoint.open(adapter.resolve(LoraConfig.WEIGHTS_FILE))) {
+      out.printf(Locale.ROOT, "%s: a LoRA adapter with %,d parameters%n", adapter, elements(weights));
+      line("base model", "%s", c.baseModelNameOrPath() == null ? "not named" : c.baseModelNameOrPath());
+      line("rank", "r %d, lora_alpha %s%s, dropout %s", c.r(), c.loraAlpha(), c.useRslora() ? " over sqrt(r)" : " over r",
+          c.loraDropout());
+      line("target modules", "%s", c.targetModules());
+      line("adapted", "%s", modules(weights));
+      line("weights", "%s", sizes(weights));
+    }
+  }
+
+  /** The last names of the modules that have an adapter: q_proj, v_proj, … */
+  private static String modules(Checkpoint weights) {
+    return weights.tensors().keySet().stream().filter(name -> name.endsWith(".lora_A.weight"))
+        .map(name -> name.substring(0, name.length() - ".lora_A.weight".length()))
+        .map(name -> name.substring(name.lastIndexOf('.') + 1))
+        .collect(Collectors.toCollection(TreeSet::new)).stream().collect(Collectors.joining(", "));
+  }
+
+  // ------------------------------------------------------------------------------------------------------------- shared
+
+  private void line(String name, String format, Object... values) {
+    out.printf(Locale.ROOT, "  %-15s " + format + "%n", concat(name, values));
+  }
+
+  private static Object[] concat(String first, Object[] rest) {
+    List<Object> all = new ArrayList<>(List.of(first));
+    all.addAll(List.of(rest));
+    return all.toArray();
+  }
+
+  private static long elements(Checkpoint weights) {
+    return weights.tensors().values().stream().mapToLong(TensorInfo::elements).sum();
+  }
+
+  private static String sizes(Checkpoint weights) {
+    long bytes = weights.tensors().values().stream().mapToLong(TensorInfo::bytes).sum();
+    String types = weights.tensors().values().stream().map(TensorInfo::type).distinct().map(TensorType::name)
+        .collect(Collectors.joining(", "));
+    return String.format(Locale.ROOT, "%,d tensors, %,d bytes, %s", weights.tensors().size(), bytes, types);
+  }
+}
