@@ -2,11 +2,13 @@ package dev.oribi.train;
 
 import dev.oribi.OribiException;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.Collection;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.Objects;
 import java.util.Set;
+import java.util.stream.Collectors;
 import org.yaml.snakeyaml.DumperOptions;
 import org.yaml.snakeyaml.Yaml;
 import picocli.CommandLine;
@@ -40,7 +42,8 @@ final class ResolvedConfig {
 
   private static Object plain(Object value) {
     if (value instanceof Collection<?> list) {
-      return list.stream().map(ResolvedConfig::plain).toList();
+      // A list of its own for every key: YAML would write one that is shared as a reference.
+      return list.stream().map(ResolvedConfig::plain).collect(Collectors.toCollection(ArrayList::new));
     }
     if (value instanceof Path path) {
       // Absolute, so that a run goes on and is read from whatever folder.

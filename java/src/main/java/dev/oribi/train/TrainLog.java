@@ -13,6 +13,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.StringJoiner;
+import java.util.TreeMap;
 
 /**
  * What a run writes down: one entry a logging step, one an evaluation.
@@ -80,9 +81,12 @@ final class TrainLog {
     return node;
   }
 
+  /** The step first, then by name: entries that come back from a checkpoint make the same lines. */
   private static String line(Map<String, Number> entry) {
-    StringJoiner line = new StringJoiner(", ", "{", "}\n");
-    entry.forEach((key, value) -> {
+    StringJoiner line = new StringJoiner(", ", "{\"step\": " + entry.get("step") + ", ", "}\n");
+    Map<String, Number> others = new TreeMap<>(entry);
+    others.remove("step");
+    others.forEach((key, value) -> {
       String text = value instanceof Double number ? decimal(number) : String.valueOf(value);
       line.add('"' + key + "\": " + text);
     });

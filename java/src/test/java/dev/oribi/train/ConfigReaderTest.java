@@ -143,6 +143,7 @@ class ConfigReaderTest {
     TrainConfig again = ConfigReader.read("--config", file);
     assertThat(ResolvedConfig.values(again)).isEqualTo(ResolvedConfig.values(config));
     assertThat(again.model).isAbsolute();
+    assertThat(config.toYaml()).contains("eval_data: []").doesNotContain("&");
   }
 
   private String yaml(String text) throws IOException {

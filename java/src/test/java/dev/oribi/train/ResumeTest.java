@@ -220,6 +220,13 @@ class ResumeTest {
       }
     }
     assertThat(numbers(run)).as(how).isEqualTo(numbers(whole));
+    assertThat(keys(run)).as(how).isEqualTo(keys(whole));
+  }
+
+  /** The names of each line of the log as they stand there, in their order. */
+  private static List<List<String>> keys(TestRun run) {
+    return TrainerTest.log(run).stream()
+        .map(line -> line.properties().stream().map(java.util.Map.Entry::getKey).toList()).toList();
   }
 
   /** The log without what depends on the clock. */
