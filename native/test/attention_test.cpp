@@ -108,6 +108,18 @@ size_t workspace_floats(oribi_ctx* ctx, const Problem& p, int32_t backward) {
   return static_cast<size_t>(bytes / 4);
 }
 
+double root_mean_square(const Values& x) {
+  double sum = 0;
+  for (double value : x) sum += value * value;
+  return x.empty() ? 0 : std::sqrt(sum / static_cast<double>(x.size()));
+}
+
+/* Roundings in a score are of the size of its partial sums, at most of the sum of D products without their signs. */
+double score_size(const Problem& p) {
+  const double products = p.shape.scale * root_mean_square(p.q) * root_mean_square(p.k) * static_cast<double>(p.shape.d);
+  return std::fmax(1, products);
+}
+
 void check_forward(const Case& c, oribi_dtype t) {
   const Problem p(c, t);
   const int64_t rows = p.shape.n * p.shape.h;
@@ -119,7 +131,7 @@ void check_forward(const Case& c, oribi_dtype t) {
   reference_forward<double>(exact_o, exact_lse, p);
   reference_forward<float>(plain_o, plain_lse, p);
   compare("o", o.values(), exact_o, rounded(plain_o, t), t);
-  compare("lse", lse.values(), exact_lse, plain_lse, ORIBI_F32);
+  compare("lse", lse.values(), exact_lse, plain_lse, ORIBI_F32, score_size(p));
 
   Array again(p.d_o.size(), t, kUntouched);
   CHECK_OK(ctx, oribi_attention_forward(ctx, again.data(), nullptr, q.data(), k.data(), v.data(), workspace.data(), &p.shape));
@@ -137,12 +149,13 @@ void check_backward(const Case& c, oribi_dtype t) {
   CHECK_OK(ctx, oribi_attention_backward(ctx, dq.data(), dk.data(), dv.data(), o.data(), lse.f32(), d_o.data(), q.data(),
                                          k.data(), v.data(), workspace.data(), &p.shape));
   const Gradients exact = reference_backward<double>(p), plain = reference_backward<float>(p);
-  /* dS is a difference of two numbers of the size of dP, sqrt(D): with one key it is all rounding. */
-  const double difference = p.shape.scale * std::sqrt(static_cast<double>(c.d));
+  /* P = exp(S - lse) has the rounding of S as its relative error; dS is a difference of two numbers of the size of dP,
+     sqrt(D). With one key the exact P is 1 and dS 0: all that is left is rounding. */
+  const double size = score_size(p);
+  const double difference = size * p.shape.scale * std::sqrt(static_cast<double>(c.d));
   compare("dq", dq.values(), exact.dq, rounded(plain.dq, t), t, difference * largest(p.k));
   compare("dk", dk.values(), exact.dk, rounded(plain.dk, t), t, difference * largest(p.q));
-  /* P = exp(score - lse) carries the rounding of both, which is of their size. */
-  compare("dv", dv.values(), exact.dv, rounded(plain.dv, t), t, largest(lse_values) * largest(p.d_o));
+  compare("dv", dv.values(), exact.dv, rounded(plain.dv, t), t, size * largest(exact.dv));
 }
 
 void backward_bits(const Case& c, oribi_dtype t) {
