@@ -1,0 +1,129 @@
+package dev.oribi.cli;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import dev.oribi.cli.TinyRun.Outcome;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
+
+class MainTest {
+  @TempDir Path folder;
+  private TinyRun tiny;
+
+  @BeforeEach
+  void makeModel() throws IOException {
+    tiny = new TinyRun(folder);
+  }
+
+  @Test
+  void trainsAnAdapter() throws IOException {
+    Path out = folder.resolve("out");
+    Outcome outcome = TinyRun.run(tiny.train(out, "--num_train_epochs=2", "eval_fraction=0.2"));
+    assertThat(outcome.code()).as(outcome.err()).isZero();
+    assertThat(outcome.out()).startsWith("model: ").contains("37 rows").contains("held-out loss").contains("Done: ");
+    assertThat(out).isDirectoryContaining(path -> path.endsWith("adapter_model.safetensors"))
+        .isDirectoryContaining(path -> path.endsWith("adapter_config.json"))
+        .isDirectoryContaining(path -> path.endsWith("loss.png"))
+        .isDirectoryContaining(path -> path.endsWith("train.jsonl"));
+    Outcome inspected = TinyRun.run("inspect", "--adapter", out.toString());
+    assertThat(inspected.out()).contains("a LoRA adapter with").contains("r 4, lora_alpha 16.0");
+    Path more = folder.resolve("more");
+    assertThat(TinyRun.run(tiny.train(more, "--max-steps=2", "--adapter", out.toString())).code()).isZero();
+    assertThat(Files.readString(more.resolve("oribi-config.yaml"))).contains("adapter: " + out);
+  }
+
+  @Test
+  void inspectsModelsAndRows() {
+    Outcome model = TinyRun.run("inspect", "--model", tiny.model.toString());
+    assertThat(model.out()).contains("a llama model with").contains("3, hidden size 64").contains("shared with the embedding");
+    Outcome row = TinyRun.run("inspect", "--model", tiny.model.toString(), "--data", tiny.rows.toString(), "--row=2");
+    assertThat(row.code()).isZero();
+    assertThat(row.out()).contains("rows.jsonl:2: 5 tokens, 4 of them targets");
+    assertThat(TinyRun.run("inspect", "--model", tiny.model.toString(), "--data", tiny.rows.toString(), "--row=38").err())
+        .isEqualTo("oribi: --row is 38: the data has rows 1 to 37.\n");
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"train", "generate", "chat", "eval", "plan", "inspect", "trace", "bench", "version"})
+  void explainsEveryCommand(String command) {
+    Outcome outcome = TinyRun.run(command, "--help");
+    assertThat(outcome.code()).isZero();
+    assertThat(outcome.out()).startsWith("Usage: oribi " + command);
+  }
+
+  @Test
+  void showsDefaultsInTheHelp() {
+    assertThat(TinyRun.run("train", "--help").out()).containsPattern("--lora-r=R[^-]*Default: 16\n")
+        .containsPattern("--shuffle[^-]*--seed[^-]*Default: true\n");
+  }
+
+  @ParameterizedTest
+  @CsvSource(delimiter = '|', value = {
+      "train --lerning-rate 1   | Unknown option '--lerning-rate': did you mean '--learning-rate'?",
+      "train lora_rr=1          | Unknown option '--lora-rr': did you mean '--lora-r'?",
+      "train --seed many        | Invalid value for option '--seed': 'many' is not a long",
+      "tarin                    | Unmatched argument at index 0: 'tarin'",
+      "generate --model x       | Missing required option: '--prompt=TEXT'"})
+  void endsWith2OnAWrongCommandLine(String line, String message) {
+    Outcome outcome = TinyRun.run(line.split(" "));
+    assertThat(outcome.code()).isEqualTo(2);
+    assertThat(outcome.err()).startsWith("oribi: " + message + "\nTry 'oribi ");
+    assertThat(outcome.err().lines()).hasSize(2);
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"missing file", "missing model", "empty data", "wrong row", "truncated weights", "long header",
+      "unknown architecture", "wrong shape", "unknown key", "no folder"})
+  void endsWith1AndOneLine(String fault) throws IOException {
+    Path out = folder.resolve("faulty");
+    List<String> arguments = tiny.train(out, "--max-steps=2", brokenOption(fault));
+    Outcome outcome = TinyRun.run(arguments);
+    assertThat(outcome.code()).as(outcome.out()).isEqualTo(1);
+    assertThat(outcome.err()).startsWith("oribi: ").hasLineCount(1).doesNotContain("Exception").doesNotContain("fault in Oribi");
+    assertThat(out.resolve("train.jsonl")).doesNotExist();
+    assertThat(out.resolve("adapter_model.safetensors")).doesNotExist();
+  }
+
+  /** Breaks a file of the run, and returns an option that makes the run meet it. */
+  private String brokenOption(String fault) throws IOException {
+    Path weights = tiny.model.resolve("model.safetensors");
+    Path config = tiny.model.resolve("config.json");
+    byte[] bytes = Files.readAllBytes(weights);
+    switch (fault) {
+      case "missing file" -> Files.delete(tiny.rows);
+      case "missing model" -> Files.delete(config);
+      case "empty data" -> Files.writeString(tiny.rows, "");
+      case "wrong row" -> Files.writeString(tiny.rows, "{\"input_ids\": [1, 2]}\n{\"input_ids\": [1, 99999]}\n");
+      case "truncated weights" -> Files.write(weights, java.util.Arrays.copyOf(bytes, bytes.length - 100));
+      case "long header" -> {
+        bytes[6] = 1;
+        Files.write(weights, bytes);
+      }
+      case "unknown architecture" -> replace(config, "\"llama\"", "\"mamba\"");
+      case "wrong shape" -> replace(config, "\"intermediate_size\": 172", "\"intermediate_size\": 168");
+      case "unknown key" -> {
+        Path yaml = Files.writeString(folder.resolve("run.yaml"), "learning_rat: 1\n");
+        return "--config=" + yaml;
+      }
+      case "no folder" -> {
+        return "--output-dir=" + tiny.rows.resolve("out");
+      }
+      default -> throw new IllegalArgumentException(fault);
+    }
+    return "--seed=1";
+  }
+
+  private static void replace(Path file, String what, String by) throws IOException {
+    String text = Files.readString(file);
+    assertThat(text).contains(what);
+    Files.writeString(file, text.replace(what, by));
+  }
+}
