@@ -18,6 +18,8 @@ class KillTest {
   private static final int KILLS = 20;
   private static final int KILLED = 128 + 9;
   private static final int TERMINATED = 128 + 15;
+  /** Long enough for some lives to save a checkpoint or more, and short enough for some to be killed in the middle. */
+  private static final int MOST_MILLIS = 700;
   /** More than twenty short lives get through. */
   private static final String STEPS = "--max-steps=600";
 
@@ -37,7 +39,7 @@ class KillTest {
     int killed = 0;
     for (int i = 0; i < KILLS; i++) {
       List<String> arguments = tiny.train(out, STEPS, "--save-steps=2", "--save-total-limit=3", "--resume");
-      killed += end(TinyRun.start(arguments), random.nextInt(150), true) == KILLED ? 1 : 0;
+      killed += end(TinyRun.start(arguments), random.nextInt(MOST_MILLIS), true) == KILLED ? 1 : 0;
     }
     assertThat(killed).as("kills that came before the end, seed %d", seed).isEqualTo(KILLS);
     finish(out);
@@ -66,11 +68,9 @@ class KillTest {
       }
       assertThat(line).as("a step, after%n%s", seen).isNotNull();
       Thread.sleep(millis);
-      if (kill) {
-        process.destroyForcibly();
-      } else {
-        process.destroy();
-      }
+      // Through the handle: Process.destroy would close the pipe that is read here.
+      boolean sent = kill ? process.toHandle().destroyForcibly() : process.toHandle().destroy();
+      assertThat(sent).isTrue();
       while (lines.readLine() != null) {
         // A full pipe would hold the process up.
         continue;
