@@ -26,6 +26,8 @@ public final class Tokenizer implements AutoCloseable {
   static {
     // The library otherwise asks the cloud metadata address of the machine, once a process, to count its users.
     System.setProperty("OPT_OUT_TRACKING", "true");
+    // Where it finds an NVIDIA card it would download a build of its own for it; the one in the jar is all we need.
+    System.setProperty("RUST_FLAVOR", "cpu");
   }
 
   private final Path folder;
