@@ -125,7 +125,7 @@ public final class LoraRounding {
     emit.matmul(Kind.MATMUL, "inner", View.of(y), View.of(inner), View.of(innerW), 1, 0);
     emit.matmulDx(Kind.LORA_DX, "inner", View.of(innerDy).cols(OUT, R), View.of(dy), View.of(b), SCALE, 0);
     emit.matmulDx(Kind.MATMUL_DX, "inner", View.of(dx), View.of(innerDy), View.of(innerWa), 1, 0);
-    return new Way("[X\\,|\\,sH]\\,[W\\,|\\,B]^\\top", y, dx);
+    return new Way("[X \\mid sH][W \\mid B]^\\top", y, dx);
   }
 
   private static Buffer gradient(String name, long rows, long cols) {
