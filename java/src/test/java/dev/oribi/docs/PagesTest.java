@@ -34,8 +34,10 @@ class PagesTest {
   }
 
   @Test
-  void everyDerivationNamesItsTestsAndTheyExist() throws IOException {
-    for (Path page : pages(DOCS.resolve("derivations"))) {
+  void everyExplanationNamesItsTestsAndTheyExist() throws IOException {
+    List<Path> pages = new ArrayList<>(pages(DOCS.resolve("derivations")));
+    pages.add(DOCS.resolve("step-program.md"));
+    for (Path page : pages) {
       String text = Files.readString(page);
       assertThat(text).as(page + " ends with its tests").contains("\n## Tests\n");
       String tests = text.substring(text.indexOf("\n## Tests\n"));
