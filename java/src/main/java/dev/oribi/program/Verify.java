@@ -51,6 +51,9 @@ final class Verify {
       if (begin < 0 || begin % Place.ALIGNMENT != 0 || begin + b.bytes() > placement.bytes()) {
         throw new IllegalStateException(program.name() + ": " + b + " lies outside its region, at " + begin);
       }
+      if (b.bytes() == 0) {
+        continue; // it lies nowhere, so it is in nobody's way
+      }
       open.removeIf(other -> placement.offsets().get(other) + other.bytes() <= begin);
       for (Buffer other : open) {
         if (spans.get(other).meets(spans.get(b))) {
