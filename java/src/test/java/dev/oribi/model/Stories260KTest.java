@@ -18,6 +18,7 @@ import dev.oribi.program.Executor;
 import dev.oribi.program.Plan;
 import dev.oribi.program.Program;
 import dev.oribi.program.Run;
+import dev.oribi.testing.Compare;
 import dev.oribi.testing.ReferenceLlama.Sequence;
 import dev.oribi.testing.Stories260K;
 import dev.oribi.testing.TinyModels;
@@ -30,8 +31,11 @@ import java.nio.ByteOrder;
 import java.nio.FloatBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
 import java.util.stream.IntStream;
 import java.util.stream.StreamSupport;
@@ -165,6 +169,50 @@ class Stories260KTest {
     }
   }
 
+  @Test
+  void batchTimesAccumulation() {
+    assertThat(batchTimesAccumulation(50, 53, 61, 58, 77, 49, 66, 55)).isLessThanOrEqualTo(1e-6);
+  }
+
+  /** A product of fewer than a million multiplications takes other code of OpenBLAS, which adds in another order. */
+  @Test
+  void batchTimesAccumulationOfTinyRows() {
+    assertThat(batchTimesAccumulation(5, 16, 9, 7, 1, 22, 19, 17)).isLessThanOrEqualTo(5e-6);
+  }
+
+  /** Eight pieces of a text in micro-batches of 8, 4, 2 and 1: how far apart their gradients are. */
+  private double batchTimesAccumulation(int... lengths) {
+    int[] ids = greedyIds();
+    List<Sequence> rows = new ArrayList<>();
+    for (int i = 0; i < 8; i++) {
+      int[] piece = Arrays.copyOfRange(ids, 25 * i, 25 * i + lengths[i]);
+      rows.add(new Sequence(piece, piece));
+    }
+    double worst = 0;
+    try (Machine machine = Machine.cpu(0);
+        ModelStep step = step(machine, Training.FULL, 512)) {
+      Map<String, float[]> expected = accumulated(step, rows, 8);
+      for (int size : new int[] {4, 2, 1}) {
+        Map<String, float[]> found = accumulated(step, rows, size);
+        for (String name : expected.keySet()) {
+          worst = Math.max(worst, Compare.relative(found.get(name), expected.get(name)));
+        }
+      }
+    }
+    System.out.printf("stories260K: 8x1, 4x2, 2x4, 1x8 differ by %.1e%n", worst);
+    return worst;
+  }
+
+  private static Map<String, float[]> accumulated(ModelStep step, List<Sequence> rows, int size) {
+    step.clearGradients();
+    for (int at = 0; at < rows.size(); at += size) {
+      step.microStep(TinyModels.batch(rows.subList(at, at + size)), 1.0 / TinyModels.targets(rows), at);
+    }
+    Map<String, float[]> all = new LinkedHashMap<>();
+    step.trainable().forEach(t -> all.put(t.name(), gradient(step, t.name())));
+    return all;
+  }
+
   private static org.assertj.core.data.Offset<Double> within(double relative, double of) {
     return org.assertj.core.data.Offset.offset(relative * Math.abs(of));
   }
@@ -203,7 +251,7 @@ class Stories260KTest {
     ModelStep step =
         new ModelStep(
             new Llama(config, DType.F32, training, tokens), machine,
-            new ModelStep.Options(tokens, 1, 0, 1, false, 1L << 24, new Emit.AdamW(0.9, 0.999, 1e-8, 0), 1, 0));
+            new ModelStep.Options(tokens, 8, 0, 8, false, 1L << 24, new Emit.AdamW(0.9, 0.999, 1e-8, 0), 1, 0));
     step.take().load(folder, null);
     return step;
   }

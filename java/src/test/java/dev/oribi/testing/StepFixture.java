@@ -87,7 +87,7 @@ public final class StepFixture implements AutoCloseable {
   private void fill(Tensor t, Random random) {
     boolean norm = t.shape().length == 1;
     boolean table = t.name().contains("embed_tokens");
-    double std = norm ? 0.3 : table ? 1 : t.name().contains("lora_B") ? 0.2 : 1 / Math.sqrt(t.shape()[1]);
+    double std = norm ? 0.3 : table ? 1 : t.name().contains("lora_B") ? 0.05 : 1 / Math.sqrt(t.shape()[1]);
     float[] w = new float[(int) t.elements()];
     double[] exact = new double[w.length];
     for (int i = 0; i < w.length; i++) {
