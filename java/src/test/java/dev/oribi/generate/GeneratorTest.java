@@ -10,6 +10,7 @@ import dev.oribi.model.Llama;
 import dev.oribi.model.Llama.Training;
 import dev.oribi.model.Machine;
 import dev.oribi.model.config.ModelConfig;
+import dev.oribi.testing.Compare;
 import dev.oribi.testing.ReferenceLlama;
 import dev.oribi.testing.TinyModels;
 import java.nio.FloatBuffer;
@@ -49,7 +50,7 @@ class GeneratorTest {
     for (var t : model.parameters().tensors()) {
       FloatBuffer into = FloatBuffer.allocate((int) t.elements());
       loaded.read(t, 0, into);
-      weights.put(t.name(), dev.oribi.testing.Compare.widen(into.array()));
+      weights.put(t.name(), Compare.widen(into.array()));
     }
     return g;
   }

@@ -25,6 +25,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.stream.Stream;
+import org.assertj.core.data.Offset;
 import org.junit.jupiter.api.DynamicTest;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.TestFactory;
@@ -153,8 +154,8 @@ class GradientTest {
 
   @Test
   void erfOfTheReference() {
-    assertThat(ReferenceLlama.erf(0.5)).isEqualTo(0.5204998778130465, org.assertj.core.data.Offset.offset(1e-15));
-    assertThat(ReferenceLlama.erf(-2)).isEqualTo(-0.9953222650189527, org.assertj.core.data.Offset.offset(1e-13));
+    assertThat(ReferenceLlama.erf(0.5)).isEqualTo(0.5204998778130465, Offset.offset(1e-15));
+    assertThat(ReferenceLlama.erf(-2)).isEqualTo(-0.9953222650189527, Offset.offset(1e-13));
   }
 
   @Test

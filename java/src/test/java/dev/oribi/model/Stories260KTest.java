@@ -39,6 +39,7 @@ import java.util.Map;
 import java.util.Set;
 import java.util.stream.IntStream;
 import java.util.stream.StreamSupport;
+import org.assertj.core.data.Offset;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -213,8 +214,8 @@ class Stories260KTest {
     return all;
   }
 
-  private static org.assertj.core.data.Offset<Double> within(double relative, double of) {
-    return org.assertj.core.data.Offset.offset(relative * Math.abs(of));
+  private static Offset<Double> within(double relative, double of) {
+    return Offset.offset(relative * Math.abs(of));
   }
 
   /** Norm, sum and first eight values; the sum is compared on the scale of the norm, since it may cancel. */

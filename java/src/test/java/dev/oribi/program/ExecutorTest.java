@@ -46,7 +46,7 @@ class ExecutorTest {
   private record Case(String name, Training training, StepFixture.Plan plan) {}
 
   private static Stream<Case> cases() {
-    StepFixture.Plan small = StepFixture.Plan.DEFAULT.tokens(24).logitsBudget(5 * 13 * 4);
+    StepFixture.Plan small = StepFixture.Plan.DEFAULT.tokens(24).logitsBudget(4 * 13 * 4);
     return Stream.of(
         new Case("full", Training.FULL, small),
         new Case("adapter", Training.adapter(LORA), small),
