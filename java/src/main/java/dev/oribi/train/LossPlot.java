@@ -1,5 +1,6 @@
 package dev.oribi.train;
 
+import dev.oribi.OribiException;
 import dev.oribi.io.AtomicFiles;
 import java.awt.BasicStroke;
 import java.awt.Color;
@@ -10,6 +11,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import javax.imageio.ImageIO;
 import org.knowm.xchart.XYChart;
 import org.knowm.xchart.XYChartBuilder;
@@ -27,8 +29,24 @@ final class LossPlot {
 
   private LossPlot() {}
 
-  /** Writes {@code loss.png}; nothing if no loss was logged. */
-  static void write(Path outputDir, List<Map<String, Number>> log) {
+  /**
+   * Writes {@code loss.png}; nothing if no loss was logged.
+   *
+   * @return what to tell the user if this Java cannot draw, which no finished run may fail for; empty otherwise
+   */
+  static Optional<String> write(Path outputDir, List<Map<String, Number>> log) {
+    try {
+      draw(outputDir, log);
+      return Optional.empty();
+    } catch (OribiException e) {
+      throw e;
+    } catch (RuntimeException | LinkageError e) {
+      return Optional.of("No " + FILE + ": this Java cannot draw text (" + e.getMessage()
+          + "); on Debian or Ubuntu: apt-get install fontconfig fonts-dejavu-core");
+    }
+  }
+
+  private static void draw(Path outputDir, List<Map<String, Number>> log) {
     XYChart chart = new XYChartBuilder().width(WIDTH).height(HEIGHT).title("Loss").xAxisTitle("step")
         .yAxisTitle("nats per target token").build();
     chart.getStyler().setLegendPosition(LegendPosition.InsideNE).setChartBackgroundColor(Color.WHITE);

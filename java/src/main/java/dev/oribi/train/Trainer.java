@@ -270,7 +270,7 @@ public final class Trainer {
   private void writeResult() {
     OutputFolder.publish(config.outputDir, model);
     Json.write(config.outputDir.resolve(Checkpoints.TRAINER_STATE), log.trainerState(config, state, epoch(), totalSteps));
-    LossPlot.write(config.outputDir, log.entries());
+    LossPlot.write(config.outputDir, log.entries()).ifPresent(console::say);
     console.say(String.format(Locale.ROOT, "Done: %d steps, %,d tokens, mean loss %.6f; the result is in %s",
         state.step(), state.tokens(), state.totalLoss() / state.step(), config.outputDir));
   }
