@@ -27,7 +27,7 @@ struct Problem {
     const int64_t n = sequences * queries, ld_q = layer.h * layer.d, ld_k = layer.h_kv * layer.d;
     shape = {n, sequences, layer.h, layer.h_kv, layer.d, ld_q, ld_k, ld_k, ld_q, cu_seqlens.data(),
              cache ? kv_start.data() : nullptr, cache ? kv_len.data() : nullptr,
-             1 / std::sqrt(static_cast<float>(layer.d)), ORIBI_F32};
+             1 / std::sqrt(static_cast<float>(layer.d)), ORIBI_F32, 0, 0, 0};
     q = bench::normals(n * ld_q), d_o = q, o = q, dq = q;
     k = bench::normals(sequences * keys * ld_k), v = k, dk = k, dv = k;
     lse.resize(n * layer.h);

@@ -12,7 +12,7 @@ constexpr int64_t kRows = 32;
 void verify(oribi_ctx* ctx, const std::vector<float>& logits, const std::vector<int32_t>& labels, int64_t v) {
   const float scale = 0.5f;
   std::vector<float> gradient(logits.size()), loss(kRows);
-  bench::must(ctx, oribi_cross_entropy(ctx, gradient.data(), loss.data(), logits.data(), labels.data(), &scale, kRows, v));
+  bench::must(ctx, oribi_cross_entropy(ctx, gradient.data(), loss.data(), logits.data(), labels.data(), &scale, kRows, v, 1, 0, ORIBI_F32));
   std::vector<double> x(logits.begin(), logits.end()), exact(logits.size()), exact_loss(kRows);
   reference::cross_entropy<double>(exact.data(), exact_loss.data(), x.data(), labels.data(), scale, kRows, v);
   for (int64_t i = 0; i < kRows; i++) bench::verified(std::fabs(loss[i] - exact_loss[i]) <= 1e-5, "a loss");
@@ -27,7 +27,7 @@ void time_vocabulary(int32_t threads, int64_t v) {
   verify(ctx, logits, labels, v);
   const float scale = 0.5f;
   const bench::Times times = bench::measure([&] {
-    bench::must(ctx, oribi_cross_entropy(ctx, logits.data(), loss.data(), logits.data(), labels.data(), &scale, kRows, v));
+    bench::must(ctx, oribi_cross_entropy(ctx, logits.data(), loss.data(), logits.data(), labels.data(), &scale, kRows, v, 1, 0, ORIBI_F32));
   });
   const std::string name = std::to_string(kRows) + "x" + std::to_string(v) + " f32 in place";
   /* The least that must move: each logit in once and its gradient out once. */

@@ -63,8 +63,14 @@ ORIBI_API const char* oribi_create_message(void);
 /* The instruction set or card in use: "avx512", "avx2", "baseline", or the card's name. */
 ORIBI_API const char* oribi_ctx_device_name(const oribi_ctx* ctx);
 ORIBI_API int32_t oribi_ctx_threads(const oribi_ctx* ctx);
-/* Waits until everything issued through this context is done. */
+/* Waits until everything issued through this context is done. On a GPU also tells what no kernel could return: an index
+   that was out of range (INVALID_ARGUMENT), a fault of the device (DEVICE_ERROR). */
 ORIBI_API oribi_status oribi_ctx_synchronize(oribi_ctx* ctx);
+/* The stream that every call of this context goes to, as a cudaStream_t, for libraries that must keep in order with these
+   kernels; it lives as long as the context. NULL on the CPU. */
+ORIBI_API void* oribi_ctx_stream(const oribi_ctx* ctx);
+/* Compute capability times ten, such as 90; 0 on the CPU. */
+ORIBI_API int32_t oribi_ctx_architecture(const oribi_ctx* ctx);
 /* "major.minor.patch" */
 ORIBI_API const char* oribi_version(void);
 
@@ -104,7 +110,8 @@ ORIBI_API oribi_status oribi_dropout(oribi_ctx* ctx, void* y, const void* x, int
 
 /* -------------------------------------------------------------------------------------------------------- embedding */
 
-/* y[N,C] = table[ids[N],:], table[V,C]. An id outside [0, V) is INVALID_ARGUMENT. */
+/* y[N,C] = table[ids[N],:], table[V,C]. An id outside [0, V) is INVALID_ARGUMENT; a GPU writes zeros for it and tells at
+   oribi_ctx_synchronize, here and wherever an index is said to have a range. */
 ORIBI_API oribi_status oribi_embedding_forward(oribi_ctx* ctx, void* y, const void* table, const int32_t* ids, int64_t n,
                                                int64_t c, int64_t v, oribi_dtype t);
 /* dtable[V,C] += rows of dy[N,C], fp32, in the order of the tokens: bit-exact. */
@@ -128,6 +135,21 @@ ORIBI_API oribi_status oribi_rms_norm_backward(oribi_ctx* ctx, void* dx, float* 
                                                const void* x, const void* w, void* workspace, int64_t n, int64_t c,
                                                int32_t accumulate, oribi_dtype t);
 ORIBI_API int64_t oribi_rms_norm_backward_workspace(int64_t n, int64_t c);
+
+/* rms_norm of each head: x[N,H,D] with ld_x elements from one row to the next, w[D], rstd[N,H]. The query and key norm of
+   Qwen3 (H heads of q, then a second call for k) and Gemma 3. y may be x. */
+typedef struct oribi_head_norm_shape {
+  int64_t n, h, d, ld_x, ld_y; /* backward: ld_x of x, ld_y of dy and dx */
+  float eps;
+  oribi_dtype t;
+} oribi_head_norm_shape;
+ORIBI_API oribi_status oribi_head_norm_forward(oribi_ctx* ctx, void* y, float* rstd, const void* x, const void* w,
+                                               const oribi_head_norm_shape* shape);
+/* dx =, dw[D] += unless NULL; dx may be dy. workspace: oribi_head_norm_backward_workspace bytes, or NULL with dw NULL. */
+ORIBI_API oribi_status oribi_head_norm_backward(oribi_ctx* ctx, void* dx, float* dw, const float* rstd, const void* dy,
+                                                const void* x, const void* w, void* workspace,
+                                                const oribi_head_norm_shape* shape);
+ORIBI_API int64_t oribi_head_norm_backward_workspace(int64_t n, int64_t h, int64_t d);
 
 /* ------------------------------------------------------------------------------------------------------------- rope */
 
@@ -169,6 +191,9 @@ typedef struct oribi_attention_shape {
   const int32_t* kv_len;          /* [S] or NULL */
   float scale;                    /* of q.k, usually 1/sqrt(D) */
   oribi_dtype t;
+  int64_t max_seqlen; /* no sequence has more queries; 0: not known */
+  int64_t window;     /* a query sees its last `window` keys, itself among them; 0: all */
+  float softcap;      /* scores become softcap * tanh(score / softcap), after the scale; 0: as they are */
 } oribi_attention_shape;
 
 /* o[N,H,D]; lse[N,H] fp32 = log of the sum of exp of the scaled scores, saved (NULL: not wanted). */
@@ -183,12 +208,15 @@ ORIBI_API int64_t oribi_attention_workspace(const oribi_ctx* ctx, const oribi_at
 
 /* ---------------------------------------------------------------------------------------------------- cross_entropy */
 
-/* Softmax cross-entropy of rows of fp32 logits[N,V]. loss[N] = lse - logit of the label; 0 where label < 0.
-   dlogits[N,V] = (softmax - onehot) * grad_scale[0]; 0 where label < 0; NULL: not wanted; may be logits.
-   grad_scale: one fp32 in the device's memory (1 / target tokens of the optimizer step). Rows stride V.
+/* Softmax cross-entropy of rows of logits[N,V] of type t. With z = logits * logit_scale, then softcap * tanh(z / softcap)
+   unless softcap is 0: loss[N] = lse(z) - z of the label, fp32; 0 where label < 0.
+   dlogits[N,V] = (softmax - onehot) * grad_scale[0], times the derivative of z, of type t; 0 where label < 0; NULL: not
+   wanted; may be logits. grad_scale: one fp32 in the device's memory (1 / target tokens of the optimizer step, times the
+   loss scale of fp16). Rows stride V; V is at most 262144 on a GPU. logit_scale is 1 where a model has none.
    A label >= V is INVALID_ARGUMENT. The vocabulary projection around it is done in chunks of rows by the caller. */
-ORIBI_API oribi_status oribi_cross_entropy(oribi_ctx* ctx, float* dlogits, float* loss, const float* logits,
-                                           const int32_t* labels, const float* grad_scale, int64_t n, int64_t v);
+ORIBI_API oribi_status oribi_cross_entropy(oribi_ctx* ctx, void* dlogits, float* loss, const void* logits,
+                                           const int32_t* labels, const float* grad_scale, int64_t n, int64_t v,
+                                           float logit_scale, float softcap, oribi_dtype t);
 
 /* -------------------------------------------------------------------------------------------------------- optimizer */
 
@@ -197,10 +225,20 @@ typedef struct oribi_adamw_hyper {
   int64_t step; /* from 1 */
 } oribi_adamw_hyper;
 /* One AdamW update (Loshchilov and Hutter 2019, PyTorch's order) of p, m, v [count] fp32 with the gradient
-   g * grad_scale[0]. p16: if not NULL, p rounded to t16 as well. grad_scale NULL: 1. */
+   g * grad_scale[0]. p16: if not NULL, p rounded to t16 as well. grad_scale NULL: 1. hyper lies in the device's memory, so
+   that a captured step can be replayed with other numbers. */
 ORIBI_API oribi_status oribi_adamw(oribi_ctx* ctx, float* p, void* p16, float* m, float* v, const float* g,
                                    const float* grad_scale, const oribi_adamw_hyper* hyper, int64_t count,
                                    oribi_dtype t16);
+/* The same with moments in 8 bits, block by block of 256 elements, as bitsandbytes' AdamW8bit: m8[count] indexes
+   oribi_dynamic_map_signed, v8[count] oribi_dynamic_map_unsigned, m_max[ceil(count/256)] and v_max the blocks' largest
+   magnitudes. Moments begin as codes of zero (m8 127, v8 0) and maxima 0. */
+ORIBI_API oribi_status oribi_adamw8(oribi_ctx* ctx, float* p, void* p16, uint8_t* m8, uint8_t* v8, float* m_max,
+                                    float* v_max, const float* g, const float* grad_scale,
+                                    const oribi_adamw_hyper* hyper, int64_t count, oribi_dtype t16);
+/* The 256 values, ascending, of bitsandbytes' dynamic 8-bit data type; they live as long as the library. */
+ORIBI_API const float* oribi_dynamic_map_signed(void);
+ORIBI_API const float* oribi_dynamic_map_unsigned(void);
 /* out[0] = (accumulate ? out[0] : 0) + sum of x^2, in fp64, in a fixed order. workspace: oribi_sum_workspace bytes. */
 ORIBI_API oribi_status oribi_sum_squares(oribi_ctx* ctx, double* out, const float* x, void* workspace, int64_t count,
                                          int32_t accumulate);
@@ -211,6 +249,65 @@ ORIBI_API int64_t oribi_sum_workspace(int64_t count);
 /* norm[0] = sqrt(sum_squares[0]); grad_scale[0] = max_norm > 0 ? min(1, max_norm / (norm + 1e-6)) : 1. As PyTorch. */
 ORIBI_API oribi_status oribi_clip_scale(oribi_ctx* ctx, float* grad_scale, float* norm, const double* sum_squares,
                                         float max_norm);
+
+/* -------------------------------------------------------------------------------------------------------------- nf4 */
+
+/* A matrix W[out,in] in bitsandbytes' NF4 with double quantization (Dettmers et al. 2023), row-major, its `count` = out*in
+   elements in blocks of 64 and blocks of blocks of 256:
+     codes   [count/2]               two elements a byte, the first in the high four bits
+     absmax  [count/64]              code of each block's largest magnitude less offset, in oribi_dynamic_map_signed
+     absmax2 [ceil(count/64/256)]    largest magnitude of 256 of those
+     offset  [1]                     their mean
+   w = nf4[code] * (map[absmax] * absmax2 + offset). count is a multiple of 64. */
+typedef struct oribi_nf4 {
+  uint8_t* codes;
+  uint8_t* absmax;
+  float* absmax2;
+  float* offset;
+} oribi_nf4;
+/* The arrays of q =, from w[count] of type t, code for code as bitsandbytes. workspace: oribi_nf4_workspace bytes. */
+ORIBI_API oribi_status oribi_nf4_quantize(oribi_ctx* ctx, const oribi_nf4* q, const void* w, void* workspace,
+                                          int64_t count, oribi_dtype t);
+ORIBI_API int64_t oribi_nf4_workspace(int64_t count);
+/* w[rows,cols] with ld elements from one row to the next =, rounded once from fp32. cols is a multiple of 64. */
+ORIBI_API oribi_status oribi_nf4_dequantize(oribi_ctx* ctx, void* w, const oribi_nf4* q, int64_t rows, int64_t cols,
+                                            int64_t ld, oribi_dtype t);
+
+/* ------------------------------------------------------------------------------------------------------------- lora */
+
+/* One or several projections of the same input, stacked by rows of W[out,in], some or all with a LoRA adapter of one rank.
+   Adapter p reads column block p of h[N,R] and g[N,R], R = adapters*rank, adds to columns first_out[p] .. + outs[p] of y,
+   and owns rows p*rank .. of a[R,in] and a block of outs[p] rows of b[sum of outs, rank], in the order of the adapters.
+   rank is a multiple of 8 and at most 256; adapters at most 4; scale[p] is lora_alpha / r. */
+typedef struct oribi_lora_shape {
+  int64_t n, in, out;
+  int64_t ld_x; /* of x and dx */
+  int64_t ld_y; /* of y and dy */
+  int64_t rank;
+  int32_t adapters;
+  oribi_dtype t; /* of x, y, W, a, b, h, g and their gradients but da and db: BF16 or F16; F32 on the CPU too */
+  int64_t first_out[4], outs[4];
+  float scale[4];
+} oribi_lora_shape;
+/* y[N,out] = x·Wᵀ + h·Bᵀ. h holds the scale: it comes from oribi_lora_h. w: W[out,in] of type t, or NULL, and then nf4. */
+ORIBI_API oribi_status oribi_lora_matmul(oribi_ctx* ctx, void* y, const void* x, const void* w, const oribi_nf4* nf4,
+                                         const void* h, const void* b, const oribi_lora_shape* shape);
+/* dx[N,in] = dy·W + g·A */
+ORIBI_API oribi_status oribi_lora_matmul_dx(oribi_ctx* ctx, void* dx, const void* dy, const void* w, const oribi_nf4* nf4,
+                                            const void* g, const void* a, const oribi_lora_shape* shape);
+/* h[N,R] = scale * x·Aᵀ */
+ORIBI_API oribi_status oribi_lora_h(oribi_ctx* ctx, void* h, const void* x, const void* a, void* workspace,
+                                    const oribi_lora_shape* shape);
+/* One pass over dy: g[N,R] = scale * dy·B, db[sum of outs, rank] += dyᵀ·h, fp32 */
+ORIBI_API oribi_status oribi_lora_g_db(oribi_ctx* ctx, void* g, float* db, const void* dy, const void* b, const void* h,
+                                       void* workspace, const oribi_lora_shape* shape);
+/* da[R,in] += gᵀ·x, fp32 */
+ORIBI_API oribi_status oribi_lora_da(oribi_ctx* ctx, float* da, const void* g, const void* x, void* workspace,
+                                     const oribi_lora_shape* shape);
+/* Bytes that each of the three above needs, for at most this shape. */
+ORIBI_API int64_t oribi_lora_workspace(const oribi_ctx* ctx, const oribi_lora_shape* shape);
+/* Why a call with this shape and kind of weight has no kernel on the context's device: one sentence; NULL: it has one. */
+ORIBI_API const char* oribi_lora_unsupported(oribi_ctx* ctx, const oribi_lora_shape* shape, int32_t nf4);
 
 /* --------------------------------------------------------------------------------------------------------- sampling */
 

@@ -36,7 +36,7 @@ struct Problem {
     }
     shape = {n, static_cast<int64_t>(c.queries.size()), c.h, c.h_kv, c.d, c.h * c.d + s, c.h_kv * c.d + 2 * s,
              c.h_kv * c.d + 3 * s, c.h * c.d + 4 * s, cu_seqlens.data(), kv_start.empty() ? nullptr : kv_start.data(),
-             kv_len.empty() ? nullptr : kv_len.data(), 1.3f / std::sqrt(static_cast<float>(c.d)), t};
+             kv_len.empty() ? nullptr : kv_len.data(), 1.3f / std::sqrt(static_cast<float>(c.d)), t, 0, 0, 0};
     Random random(static_cast<uint64_t>(c.d * 100 + c.h));
     q = rounded(random.normals(n * shape.ld_q, 0.1, 1.2), t);
     k = rounded(random.normals(key_rows * shape.ld_k, -0.2, 1.1), t);

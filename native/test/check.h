@@ -15,11 +15,21 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <initializer_list>
 #include <limits>
 #include <string>
 #include <vector>
 
 #include "oribi.h"
+
+/* ORIBI_TEST_DEVICE: the device under test. Each test program is built once for the CPU and, where there is nvcc, once
+   more for CUDA; the arrays below then live in the card's memory. */
+#ifndef ORIBI_TEST_DEVICE
+#define ORIBI_TEST_DEVICE ORIBI_CPU
+#endif
+#ifdef ORIBI_TEST_CUDA
+#include <cuda_runtime.h>
+#endif
 
 namespace check {
 
@@ -122,13 +132,101 @@ inline uint16_t encode(double x, oribi_dtype t) {
   return static_cast<uint16_t>(sign | biased << fraction_bits | fraction);
 }
 
-/* An array in a storage type, aligned to 64 bytes, with guards before and after it that a kernel must not touch. */
+/* A block of bytes that the host fills and reads and the device under test works on. Asking for a side's pointer brings
+   the newest bytes there; on the CPU both sides are one. */
+class Block {
+ public:
+  explicit Block(size_t bytes) : bytes_(bytes) {
+    host_ = static_cast<unsigned char*>(std::aligned_alloc(64, (bytes + 63) / 64 * 64));
+#ifdef ORIBI_TEST_CUDA
+    must(cudaMalloc(&device_, bytes));
+#endif
+  }
+  Block(const Block&) = delete;
+  Block& operator=(const Block&) = delete;
+  ~Block() {
+    std::free(host_);
+#ifdef ORIBI_TEST_CUDA
+    cudaFree(device_);
+#endif
+  }
+
+  /* To write: the device's copy is old from here on. */
+  unsigned char* host() {
+    fetch();
+    newest_ = Side::kHost;
+    return host_;
+  }
+  const unsigned char* read() const {
+    fetch();
+    return host_;
+  }
+  unsigned char* device() {
+#ifdef ORIBI_TEST_CUDA
+    if (newest_ == Side::kHost) must(cudaMemcpy(device_, host_, bytes_, cudaMemcpyHostToDevice));
+    newest_ = Side::kDevice;
+    return device_;
+#else
+    return host_;
+#endif
+  }
+  size_t bytes() const { return bytes_; }
+
+ private:
+  enum class Side { kHost, kDevice, kBoth };
+
+  void fetch() const {
+#ifdef ORIBI_TEST_CUDA
+    if (newest_ != Side::kDevice) return;
+    must(cudaDeviceSynchronize());
+    must(cudaMemcpy(host_, device_, bytes_, cudaMemcpyDeviceToHost));
+    newest_ = Side::kBoth;
+#endif
+  }
+#ifdef ORIBI_TEST_CUDA
+  static void must(cudaError_t error) {
+    if (error == cudaSuccess) return;
+    std::printf("FAILED %s: %s\n", where.c_str(), cudaGetErrorString(error));
+    std::exit(1); /* nothing after a fault can be trusted */
+  }
+  unsigned char* device_ = nullptr;
+#endif
+  size_t bytes_;
+  unsigned char* host_;
+  mutable Side newest_ = Side::kHost;
+};
+
+/* Plain numbers in the device's memory: labels, positions, a scale. */
+template <class T>
+class Plain {
+ public:
+  Plain(const std::vector<T>& values) : count_(values.size()), block_(count_ * sizeof(T) + 1) {
+    if (count_ > 0) std::memcpy(block_.host(), values.data(), count_ * sizeof(T));
+  }
+  Plain(std::initializer_list<T> values) : Plain(std::vector<T>(values)) {}
+  explicit Plain(size_t count, T fill = T{}) : Plain(std::vector<T>(count, fill)) {}
+
+  T* data() { return reinterpret_cast<T*>(block_.device()); }
+  size_t count() const { return count_; }
+  T get(size_t i) const { return values()[i]; }
+  std::vector<T> values() const {
+    std::vector<T> all(count_);
+    if (count_ > 0) std::memcpy(all.data(), block_.read(), count_ * sizeof(T));
+    return all;
+  }
+
+ private:
+  size_t count_;
+  Block block_;
+};
+
+/* An array in a storage type, aligned to 64 bytes, with guards before and after it that a kernel must not touch.
+   Its pointers are the device's; one that was taken before the host changed the array must be taken again. */
 class Array {
  public:
-  Array(const std::vector<double>& values, oribi_dtype t) : count_(values.size()), t_(t) {
-    bytes_ = (count_ * size_of(t) + 63) / 64 * 64 + 2 * kGuard;
-    block_ = static_cast<unsigned char*>(std::aligned_alloc(64, bytes_));
-    std::memset(block_, kPattern, bytes_);
+  Array(const std::vector<double>& values, oribi_dtype t)
+      : count_(values.size()), t_(t), block_((count_ * size_of(t) + 63) / 64 * 64 + 2 * kGuard) {
+    std::memset(block_.host(), kPattern, block_.bytes());
     for (size_t i = 0; i < count_; i++) set(i, values[i]);
   }
   Array(size_t count, oribi_dtype t, double fill = 0) : Array(std::vector<double>(count, fill), t) {}
@@ -137,15 +235,14 @@ class Array {
   ~Array() {
     checks++;
     if (!guards_intact()) failed(__FILE__, __LINE__, "written outside an array of " + std::to_string(count_) + " elements");
-    std::free(block_);
   }
 
-  void* data() { return block_ + kGuard; }
+  void* data() { return block_.device() + kGuard; }
   float* f32() { return static_cast<float*>(data()); }
   size_t count() const { return count_; }
 
   double get(size_t i) const {
-    const unsigned char* p = block_ + kGuard + i * size_of(t_);
+    const unsigned char* p = block_.read() + kGuard + i * size_of(t_);
     if (t_ == ORIBI_F32) {
       float x;
       std::memcpy(&x, p, sizeof x);
@@ -157,7 +254,7 @@ class Array {
   }
 
   void set(size_t i, double x) {
-    unsigned char* p = block_ + kGuard + i * size_of(t_);
+    unsigned char* p = block_.host() + kGuard + i * size_of(t_);
     if (t_ == ORIBI_F32) {
       const float f = static_cast<float>(x);
       std::memcpy(p, &f, sizeof f);
@@ -176,7 +273,7 @@ class Array {
 
   bool same_bits(const Array& other) const {
     return count_ == other.count_ && t_ == other.t_ &&
-           std::memcmp(block_ + kGuard, other.block_ + kGuard, count_ * size_of(t_)) == 0;
+           std::memcmp(block_.read() + kGuard, other.block_.read() + kGuard, count_ * size_of(t_)) == 0;
   }
 
  private:
@@ -185,17 +282,17 @@ class Array {
 
   bool guards_intact() const {
     for (size_t i = 0; i < kGuard; i++) {
-      if (block_[i] != kPattern) return false;
+      if (block_.read()[i] != kPattern) return false;
     }
-    for (size_t i = kGuard + count_ * size_of(t_); i < bytes_; i++) {
-      if (block_[i] != kPattern) return false;
+    for (size_t i = kGuard + count_ * size_of(t_); i < block_.bytes(); i++) {
+      if (block_.read()[i] != kPattern) return false;
     }
     return true;
   }
 
-  size_t count_, bytes_;
+  size_t count_;
   oribi_dtype t_;
-  unsigned char* block_;
+  Block block_;
 };
 
 /* ------------------------------------------------------------------------------------------------------------ data */
@@ -285,10 +382,10 @@ void compare_derivative(const char* what, std::vector<double> x, const std::vect
 
 /* ------------------------------------------------------------------------------------------------------- contexts */
 
-/* A CPU context that lives for one test. */
+/* A context of the device under test that lives for one test. */
 class Context {
  public:
-  explicit Context(int32_t threads = 0, oribi_device device = ORIBI_CPU) {
+  explicit Context(int32_t threads = 0, oribi_device device = ORIBI_TEST_DEVICE) {
     if (oribi_ctx_create(&ctx_, device, 0, threads) != ORIBI_OK) failed(__FILE__, __LINE__, oribi_create_message());
   }
   Context(const Context&) = delete;
@@ -326,10 +423,6 @@ inline int run_all(const char* program, oribi_device device) {
 }
 
 }  // namespace check
-
-#ifndef ORIBI_TEST_DEVICE
-#define ORIBI_TEST_DEVICE ORIBI_CPU
-#endif
 
 int main(int, char** arguments) {
   const char* slash = std::strrchr(arguments[0], '/');

@@ -56,14 +56,14 @@ void check_values(Shape s, double mean, double std) {
   reference_values<float>(plain_dx, plain_loss, data, s);
   Context ctx(2);
   Array logits(data.logits, ORIBI_F32), dx(s.n * s.v, ORIBI_F32, 7), loss(s.n, ORIBI_F32, 7), alone(s.n, ORIBI_F32, 7);
-  CHECK_OK(ctx, oribi_cross_entropy(ctx, dx.f32(), loss.f32(), logits.f32(), data.labels.data(), &kGradScale, s.n, s.v));
+  CHECK_OK(ctx, oribi_cross_entropy(ctx, dx.f32(), loss.f32(), logits.f32(), data.labels.data(), &kGradScale, s.n, s.v, 1, 0, ORIBI_F32));
   compare("loss", loss.values(), exact_loss, plain_loss, ORIBI_F32);
   compare_gradient(dx.values(), exact_dx, plain_dx, data, s);
   for (int64_t i = 3; i < s.n; i += 4) CHECK(loss.get(i) == 0 && dx.get(i * s.v) == 0 && dx.get(i * s.v + s.v - 1) == 0);
 
-  CHECK_OK(ctx, oribi_cross_entropy(ctx, nullptr, alone.f32(), logits.f32(), data.labels.data(), nullptr, s.n, s.v));
+  CHECK_OK(ctx, oribi_cross_entropy(ctx, nullptr, alone.f32(), logits.f32(), data.labels.data(), nullptr, s.n, s.v, 1, 0, ORIBI_F32));
   CHECK(alone.same_bits(loss));
-  CHECK_OK(ctx, oribi_cross_entropy(ctx, logits.f32(), alone.f32(), logits.f32(), data.labels.data(), &kGradScale, s.n, s.v));
+  CHECK_OK(ctx, oribi_cross_entropy(ctx, logits.f32(), alone.f32(), logits.f32(), data.labels.data(), &kGradScale, s.n, s.v, 1, 0, ORIBI_F32));
   CHECK(alone.same_bits(loss) && logits.same_bits(dx));
 }
 
@@ -82,7 +82,7 @@ TEST(large_logits) {
   Context ctx;
   const std::vector<int32_t> label{1};
   Array logits(Values{1e4, 1e4, 1e4 - 1}, ORIBI_F32), loss(1, ORIBI_F32);
-  CHECK_OK(ctx, oribi_cross_entropy(ctx, nullptr, loss.f32(), logits.f32(), label.data(), nullptr, 1, 3));
+  CHECK_OK(ctx, oribi_cross_entropy(ctx, nullptr, loss.f32(), logits.f32(), label.data(), nullptr, 1, 3, 1, 0, ORIBI_F32));
   compare_within("loss", loss.values(), {std::log(2 + std::exp(-1.0))}, 1e-7);
 }
 
@@ -107,7 +107,7 @@ TEST(same_bits_for_any_number_of_threads) {
     Array dx(s.n * s.v, ORIBI_F32), loss(s.n, ORIBI_F32);
     const bool first = threads == 1;
     CHECK_OK(ctx, oribi_cross_entropy(ctx, (first ? first_dx : dx).f32(), (first ? first_loss : loss).f32(), logits.f32(),
-                                      data.labels.data(), &kGradScale, s.n, s.v));
+                                      data.labels.data(), &kGradScale, s.n, s.v, 1, 0, ORIBI_F32));
     CHECK(first || (dx.same_bits(first_dx) && loss.same_bits(first_loss)));
   }
 }
@@ -121,7 +121,7 @@ TEST(not_a_number_is_not_hidden) {
       data.logits[s.v + at] = bad;
       Context ctx;
       Array logits(data.logits, ORIBI_F32), dx(s.n * s.v, ORIBI_F32), loss(s.n, ORIBI_F32);
-      CHECK_OK(ctx, oribi_cross_entropy(ctx, dx.f32(), loss.f32(), logits.f32(), data.labels.data(), &kGradScale, s.n, s.v));
+      CHECK_OK(ctx, oribi_cross_entropy(ctx, dx.f32(), loss.f32(), logits.f32(), data.labels.data(), &kGradScale, s.n, s.v, 1, 0, ORIBI_F32));
       CHECK(std::isfinite(loss.get(0)) && std::isnan(loss.get(1)) && std::isfinite(loss.get(2)));
       CHECK(std::isfinite(dx.get(0)) && std::isnan(dx.get(s.v + at)) && std::isfinite(dx.get(2 * s.v)));
     }
@@ -132,12 +132,12 @@ TEST(arguments) {
   Array a(8, ORIBI_F32, 3), loss(2, ORIBI_F32);
   const std::vector<int32_t> labels{1, 4};
   CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "labels[1] must be below v = 4, found 4",
-               oribi_cross_entropy(ctx, a.f32(), loss.f32(), a.f32(), labels.data(), &kGradScale, 2, 4));
+               oribi_cross_entropy(ctx, a.f32(), loss.f32(), a.f32(), labels.data(), &kGradScale, 2, 4, 1, 0, ORIBI_F32));
   CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "v must be at least 1, found 0",
-               oribi_cross_entropy(ctx, a.f32(), loss.f32(), a.f32(), labels.data(), &kGradScale, 2, 0));
+               oribi_cross_entropy(ctx, a.f32(), loss.f32(), a.f32(), labels.data(), &kGradScale, 2, 0, 1, 0, ORIBI_F32));
   CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "grad_scale is NULL",
-               oribi_cross_entropy(ctx, a.f32(), loss.f32(), a.f32(), labels.data(), nullptr, 2, 4));
+               oribi_cross_entropy(ctx, a.f32(), loss.f32(), a.f32(), labels.data(), nullptr, 2, 4, 1, 0, ORIBI_F32));
   CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "logits is NULL",
-               oribi_cross_entropy(ctx, nullptr, loss.f32(), nullptr, labels.data(), nullptr, 2, 4));
-  CHECK_OK(ctx, oribi_cross_entropy(ctx, nullptr, nullptr, nullptr, nullptr, nullptr, 0, 4));
+               oribi_cross_entropy(ctx, nullptr, loss.f32(), nullptr, labels.data(), nullptr, 2, 4, 1, 0, ORIBI_F32));
+  CHECK_OK(ctx, oribi_cross_entropy(ctx, nullptr, nullptr, nullptr, nullptr, nullptr, 0, 4, 1, 0, ORIBI_F32));
 }

@@ -78,6 +78,7 @@ inline void check_shape(Check& check, const Shape& s) {
   if (!check.ok()) return;
   check.size("ld_q", s.ld_q, s.h * s.d).size("ld_o", s.ld_o, s.h * s.d);
   check.size("ld_k", s.ld_k, s.h_kv * s.d).size("ld_v", s.ld_v, s.h_kv * s.d);
+  check.that(s.window == 0 && s.softcap == 0, "window and softcap are not implemented on the CPU");
   check.that((s.kv_start == nullptr) == (s.kv_len == nullptr), "kv_start and kv_len must both be given or both be NULL");
 }
 

@@ -77,9 +77,14 @@ float cross_entropy_row(float* dx, const float* x, int64_t label, float grad_sca
 }  // namespace
 }  // namespace oribi
 
-extern "C" oribi_status oribi_cross_entropy(oribi_ctx* ctx, float* dlogits, float* loss, const float* logits,
-                                            const int32_t* labels, const float* grad_scale, int64_t n, int64_t v) {
+extern "C" oribi_status oribi_cross_entropy(oribi_ctx* ctx, void* dlogits_of_t, float* loss, const void* logits_of_t,
+                                            const int32_t* labels, const float* grad_scale, int64_t n, int64_t v,
+                                            float logit_scale, float softcap, oribi_dtype t) {
+  float* dlogits = static_cast<float*>(dlogits_of_t);
+  const float* logits = static_cast<const float*>(logits_of_t);
   oribi::Check check(ctx, "oribi_cross_entropy");
+  if (t != ORIBI_F32 || logit_scale != 1 || softcap != 0)
+    return oribi::fail(ctx, ORIBI_UNSUPPORTED, "oribi_cross_entropy: fp32 without scale or softcap only");
   check.size("n", n).size("v", v, 1).elements("logits", n, v);
   check.pointer("loss", loss, n).pointer("logits", logits, n).pointer("labels", labels, n);
   check.pointer("grad_scale", grad_scale, dlogits == nullptr ? 0 : n);

@@ -58,6 +58,8 @@ extern "C" oribi_status oribi_ctx_create(oribi_ctx** ctx, oribi_device device, i
     delete made;
     return fail_create(ORIBI_DEVICE_ERROR, "oribi_ctx_create: CUDA device %d reports %s", index, cudaGetErrorString(error));
   }
+  made->architecture = 10 * properties.major + properties.minor;
+  made->processors = properties.multiProcessorCount;
   std::snprintf(made->device_name, sizeof made->device_name, "%s", properties.name);
   *ctx = made;
   return ORIBI_OK;
@@ -72,4 +74,12 @@ extern "C" void oribi_ctx_destroy(oribi_ctx* ctx) {
 extern "C" oribi_status oribi_ctx_synchronize(oribi_ctx* ctx) {
   if (ctx == nullptr) return ORIBI_INVALID_ARGUMENT;
   return cuda_status(ctx, "oribi_ctx_synchronize", cudaStreamSynchronize(stream_of(ctx)));
+}
+
+extern "C" void* oribi_ctx_stream(const oribi_ctx* ctx) {
+  return ctx == nullptr ? nullptr : static_cast<const CudaContext*>(ctx)->stream;
+}
+
+extern "C" int32_t oribi_ctx_architecture(const oribi_ctx* ctx) {
+  return ctx == nullptr ? 0 : static_cast<const CudaContext*>(ctx)->architecture;
 }

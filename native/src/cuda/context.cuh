@@ -10,6 +10,8 @@ namespace oribi {
 
 struct CudaContext : oribi_ctx {
   int index;
+  int architecture; /* compute capability times ten */
+  int processors;   /* streaming multiprocessors */
   cudaStream_t stream;
 };
 

@@ -123,6 +123,14 @@ class Symbol {
   std::atomic<F*> functions_[kDevices]{};
 };
 
+/* A table that both libraries hold; the CPU's answers. */
+#define FORWARD_TABLE(name)                                              \
+  const float* name(void) {                                              \
+    static Symbol<decltype(name)> symbol(#name);                         \
+    auto* function = symbol.of(ORIBI_CPU);                               \
+    return function ? function() : nullptr;                              \
+  }
+
 oribi_status unsupported(oribi_ctx* ctx, const char* function) {
   return oribi::fail(ctx, ORIBI_UNSUPPORTED, "%s: not available on %s; run this model on the CPU", function,
                      ctx->device_name);
@@ -174,6 +182,16 @@ void oribi_ctx_destroy(oribi_ctx* ctx) {
 
 FORWARD(oribi_ctx_synchronize, (oribi_ctx * ctx), (ctx))
 
+void* oribi_ctx_stream(const oribi_ctx* ctx) {
+  static Symbol<decltype(oribi_ctx_stream)> symbol("oribi_ctx_stream");
+  return ctx == nullptr || ctx->device == ORIBI_CPU ? nullptr : symbol.of(ctx->device)(ctx);
+}
+
+int32_t oribi_ctx_architecture(const oribi_ctx* ctx) {
+  static Symbol<decltype(oribi_ctx_architecture)> symbol("oribi_ctx_architecture");
+  return ctx == nullptr || ctx->device == ORIBI_CPU ? 0 : symbol.of(ctx->device)(ctx);
+}
+
 FORWARD(oribi_cast, (oribi_ctx * ctx, void* y, const void* x, int64_t count, oribi_dtype ty, oribi_dtype tx),
         (ctx, y, x, count, ty, tx))
 FORWARD(oribi_cast_rows,
@@ -223,6 +241,15 @@ FORWARD(oribi_rms_norm_backward,
         (ctx, dx, dw, rstd, dy, x, w, workspace, n, c, accumulate, t))
 FORWARD_SIZE(oribi_rms_norm_backward_workspace, (int64_t n, int64_t c), (n, c))
 
+FORWARD(oribi_head_norm_forward,
+        (oribi_ctx * ctx, void* y, float* rstd, const void* x, const void* w, const oribi_head_norm_shape* shape),
+        (ctx, y, rstd, x, w, shape))
+FORWARD(oribi_head_norm_backward,
+        (oribi_ctx * ctx, void* dx, float* dw, const float* rstd, const void* dy, const void* x, const void* w,
+         void* workspace, const oribi_head_norm_shape* shape),
+        (ctx, dx, dw, rstd, dy, x, w, workspace, shape))
+FORWARD_SIZE(oribi_head_norm_backward_workspace, (int64_t n, int64_t h, int64_t d), (n, h, d))
+
 FORWARD(oribi_rope,
         (oribi_ctx * ctx, void* q, void* k, const float* cos, const float* sin, const int32_t* positions,
          const oribi_rope_shape* shape),
@@ -252,14 +279,20 @@ int64_t oribi_attention_workspace(const oribi_ctx* ctx, const oribi_attention_sh
 }
 
 FORWARD(oribi_cross_entropy,
-        (oribi_ctx * ctx, float* dlogits, float* loss, const float* logits, const int32_t* labels, const float* grad_scale,
-         int64_t n, int64_t v),
-        (ctx, dlogits, loss, logits, labels, grad_scale, n, v))
+        (oribi_ctx * ctx, void* dlogits, float* loss, const void* logits, const int32_t* labels, const float* grad_scale,
+         int64_t n, int64_t v, float logit_scale, float softcap, oribi_dtype t),
+        (ctx, dlogits, loss, logits, labels, grad_scale, n, v, logit_scale, softcap, t))
 
 FORWARD(oribi_adamw,
         (oribi_ctx * ctx, float* p, void* p16, float* m, float* v, const float* g, const float* grad_scale,
          const oribi_adamw_hyper* hyper, int64_t count, oribi_dtype t16),
         (ctx, p, p16, m, v, g, grad_scale, hyper, count, t16))
+FORWARD(oribi_adamw8,
+        (oribi_ctx * ctx, float* p, void* p16, uint8_t* m8, uint8_t* v8, float* m_max, float* v_max, const float* g,
+         const float* grad_scale, const oribi_adamw_hyper* hyper, int64_t count, oribi_dtype t16),
+        (ctx, p, p16, m8, v8, m_max, v_max, g, grad_scale, hyper, count, t16))
+FORWARD_TABLE(oribi_dynamic_map_signed)
+FORWARD_TABLE(oribi_dynamic_map_unsigned)
 FORWARD(oribi_sum_squares,
         (oribi_ctx * ctx, double* out, const float* x, void* workspace, int64_t count, int32_t accumulate),
         (ctx, out, x, workspace, count, accumulate))
@@ -269,6 +302,45 @@ FORWARD_SIZE(oribi_sum_workspace, (int64_t count), (count))
 FORWARD(oribi_clip_scale,
         (oribi_ctx * ctx, float* grad_scale, float* norm, const double* sum_squares, float max_norm),
         (ctx, grad_scale, norm, sum_squares, max_norm))
+
+FORWARD(oribi_nf4_quantize,
+        (oribi_ctx * ctx, const oribi_nf4* q, const void* w, void* workspace, int64_t count, oribi_dtype t),
+        (ctx, q, w, workspace, count, t))
+FORWARD_SIZE(oribi_nf4_workspace, (int64_t count), (count))
+FORWARD(oribi_nf4_dequantize,
+        (oribi_ctx * ctx, void* w, const oribi_nf4* q, int64_t rows, int64_t cols, int64_t ld, oribi_dtype t),
+        (ctx, w, q, rows, cols, ld, t))
+
+FORWARD(oribi_lora_matmul,
+        (oribi_ctx * ctx, void* y, const void* x, const void* w, const oribi_nf4* nf4, const void* h, const void* b,
+         const oribi_lora_shape* shape),
+        (ctx, y, x, w, nf4, h, b, shape))
+FORWARD(oribi_lora_matmul_dx,
+        (oribi_ctx * ctx, void* dx, const void* dy, const void* w, const oribi_nf4* nf4, const void* g, const void* a,
+         const oribi_lora_shape* shape),
+        (ctx, dx, dy, w, nf4, g, a, shape))
+FORWARD(oribi_lora_h,
+        (oribi_ctx * ctx, void* h, const void* x, const void* a, void* workspace, const oribi_lora_shape* shape),
+        (ctx, h, x, a, workspace, shape))
+FORWARD(oribi_lora_g_db,
+        (oribi_ctx * ctx, void* g, float* db, const void* dy, const void* b, const void* h, void* workspace,
+         const oribi_lora_shape* shape),
+        (ctx, g, db, dy, b, h, workspace, shape))
+FORWARD(oribi_lora_da,
+        (oribi_ctx * ctx, float* da, const void* g, const void* x, void* workspace, const oribi_lora_shape* shape),
+        (ctx, da, g, x, workspace, shape))
+
+int64_t oribi_lora_workspace(const oribi_ctx* ctx, const oribi_lora_shape* shape) {
+  static Symbol<decltype(oribi_lora_workspace)> symbol("oribi_lora_workspace");
+  auto* function = ctx == nullptr ? nullptr : symbol.of(ctx->device);
+  return function ? function(ctx, shape) : -1;
+}
+
+const char* oribi_lora_unsupported(oribi_ctx* ctx, const oribi_lora_shape* shape, int32_t nf4) {
+  static Symbol<decltype(oribi_lora_unsupported)> symbol("oribi_lora_unsupported");
+  auto* function = ctx == nullptr ? nullptr : symbol.of(ctx->device);
+  return function ? function(ctx, shape, nf4) : "this device's library has no LoRA kernels";
+}
 
 FORWARD(oribi_sample,
         (oribi_ctx * ctx, int32_t* token, const float* logits, const int32_t* seen, void* workspace, int64_t n, int64_t v,

@@ -221,12 +221,13 @@ public final class Kernels implements AutoCloseable {
     s.n(a.n).sequences(a.sequences).h(a.heads).h_kv(a.kvHeads).d(a.headDim);
     s.ld_q(a.ldQ).ld_k(a.ldK).ld_v(a.ldV).ld_o(a.ldO);
     s.cu_seqlens(i(a.cuSeqlens)).kv_start(i(a.kvStart)).kv_len(i(a.kvLen));
-    return s.scale(a.scale).t(a.type.code());
+    return s.scale(a.scale).t(a.type.code()).max_seqlen(0).window(0).softcap(0);
   }
 
   public void crossEntropy(Mem dlogits, Mem loss, Mem logits, Mem labels, Mem gradScale, long n, long v) {
     check(
-        OribiNative.oribi_cross_entropy(ctx, f(dlogits), f(loss), f(logits), i(labels), f(gradScale), n, v));
+        OribiNative.oribi_cross_entropy(
+            ctx, p(dlogits), f(loss), p(logits), i(labels), f(gradScale), n, v, 1, 0, OribiNative.ORIBI_F32));
   }
 
   /** {@code p16} null: no 16-bit copy. {@code step} from 1. */
