@@ -14,6 +14,8 @@
  */
 #include "cuda/lora_matmul_sm90.cuh"
 
+#include <cstring>
+
 #include "cuda/lora_matmul_sm90_kernel.cuh"
 
 namespace oribi {
@@ -30,7 +32,7 @@ using lora90::Policy;
 #endif
 
 template <class P>
-__global__ void __launch_bounds__(ORIBI_SM90_THREADS, 1) lora_kernel(const __grid_constant__ Arguments a) {
+__global__ void __launch_bounds__(ORIBI_SM90_THREADS, 1) lora_kernel(const __grid_constant__ typename P::Args a) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   extern __shared__ uint8_t memory[];
   lora90::run<P>(a, memory);
@@ -68,6 +70,17 @@ class Maps {
     result_ = encode_(map, type_, 2, const_cast<void*>(data), sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
                       CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   }
+  /* The codes of a matrix in NF4, read in boxes of a block, 32 bytes, of each row. */
+  void codes(CUtensorMap* map, const uint8_t* data, int64_t rows, int64_t columns, int box_rows) {
+    if (encode_ == nullptr || !ok()) return;
+    const cuuint64_t sizes[] = {static_cast<cuuint64_t>(columns) / 2, static_cast<cuuint64_t>(rows)};
+    const cuuint64_t strides[] = {static_cast<cuuint64_t>(columns) / 2};
+    const cuuint32_t box[] = {32, static_cast<cuuint32_t>(box_rows)};
+    const cuuint32_t steps[] = {1, 1};
+    result_ = encode_(map, CU_TENSOR_MAP_DATA_TYPE_UINT8, 2, const_cast<uint8_t*>(data), sizes, strides, box, steps,
+                      CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_32B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                      CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  }
   bool ok() const { return result_ == CUDA_SUCCESS; }
   oribi_status status(oribi_ctx* ctx, const char* function) const {
     if (encode_ == nullptr) {
@@ -87,7 +100,24 @@ class Maps {
 struct Operands {
   void* y;
   const void *x, *w, *h, *b;
+  const oribi_nf4* nf4;
 };
+
+template <class P>
+void describe_weight(typename P::Args* a, Maps* maps, const Operands& of, const oribi_lora_shape& shape) {
+  constexpr int kBoxRows = P::kDx ? lora90::kDepth : P::kColumns / P::kCluster;
+  if constexpr (P::kNf4) {
+    maps->codes(&a->w, of.nf4->codes, shape.out, shape.in, kBoxRows);
+    a->absmax = of.nf4->absmax;
+    a->absmax2 = of.nf4->absmax2;
+    a->offset = of.nf4->offset;
+    a->rows = static_cast<int>(shape.out);
+    a->row_blocks = static_cast<int>(shape.in / 64);
+    std::memcpy(a->map, oribi_dynamic_map_signed(), sizeof a->map);
+  } else {
+    maps->matrix(&a->w, of.w, shape.out, shape.in, shape.in, kBoxRows);
+  }
+}
 
 /* The adapters as parts of y's columns: one a projection in the forward pass, one for all in the backward pass. */
 template <class P>
@@ -113,10 +143,10 @@ void describe_parts(Arguments* a, Maps* maps, const Operands& of, const oribi_lo
 template <class P>
 oribi_status launch(oribi_ctx* ctx, const char* function, const Operands& of, const oribi_lora_shape& shape, int group) {
   const int64_t inner = P::kDx ? shape.out : shape.in, columns = P::kDx ? shape.in : shape.out;
-  Arguments a{};
+  typename P::Args a{};
   Maps maps(shape.t);
   maps.matrix(&a.x, of.x, shape.n, inner, P::kDx ? shape.ld_y : shape.ld_x, lora90::kRows);
-  maps.matrix(&a.w, of.w, shape.out, shape.in, shape.in, P::kDx ? lora90::kDepth : P::kColumns / P::kCluster);
+  describe_weight<P>(&a, &maps, of, shape);
   maps.matrix(&a.y, of.y, shape.n, columns, P::kDx ? shape.ld_x : shape.ld_y, 64);
   describe_parts<P>(&a, &maps, of, shape);
   const oribi_status described = maps.status(ctx, function);
@@ -148,16 +178,21 @@ oribi_status launch(oribi_ctx* ctx, const char* function, const Operands& of, co
 
 template <class T, bool kDx>
 oribi_status dispatch(oribi_ctx* ctx, const char* function, const Operands& of, const oribi_lora_shape& shape, const LoraTiling& tiling) {
-  if (tiling.columns == 256 && tiling.cluster == 2) return launch<Policy<T, 256, 2, kDx>>(ctx, function, of, shape, tiling.group);
-  if (tiling.columns == 256) return launch<Policy<T, 256, 1, kDx>>(ctx, function, of, shape, tiling.group);
-  return launch<Policy<T, 128, 1, kDx>>(ctx, function, of, shape, tiling.group);
+  const int group = tiling.group;
+  if (of.w == nullptr) {
+    if (tiling.columns == 256) return launch<Policy<T, 256, 1, kDx, true>>(ctx, function, of, shape, group);
+    return launch<Policy<T, 128, 1, kDx, true>>(ctx, function, of, shape, group);
+  }
+  if (tiling.columns == 256 && tiling.cluster == 2) return launch<Policy<T, 256, 2, kDx, false>>(ctx, function, of, shape, group);
+  if (tiling.columns == 256) return launch<Policy<T, 256, 1, kDx, false>>(ctx, function, of, shape, group);
+  return launch<Policy<T, 128, 1, kDx, false>>(ctx, function, of, shape, group);
 }
 
 /* Whether this library's code for the context's card is that for sm_90a. */
 bool has_code() {
   static const bool has = [] {
     cudaFuncAttributes attributes{};
-    const cudaError_t error = cudaFuncGetAttributes(&attributes, lora_kernel<Policy<__nv_bfloat16, 256, 1, false>>);
+    const cudaError_t error = cudaFuncGetAttributes(&attributes, lora_kernel<Policy<__nv_bfloat16, 256, 1, false, false>>);
     cudaGetLastError(); /* not the next launch's failure */
     return error == cudaSuccess && attributes.maxThreadsPerBlock >= lora90::kThreads;
   }();
@@ -174,10 +209,11 @@ int lora_matmul_sm90_stuck(int* reports) {
 #endif
 
 bool lora_matmul_sm90_takes(const oribi_ctx* ctx, const oribi_lora_shape& shape, bool, bool nf4) {
+  const bool indexed = !nf4 || shape.in / 64 * shape.out <= INT32_MAX; /* blocks of NF4 are counted in 32 bits */
   const bool fits = shape.n <= INT32_MAX - 256 && shape.in <= INT32_MAX - 256 && shape.out <= INT32_MAX - 256;
   const bool aligned = shape.in % 64 == 0 && shape.out % 64 == 0 && shape.ld_x % 8 == 0 && shape.ld_y % 8 == 0;
   const bool type = shape.t == ORIBI_BF16 || shape.t == ORIBI_F16;
-  return oribi_ctx_architecture(ctx) == 90 && type && fits && aligned && !nf4 && has_code();
+  return oribi_ctx_architecture(ctx) == 90 && type && fits && aligned && indexed && has_code();
 }
 
 LoraTiling lora_tiling_sm90(const oribi_ctx* ctx, const oribi_lora_shape& shape, bool dx, bool) {
@@ -189,12 +225,12 @@ LoraTiling lora_tiling_sm90(const oribi_ctx* ctx, const oribi_lora_shape& shape,
 }
 
 oribi_status lora_matmul_sm90_tiled(oribi_ctx* ctx, const char* function, void* y, const void* x, const void* w,
-                                    const oribi_nf4*, const void* h, const void* b, const oribi_lora_shape& shape, bool dx,
+                                    const oribi_nf4* nf4, const void* h, const void* b, const oribi_lora_shape& shape, bool dx,
                                     const LoraTiling& tiling) {
   if (shape.n == 0) return ORIBI_OK;
   const oribi_status selected = select_device(ctx, function);
   if (selected != ORIBI_OK) return selected;
-  const Operands of{y, x, w, h, b};
+  const Operands of{y, x, w, h, b, nf4};
   if (shape.t == ORIBI_BF16) {
     return dx ? dispatch<__nv_bfloat16, true>(ctx, function, of, shape, tiling)
               : dispatch<__nv_bfloat16, false>(ctx, function, of, shape, tiling);

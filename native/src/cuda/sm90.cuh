@@ -67,7 +67,7 @@ __device__ inline bool barrier_try(uint32_t barrier, uint32_t parity) {
   return done != 0;
 }
 
-enum class Role { producer, consumer, adapter_consumer };
+enum class Role { producer, consumer, adapter_consumer, codes_producer, decoder_of_codes, decoder };
 
 #ifdef ORIBI_SM90_DEBUG
 /* The number of waits that gave up, then block, thread, role, stage and parity of the first ones. After the first, all
@@ -151,6 +151,18 @@ __device__ inline void async_proxy_fence() { asm volatile("fence.proxy.async.sha
 __device__ inline void store_matrices(uint32_t to, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
   asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(a), "r"(b), "r"(c), "r"(d)
                : "memory");
+}
+
+/* Two numbers, rounded to the nearest, as one register. */
+template <class T>
+__device__ inline uint32_t pair(float low, float high) {
+  if constexpr (std::is_same<T, __nv_bfloat16>::value) {
+    const __nv_bfloat162 both = __floats2bfloat162_rn(low, high);
+    return *reinterpret_cast<const uint32_t*>(&both);
+  } else {
+    const __half2 both = __floats2half2_rn(low, high);
+    return *reinterpret_cast<const uint32_t*>(&both);
+  }
 }
 
 /* ----------------------------------------------------------------------------------------------------------- wgmma */
