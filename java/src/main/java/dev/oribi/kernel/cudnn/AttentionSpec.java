@@ -31,8 +31,23 @@ public record AttentionSpec(
     return heads / kvHeads;
   }
 
-  /** The same with room for other batches. */
-  AttentionSpec sized(long otherSlots, long otherLength) {
+  /** Whether a plan for this one can run batches that {@code wanted} describes. */
+  public boolean serves(AttentionSpec wanted) {
+    boolean large = packed ? slots >= wanted.slots && length >= wanted.length : slots == wanted.slots && length == wanted.length;
+    return large && sized(0, 0).equals(wanted.sized(0, 0));
+  }
+
+  /** With room for other batches of about this size: the next power of two, at no cost in memory but for the offsets. */
+  public AttentionSpec roomy() {
+    // The workspace of a deterministic backward pass is as large as the scores.
+    return !packed || deterministic ? this : sized(roundUp(slots), roundUp(length));
+  }
+
+  private static long roundUp(long size) {
+    return size <= 1 ? 1 : Long.highestOneBit(size - 1) << 1;
+  }
+
+  private AttentionSpec sized(long otherSlots, long otherLength) {
     return new AttentionSpec(
         otherSlots, otherLength, packed, heads, kvHeads, headDim, ldQ, ldK, ldV, ldO, scale, window, softcap, type,
         deterministic);
