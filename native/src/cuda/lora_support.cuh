@@ -19,14 +19,18 @@ oribi_status lora_supported(oribi_ctx* ctx, const char* function, const oribi_lo
 /* The most shared memory that a block of the context's card can have. */
 int most_shared_memory(const oribi_ctx* ctx);
 
-/* Allows a kernel that much; once for each card, so that nothing but the launch is left when a graph is captured. */
+/* Allows a kernel that much, less what it declares itself; once for each card, so that nothing but the launch is left when a graph is captured. */
 template <auto kKernel>
 cudaError_t allow_shared_memory(const oribi_ctx* ctx) {
   static std::atomic<uint64_t> done{0};
   const int index = static_cast<const CudaContext*>(ctx)->index;
   const uint64_t bit = index < 64 ? uint64_t{1} << index : 0;
   if ((done.load() & bit) != 0) return cudaSuccess;
-  const cudaError_t error = cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most_shared_memory(ctx));
+  cudaFuncAttributes attributes{};
+  cudaError_t error = cudaFuncGetAttributes(&attributes, kKernel);
+  if (error != cudaSuccess) return error;
+  const int most = most_shared_memory(ctx) - static_cast<int>(attributes.sharedSizeBytes);
+  error = cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most);
   if (error == cudaSuccess) done.fetch_or(bit);
   return error;
 }
