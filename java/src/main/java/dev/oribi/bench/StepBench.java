@@ -24,7 +24,7 @@ import java.util.Set;
  * Times whole optimizer steps (forward, loss, backward, clip, update) on random weights and tokens, every token a target,
  * and sets them beside what the machine's own products and memory would allow.
  */
-public final class StepBench {
+public final class StepBench implements AutoCloseable {
   /** Dense products with the model's weights: what no trainer can do without. */
   private static final Set<Op.Kind> GEMMS =
       Set.of(Op.Kind.MATMUL, Op.Kind.MATMUL_DX, Op.Kind.MATMUL_DW, Op.Kind.CROSS_ENTROPY);
@@ -41,29 +41,59 @@ public final class StepBench {
    */
   public record Options(String shape, int batch, int seq, int r, boolean full, boolean checkpointing, DType type, int threads, int steps) {}
 
-  private StepBench() {}
+  private final Options options;
+  private final Machine machine;
+  private final ModelStep step;
+  private final MicroBatch batch;
+  private long made;
 
-  /** Runs and prints; returns tokens per second. */
-  public static double run(Options o, PrintStream out) {
+  private StepBench(Options o, Machine machine) {
     ModelConfig config = Shapes.of(o.shape);
     Training training =
         o.full ? Training.FULL : Training.adapter(LoraConfig.of(o.r, o.r, 0, LoraConfig.ALL_LINEAR, false, List.of(), null));
-    int tokens = o.batch * o.seq;
-    try (Machine machine = Machine.cpu(o.threads)) {
-      Ceilings ceilings = Ceilings.measure(machine);
-      Llama model = new Llama(config, o.type, training, o.seq);
-      ModelStep.Options plan =
-          new ModelStep.Options(
-              tokens, o.batch, 0, 0, o.checkpointing, 64L << 20, new Emit.AdamW(0.9, 0.999, 1e-8, 0), 1, 1);
-      try (ModelStep step = new ModelStep(model, machine, plan)) {
-        Weights weights = step.take();
-        weights.initRandom(0.02f, 1);
-        if (!o.full) {
-          weights.initAdapter(training.lora(), 1);
-        }
-        return measure(o, step, randomBatch(o, config), ceilings, out);
+    ModelStep.Options plan =
+        new ModelStep.Options(
+            o.batch * o.seq, o.batch, 0, 0, o.checkpointing, 64L << 20, new Emit.AdamW(0.9, 0.999, 1e-8, 0), 1, 1);
+    this.options = o;
+    this.machine = machine;
+    this.step = new ModelStep(new Llama(config, o.type, training, o.seq), machine, plan);
+    this.batch = randomBatch(o, config);
+  }
+
+  /** A model with random weights, ready for {@link #step}. */
+  public static StepBench open(Options o) {
+    Machine machine = Machine.cpu(o.threads);
+    try {
+      StepBench bench = new StepBench(o, machine);
+      Weights weights = bench.step.take();
+      weights.initRandom(0.02f, 1);
+      if (!o.full) {
+        weights.initAdapter(bench.step.model().training().lora(), 1);
       }
+      return bench;
+    } catch (RuntimeException e) {
+      machine.close();
+      throw e;
     }
+  }
+
+  /** Runs and prints; returns tokens per second. */
+  public static double run(Options o, PrintStream out) {
+    try (StepBench bench = open(o)) {
+      return bench.measure(Ceilings.measure(bench.machine), out);
+    }
+  }
+
+  /** One optimizer step of one micro-batch: forward, loss, backward, clip, update. */
+  public void step() {
+    step.microStep(batch, 1.0 / batch.tokens(), made);
+    step.update(++made, 1e-4);
+  }
+
+  @Override
+  public void close() {
+    step.close();
+    machine.close();
   }
 
   private static MicroBatch randomBatch(Options o, ModelConfig config) {
@@ -81,14 +111,15 @@ public final class StepBench {
     return b;
   }
 
-  private static double measure(Options o, ModelStep step, MicroBatch batch, Ceilings c, PrintStream out) {
-    one(step, batch, 1);
+  private double measure(Ceilings c, PrintStream out) {
+    Options o = options;
+    step();
     Profile profile = new Profile();
     step.executor().listen(profile);
     double[] seconds = new double[o.steps];
     for (int i = 0; i < o.steps; i++) {
       long begun = System.nanoTime();
-      one(step, batch, i + 2);
+      step();
       seconds[i] = (System.nanoTime() - begun) / 1e9;
     }
     step.executor().listen(null);
@@ -142,10 +173,5 @@ public final class StepBench {
         .filter(e -> kinds.contains(e.getKey()))
         .mapToDouble(e -> e.getValue().nanos())
         .sum();
-  }
-
-  private static void one(ModelStep step, MicroBatch batch, long number) {
-    step.microStep(batch, 1.0 / batch.tokens(), number);
-    step.update(number, 1e-4);
   }
 }

@@ -62,6 +62,8 @@ public final class ModelStep implements TrainStep {
   private final Program update = new Program("update");
   private final Program clear = new Program("clear");
   private final Buffer gradNorm = Llama.io("grad_norm", DType.F32, Rows.FIXED, 1);
+  private final Buffer clip = Llama.io("clip_scale", DType.F32, Rows.FIXED, 1);
+  private final double maxGradNorm;
   private final Plan plan;
   private final Executor executor = new Executor();
   private float[] lastLosses = new float[0];
@@ -69,6 +71,7 @@ public final class ModelStep implements TrainStep {
   public ModelStep(Llama model, Machine machine, Options o) {
     this.model = model;
     this.machine = machine;
+    this.maxGradNorm = o.maxGradNorm;
     int tokens = Math.max(o.tokens, o.evalTokens);
     int sequences = Math.max(o.sequences, o.evalSequences);
     DType type = model.parameters().type();
@@ -91,7 +94,6 @@ public final class ModelStep implements TrainStep {
     Emit u = new Emit(update, sizes, machine.library());
     Emit c = new Emit(clear, sizes, machine.library());
     Buffer sumSquares = Llama.io("sum_squares", DType.F64, Rows.FIXED, 1);
-    Buffer clip = Llama.io("clip_scale", DType.F32, Rows.FIXED, 1);
     boolean more = false;
     for (Group g : model.parameters().groups()) {
       n.sumSquares(g.name(), sumSquares, g.grad(), more);
@@ -167,15 +169,29 @@ public final class ModelStep implements TrainStep {
   }
 
   @Override
-  public double update(long step, double learningRate) {
+  public double update(long step, double learningRate, double lossScale) {
     Run run = new Run(machine.kernels(), machine.gemm(), 0, 0, 0, 0, step, learningRate);
     executor.run(norm, run);
     float[] value = new float[1];
     machine.device().read(gradNorm.mem(), value, 0, 1);
+    double norm = value[0] / lossScale;
     if (Float.isFinite(value[0])) {
+      if (lossScale != 1) {
+        machine.device().write(clip.mem(), new float[] {(float) (clipFactor(norm) / lossScale)}, 0, 1);
+      }
       executor.run(update, run);
     }
-    return value[0];
+    return norm;
+  }
+
+  /** What {@code oribi_clip_scale} writes, for a norm that it could not know. */
+  private double clipFactor(double norm) {
+    return maxGradNorm > 0 ? Math.min(1, maxGradNorm / (norm + 1e-6)) : 1;
+  }
+
+  @Override
+  public boolean scalesLoss() {
+    return model.parameters().type() == DType.F16;
   }
 
   @Override

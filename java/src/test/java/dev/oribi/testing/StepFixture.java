@@ -4,6 +4,7 @@ import dev.oribi.device.CpuDevice;
 import dev.oribi.device.Device;
 import dev.oribi.io.Half;
 import dev.oribi.kernel.DType;
+import dev.oribi.kernel.Gemm;
 import dev.oribi.kernel.Kernels;
 import dev.oribi.kernel.OpenBlasGemm;
 import dev.oribi.layer.Parameters.Tensor;
@@ -72,8 +73,15 @@ public final class StepFixture implements AutoCloseable {
   }
 
   public StepFixture(ModelConfig config, Training training, Plan plan, long seed, Device device) {
+    this(config, training, plan, seed, device, null);
+  }
+
+  /**
+   * @param gemm null for that of the product
+   */
+  public StepFixture(ModelConfig config, Training training, Plan plan, long seed, Device device, Gemm gemm) {
     Kernels kernels = Kernels.cpu(plan.threads);
-    machine = new Machine(device, kernels, new OpenBlasGemm(kernels));
+    machine = new Machine(device, kernels, gemm == null ? new OpenBlasGemm(kernels) : gemm);
     model = new Llama(config, plan.type, training, 512);
     step = new ModelStep(model, machine, plan.options());
     weights = step.take();
