@@ -1,7 +1,6 @@
 package dev.oribi.bench;
 
 import dev.oribi.data.MicroBatch;
-import dev.oribi.kernel.DType;
 import dev.oribi.model.Llama;
 import dev.oribi.model.Llama.Training;
 import dev.oribi.model.Machine;
@@ -13,6 +12,7 @@ import dev.oribi.program.Op;
 import dev.oribi.program.Profile;
 import dev.oribi.program.Profile.Sum;
 import dev.oribi.train.ModelStep;
+import dev.oribi.train.StorageType;
 import java.io.PrintStream;
 import java.util.Arrays;
 import java.util.List;
@@ -39,7 +39,7 @@ public final class StepBench implements AutoCloseable {
    *
    * @param full every weight learns; otherwise LoRA of rank {@code r} on all linear layers
    */
-  public record Options(String shape, int batch, int seq, int r, boolean full, boolean checkpointing, DType type, int threads, int steps) {}
+  public record Options(String shape, int batch, int seq, int r, boolean full, boolean checkpointing, StorageType dtype, int steps) {}
 
   private final Options options;
   private final Machine machine;
@@ -56,15 +56,14 @@ public final class StepBench implements AutoCloseable {
             o.batch * o.seq, o.batch, 0, 0, o.checkpointing, 64L << 20, new Emit.AdamW(0.9, 0.999, 1e-8, 0), 1, 1);
     this.options = o;
     this.machine = machine;
-    this.step = new ModelStep(new Llama(config, o.type, training, o.seq), machine, plan);
+    this.step = new ModelStep(new Llama(config, o.dtype.on(machine, config), training, o.seq), machine, plan);
     this.batch = randomBatch(o, config);
   }
 
-  /** A model with random weights, ready for {@link #step}. */
-  public static StepBench open(Options o) {
-    Machine machine = Machine.cpu(o.threads);
+  /** A model with random weights on {@code machine}, ready for {@link #step}; it does not close the machine. */
+  public static StepBench open(Options o, Machine machine) {
+    StepBench bench = new StepBench(o, machine);
     try {
-      StepBench bench = new StepBench(o, machine);
       Weights weights = bench.step.take();
       weights.initRandom(0.02f, 1);
       if (!o.full) {
@@ -72,15 +71,17 @@ public final class StepBench implements AutoCloseable {
       }
       return bench;
     } catch (RuntimeException e) {
-      machine.close();
+      bench.close();
       throw e;
     }
   }
 
-  /** Runs and prints; returns tokens per second. */
-  public static double run(Options o, PrintStream out) {
-    try (StepBench bench = open(o)) {
-      return bench.measure(Ceilings.measure(bench.machine), out);
+  /** Runs on {@code machine} and prints; returns tokens per second. */
+  public static double run(Options o, Machine machine, PrintStream out) {
+    Ceilings ceilings = Ceilings.measure(machine);
+    try (StepBench bench = open(o, machine);
+        Profile profile = new Profile(machine.device())) {
+      return bench.measure(ceilings, profile, out);
     }
   }
 
@@ -93,7 +94,6 @@ public final class StepBench implements AutoCloseable {
   @Override
   public void close() {
     step.close();
-    machine.close();
   }
 
   private static MicroBatch randomBatch(Options o, ModelConfig config) {
@@ -111,10 +111,9 @@ public final class StepBench implements AutoCloseable {
     return b;
   }
 
-  private double measure(Ceilings c, PrintStream out) {
+  private double measure(Ceilings c, Profile profile, PrintStream out) {
     Options o = options;
     step();
-    Profile profile = new Profile();
     step.executor().listen(profile);
     double[] seconds = new double[o.steps];
     for (int i = 0; i < o.steps; i++) {

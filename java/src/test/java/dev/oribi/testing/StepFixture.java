@@ -1,12 +1,7 @@
 package dev.oribi.testing;
 
-import dev.oribi.device.CpuDevice;
-import dev.oribi.device.Device;
 import dev.oribi.io.Half;
 import dev.oribi.kernel.DType;
-import dev.oribi.kernel.Gemm;
-import dev.oribi.kernel.Kernels;
-import dev.oribi.kernel.OpenBlasGemm;
 import dev.oribi.layer.Parameters.Tensor;
 import dev.oribi.model.Llama;
 import dev.oribi.model.Llama.Training;
@@ -69,19 +64,23 @@ public final class StepFixture implements AutoCloseable {
   private final Map<String, double[]> values = new LinkedHashMap<>();
 
   public StepFixture(ModelConfig config, Training training, Plan plan, long seed) {
-    this(config, training, plan, seed, new CpuDevice());
+    this(config, training, plan, seed, TestMachine.open(plan.threads));
   }
 
-  public StepFixture(ModelConfig config, Training training, Plan plan, long seed, Device device) {
-    this(config, training, plan, seed, device, null);
+  /** With guards around the arena, and every error told with its op. */
+  public StepFixture(ModelConfig config, Training training, Plan plan, long seed, GuardedDevice guard) {
+    this(config, training, plan, seed, guarded(plan, guard));
   }
 
-  /**
-   * @param gemm null for that of the product
-   */
-  public StepFixture(ModelConfig config, Training training, Plan plan, long seed, Device device, Gemm gemm) {
-    Kernels kernels = Kernels.cpu(plan.threads);
-    machine = new Machine(device, kernels, gemm == null ? new OpenBlasGemm(kernels) : gemm);
+  private static Machine guarded(Plan plan, GuardedDevice guard) {
+    Machine.Options options = new Machine.Options(true, false);
+    Machine m = TestMachine.open(plan.threads, options);
+    return new Machine(guard.around(m.device()), m.kernels(), m.gemm(), m.attention(), options, "");
+  }
+
+  /** On {@code machine}, which is closed with this. */
+  public StepFixture(ModelConfig config, Training training, Plan plan, long seed, Machine machine) {
+    this.machine = machine;
     model = new Llama(config, plan.type, training, 512);
     step = new ModelStep(model, machine, plan.options());
     weights = step.take();
