@@ -226,6 +226,11 @@ public final class Llama {
     return parameters;
   }
 
+  /** Tokens of the longest sequence that can be run. */
+  public long maxPositions() {
+    return table.cos().rows();
+  }
+
   public RopeTable ropeTable() {
     return table;
   }
