@@ -12,6 +12,7 @@ import dev.oribi.kernel.jni.oribi_sample_options;
 import org.bytedeco.javacpp.BytePointer;
 import org.bytedeco.javacpp.FloatPointer;
 import org.bytedeco.javacpp.IntPointer;
+import org.bytedeco.javacpp.LongPointer;
 import org.bytedeco.javacpp.Pointer;
 
 /**
@@ -260,6 +261,20 @@ public final class Kernels implements AutoCloseable {
   public long attentionWorkspace(AttentionShape shape, boolean backward) {
     try (oribi_attention_shape s = struct(shape)) {
       return OribiNative.oribi_attention_workspace(ctx, s, backward ? 1 : 0);
+    }
+  }
+
+  /**
+   * Where packed sequences begin, in elements, for libraries that count so: {@code strides.length} arrays of 64-bit numbers,
+   * {@code pitch} apart, and the lengths of the sequences; beyond {@code sequences} up to {@code slots} they are empty.
+   */
+  void packedOffsets(
+      Mem offsets, Mem lengths, Mem cuSeqlens, long[] strides, long pitch, long slots, long sequences) {
+    try (LongPointer into = new LongPointer(p(offsets));
+        LongPointer of = new LongPointer(strides)) {
+      check(
+          OribiNative.oribi_packed_offsets(
+              ctx, into, i(lengths), i(cuSeqlens), of, strides.length, pitch, slots, sequences));
     }
   }
 
