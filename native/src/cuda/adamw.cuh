@@ -20,9 +20,12 @@ __device__ inline AdamwScalars block_scalars(const oribi_adamw_hyper* hyper) {
   return scalars;
 }
 
-/* The number of blocks for work of `needed` of them when `each` fit a multiprocessor at once. */
-inline unsigned resident_blocks(oribi_ctx* ctx, int64_t needed, int each) {
-  const int64_t most = static_cast<int64_t>(static_cast<CudaContext*>(ctx)->processors) * each;
+/* As many blocks of `threads` as run at once, for work of `needed` of them. */
+template <class Kernel>
+unsigned resident_blocks(oribi_ctx* ctx, Kernel kernel, int threads, int64_t needed) {
+  int each = 1;
+  cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, kernel, threads, 0);
+  const int64_t most = static_cast<int64_t>(static_cast<CudaContext*>(ctx)->processors) * (each > 0 ? each : 1);
   return static_cast<unsigned>(needed < most ? needed : most);
 }
 

@@ -161,9 +161,9 @@ extern "C" oribi_status oribi_adamw8(oribi_ctx* ctx, float* p, void* p16, uint8_
   const oribi_status status = select_device(ctx, function);
   if (status != ORIBI_OK) return status;
   constexpr int64_t kOfBlock = kThreads * kEach;
-  const unsigned blocks = resident_blocks(ctx, (count + kOfBlock - 1) / kOfBlock, 4);
   dispatch_pack(t16, 1, [&](auto type, auto) {
     using T = decltype(type);
+    const unsigned blocks = resident_blocks(ctx, adamw8_kernel<T>, kThreads, (count + kOfBlock - 1) / kOfBlock);
     adamw8_kernel<<<blocks, kThreads, 0, stream_of(ctx)>>>(p, static_cast<T*>(p16), m8, v8, m_max, v_max, g, grad_scale,
                                                            hyper, count);
   });

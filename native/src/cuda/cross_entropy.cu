@@ -13,12 +13,9 @@
  * Limits      V <= 262144, N <= 2^31 - 1; larger returns UNSUPPORTED. A label >= V: zeros, and INVALID_ARGUMENT from
  *             oribi_ctx_synchronize
  */
+#include "cuda/cross_entropy.cuh"
+
 #include "common/cross_entropy.h"
-
-#include <cfloat>
-
-#include "cuda/context.cuh"
-#include "cuda/vector.cuh"
 
 namespace oribi {
 namespace {
@@ -31,62 +28,6 @@ constexpr int kThreads = 1024;
 /* 16-byte loads under way in each thread: 64 KiB in a multiprocessor. tanh needs the registers that two of them take. */
 template <bool kSoftcap>
 constexpr int kUnrollOf = kSoftcap ? 2 : 4;
-
-/* What every row has in common. */
-struct Transform {
-  float scale, softcap;
-};
-
-/* z, and in slope dz/dlogit where it is wanted. */
-template <bool kSoftcap>
-__device__ inline float transformed(float logit, Transform f, float* slope = nullptr) {
-  const float z = logit * f.scale;
-  if constexpr (!kSoftcap) {
-    if (slope != nullptr) *slope = f.scale;
-    return z;
-  }
-  const float t = tanhf(z / f.softcap);
-  if (slope != nullptr) *slope = f.scale * (1 - t * t);
-  return f.softcap * t;
-}
-
-/* The running maximum and the sum of exp(z - max). The maximum begins finite, so that -infinity - max is no NaN. */
-struct Running {
-  float max = -FLT_MAX, sum = 0;
-
-  /* NaN is passed over by the maximum: it turns up in the sum. */
-  template <int kCount>
-  __device__ void add(const float (&z)[kCount]) {
-    float most = max;
-#pragma unroll
-    for (int k = 0; k < kCount; k++) most = fmaxf(most, z[k]);
-    float terms = sum * __expf(max - most);
-#pragma unroll
-    for (int k = 0; k < kCount; k++) terms += __expf(z[k] - most);
-    max = most;
-    sum = terms;
-  }
-};
-
-/* Over all threads of the block, the same in each. */
-__device__ Running block_total(Running mine) {
-  __shared__ Running warps[kThreads / 32];
-  const auto warp_total = [](Running r) {
-    float most = r.max;
-#pragma unroll
-    for (int step = 16; step > 0; step /= 2) most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, step));
-    r.sum *= __expf(r.max - most);
-#pragma unroll
-    for (int step = 16; step > 0; step /= 2) r.sum += __shfl_xor_sync(0xffffffffu, r.sum, step);
-    r.max = most;
-    return r;
-  };
-  mine = warp_total(mine);
-  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = mine;
-  __syncthreads();
-  static_assert(kThreads / 32 == 32, "a lane for each warp");
-  return warp_total(warps[threadIdx.x % 32]);
-}
 
 /* Where a row is read 16 bytes at a time: elements [head, head + packs * kWide). The rest, fewer than 2 * kWide elements, are
    `loose`, one for each of the first threads. */
@@ -108,12 +49,12 @@ struct Row {
 };
 
 template <class T, bool kSoftcap>
-__device__ Running row_total(const Row<T>& row, const T* x, Transform f) {
+__device__ Running row_total(const Row<T>& row, const T* x, LogitTransform f) {
   using P = Pack<T, Row<T>::kWide>;
   constexpr int kWide = Row<T>::kWide;
   constexpr int kUnroll = kUnrollOf<kSoftcap>;
   const P* packs = reinterpret_cast<const P*>(x + row.head);
-  Running running;
+  Running running = Running::none();
   for (int i = threadIdx.x; i < row.packs; i += kThreads * kUnroll) {
     P value[kUnroll];
 #pragma unroll
@@ -133,20 +74,12 @@ __device__ Running row_total(const Row<T>& row, const T* x, Transform f) {
     const float z[1] = {transformed<kSoftcap>(to_float(x[row.loose()]), f)};
     running.add(z);
   }
-  return block_total(running);
-}
-
-/* The gradient of one logit. inverse: 1 / sum. */
-template <bool kSoftcap>
-__device__ inline float gradient(float logit, Transform f, float max, float inverse, float grad_scale, bool is_label) {
-  float slope;
-  const float softmax = __expf(transformed<kSoftcap>(logit, f, &slope) - max) * inverse;
-  return (softmax - (is_label ? 1.0f : 0.0f)) * (grad_scale * slope);
+  return block_total<kThreads>(running);
 }
 
 /* dx may be x: each thread reads an element before it writes it. */
 template <class T, bool kSoftcap>
-__device__ void write_gradient(const Row<T>& row, T* dx, const T* x, Transform f, Running total, float grad_scale, int label) {
+__device__ void write_gradient(const Row<T>& row, T* dx, const T* x, LogitTransform f, Running total, float grad_scale, int label) {
   using P = Pack<T, Row<T>::kWide>;
   constexpr int kWide = Row<T>::kWide, kUnroll = kUnrollOf<kSoftcap>;
   const P* in = reinterpret_cast<const P*>(x + row.head);
@@ -186,32 +119,31 @@ __device__ void write_zeros(const Row<T>& row, T* dx) {
 }
 
 template <class T, bool kSoftcap>
-__global__ void __launch_bounds__(kThreads) row_kernel(T* dlogits, float* loss, const T* logits, const int32_t* labels,
-                                                       const float* grad_scale, int v, Transform f, int* fault) {
-  const int64_t begin = static_cast<int64_t>(blockIdx.x) * v;
-  const T* x = logits + begin;
-  const int label = labels[blockIdx.x];
-  const Row<T> row(x, v);
-  if (label < 0 || label >= v) {
+__global__ void __launch_bounds__(kThreads) row_kernel(const LogitRows<T> rows) {
+  const int64_t begin = static_cast<int64_t>(blockIdx.x) * rows.v;
+  const T* x = rows.logits + begin;
+  const int label = rows.labels[blockIdx.x];
+  const Row<T> row(x, rows.v);
+  if (label < 0 || label >= rows.v) {
     if (threadIdx.x == 0) {
-      loss[blockIdx.x] = 0;
-      if (label >= v) *fault = kFaultLabel;
+      rows.loss[blockIdx.x] = 0;
+      if (label >= rows.v) *rows.fault = kFaultLabel;
     }
-    if (dlogits != nullptr) write_zeros(row, dlogits + begin);
+    if (rows.dlogits != nullptr) write_zeros(row, rows.dlogits + begin);
     return;
   }
-  const float of_label = transformed<kSoftcap>(to_float(x[label]), f); /* read by all before the barrier in row_total */
-  const Running total = row_total<T, kSoftcap>(row, x, f);
-  if (threadIdx.x == 0) loss[blockIdx.x] = (total.max - of_label) + logf(total.sum);
-  if (dlogits != nullptr) write_gradient<T, kSoftcap>(row, dlogits + begin, x, f, total, *grad_scale, label);
+  const float of_label = transformed<kSoftcap>(to_float(x[label]), rows.transform); /* before the barrier in row_total */
+  const Running total = row_total<T, kSoftcap>(row, x, rows.transform);
+  if (threadIdx.x == 0) rows.loss[blockIdx.x] = (total.max - of_label) + logf(total.sum);
+  if (rows.dlogits == nullptr) return;
+  write_gradient<T, kSoftcap>(row, rows.dlogits + begin, x, rows.transform, total, *rows.grad_scale, label);
 }
 
 template <class T>
-void launch(oribi_ctx* ctx, T* dlogits, float* loss, const T* logits, const int32_t* labels, const float* grad_scale,
-            int64_t n, int64_t v, Transform f) {
-  const auto kernel = f.softcap != 0 ? row_kernel<T, true> : row_kernel<T, false>;
-  kernel<<<static_cast<unsigned>(n), kThreads, 0, stream_of(ctx)>>>(dlogits, loss, logits, labels, grad_scale,
-                                                                    static_cast<int>(v), f, fault_of(ctx));
+void launch(oribi_ctx* ctx, const LogitRows<T>& rows) {
+  if (launch_clusters(ctx, rows)) return;
+  const auto kernel = rows.transform.softcap != 0 ? row_kernel<T, true> : row_kernel<T, false>;
+  kernel<<<static_cast<unsigned>(rows.n), kThreads, 0, stream_of(ctx)>>>(rows);
 }
 
 }  // namespace
@@ -237,8 +169,8 @@ extern "C" oribi_status oribi_cross_entropy(oribi_ctx* ctx, void* dlogits, float
   if (status != ORIBI_OK) return status;
   dispatch_pack(t, 1, [&](auto type, auto) {
     using T = decltype(type);
-    launch(ctx, static_cast<T*>(dlogits), loss, static_cast<const T*>(logits), labels, grad_scale, n, v,
-           {logit_scale, softcap});
+    launch(ctx, LogitRows<T>{static_cast<T*>(dlogits), loss, static_cast<const T*>(logits), labels, grad_scale, n,
+                             static_cast<int>(v), {logit_scale, softcap}, fault_of(ctx)});
   });
   return launch_status(ctx, function);
 }

@@ -29,8 +29,7 @@ __device__ inline void update(float& p, float& m, float& v, float gradient, cons
   p = p * s.decay - s.step_size * (m / (sqrtf(v) / s.correction2_root + s.epsilon));
 }
 
-/* As many blocks as run at once: each works out the scalars once. A thread has 64 bytes under way, a multiprocessor with
-   2048 threads 128 KiB. */
+/* As many blocks as run at once: each works out the scalars once. A thread has 64 bytes under way. */
 template <class T>
 __global__ void __launch_bounds__(kThreads) adamw_kernel(float* p, T* p16, float* m, float* v, const float* g,
                                                          const float* grad_scale, const oribi_adamw_hyper* hyper, int64_t count) {
@@ -142,9 +141,9 @@ extern "C" oribi_status oribi_adamw(oribi_ctx* ctx, float* p, void* p16, float* 
   if (!check.ok() || count == 0) return check.status();
   const oribi_status status = select_device(ctx, function);
   if (status != ORIBI_OK) return status;
-  const unsigned blocks = resident_blocks(ctx, (count + kThreads * kWide - 1) / (kThreads * kWide), 8);
   dispatch_pack(t16, 1, [&](auto type, auto) {
     using T = decltype(type);
+    const unsigned blocks = resident_blocks(ctx, adamw_kernel<T>, kThreads, (count + kThreads * kWide - 1) / (kThreads * kWide));
     adamw_kernel<<<blocks, kThreads, 0, stream_of(ctx)>>>(p, static_cast<T*>(p16), m, v, g, grad_scale, hyper, count);
   });
   return launch_status(ctx, function);
