@@ -198,11 +198,12 @@ oribi_status dispatch(oribi_ctx* ctx, const char* function, const Operands& of, 
   }
 }
 
-/* Whether this library's code for the context's card is that for sm_90a. */
-bool has_code() {
-  static const bool has = [] {
+/* Whether this library's code for the context's card, one of compute capability 9.0, is that for sm_90a. */
+bool has_code(const oribi_ctx* ctx) {
+  static const bool has = [ctx] {
     cudaFuncAttributes attributes{};
-    const cudaError_t error = cudaFuncGetAttributes(&attributes, lora_kernel<Policy<__nv_bfloat16, 256, 1, false, false>>);
+    cudaError_t error = cudaSetDevice(static_cast<const CudaContext*>(ctx)->index);
+    if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, lora_kernel<Policy<__nv_bfloat16, 256, 1, false, false>>);
     cudaGetLastError(); /* not the next launch's failure */
     return error == cudaSuccess && attributes.maxThreadsPerBlock >= lora90::kThreads;
   }();
@@ -223,7 +224,7 @@ bool lora_matmul_sm90_takes(const oribi_ctx* ctx, const oribi_lora_shape& shape,
   const bool fits = shape.n <= INT32_MAX - 256 && shape.in <= INT32_MAX - 256 && shape.out <= INT32_MAX - 256;
   const bool aligned = shape.in % 64 == 0 && shape.out % 64 == 0 && shape.ld_x % 8 == 0 && shape.ld_y % 8 == 0;
   const bool type = shape.t == ORIBI_BF16 || shape.t == ORIBI_F16;
-  return oribi_ctx_architecture(ctx) == 90 && type && fits && aligned && indexed && has_code();
+  return oribi_ctx_architecture(ctx) == 90 && type && fits && aligned && indexed && has_code(ctx);
 }
 
 /* The cut whose last wave of tiles leaves the fewest multiprocessors idle. */
