@@ -34,6 +34,9 @@ final class BenchCommand {
     @Option(names = "--full", description = "Train every weight.")
     private boolean full;
 
+    @Option(names = "--load-in-4bit", description = "Hold the linear layers in 4 bits under the adapter.")
+    private boolean loadIn4bit;
+
     @Option(names = "--gradient-checkpointing", description = "Run each layer's forward pass twice, to keep less.")
     private boolean checkpointing;
 
@@ -49,7 +52,7 @@ final class BenchCommand {
     @Override
     public Integer call() {
       DType type = dtype == StorageType.BFLOAT16 ? DType.BF16 : DType.F32;
-      StepBench.run(new StepBench.Options(shape, batch, seq, r, full, checkpointing, type, threads, steps), System.out);
+      StepBench.run(new StepBench.Options(shape, batch, seq, r, full, loadIn4bit, checkpointing, type, threads, steps), System.out);
       return 0;
     }
   }

@@ -17,6 +17,11 @@ final class ModelOptions {
   @Option(names = "--adapter", paramLabel = "DIR", description = "Folder of a PEFT adapter to run on top of the model.")
   Path adapter;
 
+  @Option(
+      names = "--load-in-4bit",
+      description = "Hold the linear layers in 4 bits, as the adapter was trained with.")
+  boolean loadIn4bit = false;
+
   @Option(names = "--threads", paramLabel = "N", description = "CPU threads; 0: one for each core.")
   int threads = 0;
 
@@ -31,7 +36,7 @@ final class ModelOptions {
   }
 
   TextModel open() {
-    return TextModel.open(folder(), adapter, threads, maxSeqLength);
+    return TextModel.open(folder(), adapter, loadIn4bit, threads, maxSeqLength);
   }
 
   static List<Map<String, Object>> user(String content) {

@@ -8,6 +8,7 @@ import dev.oribi.model.Machine;
 import dev.oribi.model.config.GenerationConfig;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.model.config.ModelConfig;
+import dev.oribi.model.config.QuantizationConfig;
 import dev.oribi.text.ChatTemplate;
 import dev.oribi.text.StreamDecoder;
 import dev.oribi.text.Tokenizer;
@@ -54,11 +55,16 @@ public final class TextModel implements AutoCloseable {
    * @param context most tokens of prompt and answer; cut to what the model was made for
    */
   public static TextModel open(Path folder, Path adapter, int threads, int context) {
+    return open(folder, adapter, false, threads, context);
+  }
+
+  /** The same; {@code loadIn4bit}: hold the linear layers in 4 bits, as an adapter was trained on top of them. */
+  public static TextModel open(Path folder, Path adapter, boolean loadIn4bit, int threads, int context) {
     ModelConfig config = ModelConfig.read(folder);
     Tokenizer tokenizer = Tokenizer.load(folder);
     int positions = Math.min(context, config.maxPositionEmbeddings());
     Machine machine = Machine.cpu(threads);
-    Llama model = new Llama(config, DType.F32, training(adapter), positions);
+    Llama model = new Llama(config, DType.F32, training(adapter), QuantizationConfig.of(config, loadIn4bit), positions);
     Generator generator = new Generator(model, machine, positions);
     try {
       generator.take().load(folder, adapter);

@@ -11,6 +11,7 @@ import dev.oribi.model.ModelFiles;
 import dev.oribi.model.Weights;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.model.config.ModelConfig;
+import dev.oribi.model.config.QuantizationConfig;
 import dev.oribi.program.Emit;
 import dev.oribi.program.Plan;
 import java.io.PrintStream;
@@ -51,7 +52,8 @@ public final class FineTuning implements AutoCloseable {
     this.machine = Machine.cpu(config.threads);
     DType type = config.dtype == StorageType.BFLOAT16 ? DType.BF16 : DType.F32;
     Training training = lora == null ? Training.FULL : Training.adapter(lora);
-    this.model = new Llama(numbers, type, training, longest(data));
+    QuantizationConfig quantization = QuantizationConfig.of(numbers, config.loadIn4bit);
+    this.model = new Llama(numbers, type, training, quantization, longest(data));
     this.step = new ModelStep(model, machine, options(config, data));
   }
 
@@ -77,7 +79,8 @@ public final class FineTuning implements AutoCloseable {
   /**
    * Reads the model's numbers and the data, and plans the step.
    *
-   * @param config what the model settles is put in its place: the length it was made for, the numbers of the adapter
+   * @param config what the model settles is put in its place: the length it was made for, the numbers of the adapter,
+   *     4 bits if its folder is in 4 bits
    * @param out where progress is told
    */
   public static FineTuning open(TrainConfig config, PrintStream out) {
@@ -87,6 +90,7 @@ public final class FineTuning implements AutoCloseable {
     }
     ModelConfig numbers = ModelConfig.read(config.model);
     config.maxSeqLength = Math.min(config.maxSeqLength, numbers.maxPositionEmbeddings());
+    config.loadIn4bit |= numbers.quantization() != null;
     LoraConfig lora = config.trainsAllWeights() ? null : lora(config);
     out.print(config.toYaml());
     RunData data = readData(config, numbers, out);
