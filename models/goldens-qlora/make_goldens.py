@@ -4,8 +4,8 @@ Run where torch, transformers and peft are at hand; a processor is enough:
 
     python3 make_goldens.py goldens
 
-Each case is a folder with `model/` (a checkpoint as bitsandbytes stores it, NF4 with double quantization), `adapter/` (a
-PEFT adapter whose B is not zero), `batch.json`, and `float32.safetensors` and `bfloat16.safetensors`: logits, loss and
+Each case is a folder with `model/` (a checkpoint as bitsandbytes stores it, NF4 with double quantization), of one case also
+`plain/` (the checkpoint in bfloat16 from which it was made), `adapter/` (a PEFT adapter whose B is not zero), `batch.json`, and `float32.safetensors` and `bfloat16.safetensors`: logits, loss and
 gradients of the adapter under the names of `oribi trace`, by transformers and PEFT on the dequantized weights, in float32
 and in bfloat16.
 
@@ -159,18 +159,23 @@ def trace(model, ids, labels):
     return out
 
 
-def write_model(folder, model, tensors, skips):
+def quantization(skips):
+    return {
+        "_load_in_4bit": True, "_load_in_8bit": False, "bnb_4bit_compute_dtype": "bfloat16",
+        "bnb_4bit_quant_storage": "uint8", "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True,
+        "llm_int8_enable_fp32_cpu_offload": False, "llm_int8_has_fp16_weight": False, "llm_int8_skip_modules": skips,
+        "llm_int8_threshold": 6.0, "load_in_4bit": True, "load_in_8bit": False, "quant_method": "bitsandbytes"}
+
+
+def write_model(folder, model, tensors, quantization_config):
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     model.config.save_pretrained(folder)
     file = folder / "config.json"
     config = json.loads(file.read_text())
     config["dtype"] = "bfloat16"
-    config["quantization_config"] = {
-        "_load_in_4bit": True, "_load_in_8bit": False, "bnb_4bit_compute_dtype": "bfloat16",
-        "bnb_4bit_quant_storage": "uint8", "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True,
-        "llm_int8_enable_fp32_cpu_offload": False, "llm_int8_has_fp16_weight": False, "llm_int8_skip_modules": skips,
-        "llm_int8_threshold": 6.0, "load_in_4bit": True, "load_in_8bit": False, "quant_method": "bitsandbytes"}
+    if quantization_config:
+        config["quantization_config"] = quantization_config
     file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
@@ -182,8 +187,10 @@ def write(folder, numbers, lora, skips, seed):
         for name, p in model.named_parameters():
             w = torch.randn(p.shape, generator=generator)
             p.copy_((1 + 0.2 * w if p.dim() == 1 else 0.1 * w).bfloat16())  # what the checkpoint can hold
-    tensors = quantize_model(model, skips)
-    write_model(folder / "model", model, tensors, skips)
+    if skips:
+        plain = {name: p.data.bfloat16().contiguous() for name, p in model.named_parameters()}
+        write_model(folder / "plain", model, plain, None)
+    write_model(folder / "model", model, quantize_model(model, skips), quantization(skips))
     ids, labels = batch(model.config.vocab_size, generator)
     (folder / "batch.json").write_text(json.dumps({"input_ids": ids.tolist(), "labels": labels.tolist()}))
 

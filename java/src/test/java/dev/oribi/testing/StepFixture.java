@@ -2,9 +2,11 @@ package dev.oribi.testing;
 
 import dev.oribi.device.CpuDevice;
 import dev.oribi.device.Device;
+import dev.oribi.device.Mem;
 import dev.oribi.io.Half;
 import dev.oribi.kernel.DType;
 import dev.oribi.kernel.Kernels;
+import dev.oribi.kernel.LoraKernels;
 import dev.oribi.kernel.OpenBlasGemm;
 import dev.oribi.layer.Parameters.Tensor;
 import dev.oribi.model.Llama;
@@ -12,6 +14,7 @@ import dev.oribi.model.Llama.Training;
 import dev.oribi.model.Machine;
 import dev.oribi.model.Weights;
 import dev.oribi.model.config.ModelConfig;
+import dev.oribi.model.config.QuantizationConfig;
 import dev.oribi.program.Emit;
 import dev.oribi.program.View;
 import dev.oribi.testing.ReferenceLlama.Sequence;
@@ -72,9 +75,15 @@ public final class StepFixture implements AutoCloseable {
   }
 
   public StepFixture(ModelConfig config, Training training, Plan plan, long seed, Device device) {
+    this(config, training, null, plan, seed, device);
+  }
+
+  /** {@code quantization}: which weights are in 4 bits; their {@link #values} are those that the reference makes of them. */
+  public StepFixture(
+      ModelConfig config, Training training, QuantizationConfig quantization, Plan plan, long seed, Device device) {
     Kernels kernels = Kernels.cpu(plan.threads);
     machine = new Machine(device, kernels, new OpenBlasGemm(kernels));
-    model = new Llama(config, plan.type, training, 512);
+    model = new Llama(config, plan.type, training, quantization, 512);
     step = new ModelStep(model, machine, plan.options());
     weights = step.take();
     for (Tensor t : model.parameters().tensors()) {
@@ -94,8 +103,20 @@ public final class StepFixture implements AutoCloseable {
       w[i] = (float) ((norm ? 1 : 0) + std * random.nextGaussian());
       exact[i] = w[i];
     }
-    write(t, w);
+    if (t.nf4() != null) {
+      quantize(t, w);
+      exact = Nf4Reference.roundTrip(w);
+    } else {
+      write(t, w);
+    }
     values.put(t.name(), exact);
+  }
+
+  private void quantize(Tensor t, float[] w) {
+    Mem values = step.plan().shared().slice(0, 4L * w.length);
+    Mem workspace = step.plan().shared().slice((values.bytes() + 63) / 64 * 64, LoraKernels.nf4Workspace(w.length));
+    machine.device().write(values, w, 0, w.length);
+    machine.kernels().lora().nf4Quantize(t.nf4().place(), values, workspace, w.length, DType.F32);
   }
 
   private void write(Tensor t, float[] w) {
