@@ -1,7 +1,6 @@
 package dev.oribi.bench;
 
 import dev.oribi.data.MicroBatch;
-import dev.oribi.kernel.DType;
 import dev.oribi.model.Llama;
 import dev.oribi.model.Llama.Training;
 import dev.oribi.model.Machine;
@@ -14,6 +13,7 @@ import dev.oribi.program.Op;
 import dev.oribi.program.Profile;
 import dev.oribi.program.Profile.Sum;
 import dev.oribi.train.ModelStep;
+import dev.oribi.train.StorageType;
 import java.io.PrintStream;
 import java.util.Arrays;
 import java.util.List;
@@ -44,30 +44,32 @@ public final class StepBench {
    * @param full every weight learns; otherwise LoRA of rank {@code r} on all linear layers
    * @param loadIn4bit the linear layers are in 4 bits
    */
-  public record Options(String shape, int batch, int seq, int r, boolean full, boolean loadIn4bit, boolean checkpointing, DType type, int threads, int steps) {}
+  public record Options(
+      String shape, int batch, int seq, int r, boolean full, boolean loadIn4bit, boolean checkpointing, StorageType dtype,
+      int steps) {}
 
   private StepBench() {}
 
-  /** Runs and prints; returns tokens per second. */
-  public static double run(Options o, PrintStream out) {
+  /** Runs on {@code machine} and prints; returns tokens per second. */
+  public static double run(Options o, Machine machine, PrintStream out) {
     ModelConfig config = Shapes.of(o.shape);
     Training training =
         o.full ? Training.FULL : Training.adapter(LoraConfig.of(o.r, o.r, 0, LoraConfig.ALL_LINEAR, false, List.of(), null));
     int tokens = o.batch * o.seq;
-    try (Machine machine = Machine.cpu(o.threads)) {
-      Ceilings ceilings = Ceilings.measure(machine);
-      Llama model = new Llama(config, o.type, training, o.loadIn4bit ? QuantizationConfig.ON_LOAD : null, o.seq);
-      ModelStep.Options plan =
-          new ModelStep.Options(
-              tokens, o.batch, 0, 0, o.checkpointing, 64L << 20, new Emit.AdamW(0.9, 0.999, 1e-8, 0), 1, 1);
-      try (ModelStep step = new ModelStep(model, machine, plan)) {
-        Weights weights = step.take();
-        weights.initRandom(0.02f, 1);
-        if (!o.full) {
-          weights.initAdapter(training.lora(), 1);
-        }
-        return measure(o, step, randomBatch(o, config), ceilings, out);
+    Ceilings ceilings = Ceilings.measure(machine);
+    Llama model = new Llama(
+            config, o.dtype.on(machine, config), training, o.loadIn4bit ? QuantizationConfig.ON_LOAD : null, o.seq);
+    ModelStep.Options plan =
+        new ModelStep.Options(
+            tokens, o.batch, 0, 0, o.checkpointing, 64L << 20, new Emit.AdamW(0.9, 0.999, 1e-8, 0), 1, 1);
+    try (ModelStep step = new ModelStep(model, machine, plan);
+        Profile profile = new Profile(machine.device())) {
+      Weights weights = step.take();
+      weights.initRandom(0.02f, 1);
+      if (!o.full) {
+        weights.initAdapter(training.lora(), 1);
       }
+      return measure(o, step, profile, randomBatch(o, config), ceilings, out);
     }
   }
 
@@ -86,9 +88,9 @@ public final class StepBench {
     return b;
   }
 
-  private static double measure(Options o, ModelStep step, MicroBatch batch, Ceilings c, PrintStream out) {
+  private static double measure(
+      Options o, ModelStep step, Profile profile, MicroBatch batch, Ceilings c, PrintStream out) {
     one(step, batch, 1);
-    Profile profile = new Profile();
     step.executor().listen(profile);
     double[] seconds = new double[o.steps];
     for (int i = 0; i < o.steps; i++) {

@@ -290,6 +290,11 @@ public final class Llama {
     return largest == 0 ? 0 : Nf4Loader.scratchBytes(largest);
   }
 
+  /** Tokens of the longest sequence that can be run. */
+  public long maxPositions() {
+    return table.cos().rows();
+  }
+
   public RopeTable ropeTable() {
     return table;
   }

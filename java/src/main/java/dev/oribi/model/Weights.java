@@ -163,7 +163,8 @@ public final class Weights {
     }
     SafetensorsFile file = files.fileOf(info);
     View to = t.trainable() ? t.part(t.group().value()) : t.value();
-    if (info.type() == TensorType.BF16 && to.type() == DType.BF16) {
+    boolean same = info.type() == TensorType.BF16 && to.type() == DType.BF16;
+    if (same || info.type() == TensorType.F16 && to.type() == DType.F16) {
       copyRaw(file, info, to.mem());
       return;
     }
@@ -192,7 +193,7 @@ public final class Weights {
     }
     ByteBuffer half = ByteBuffer.allocateDirect(2 * n).order(ByteOrder.nativeOrder());
     while (values.hasRemaining()) {
-      half.putShort(Half.toBf16(values.get()));
+      half.putShort(to.type() == DType.BF16 ? Half.toBf16(values.get()) : Half.toF16(values.get()));
     }
     machine.device().write(to.mem().slice(2 * at, 2L * n), half.flip());
   }
@@ -282,7 +283,7 @@ public final class Weights {
     machine.device().read(from.mem().slice(2 * offset, 2L * n), half);
     half.flip();
     while (half.hasRemaining()) {
-      into.put(Half.fromBf16(half.getShort()));
+      into.put(from.type() == DType.BF16 ? Half.fromBf16(half.getShort()) : Half.fromF16(half.getShort()));
     }
   }
 }

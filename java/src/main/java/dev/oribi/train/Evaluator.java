@@ -15,7 +15,6 @@ import dev.oribi.program.Emit;
 import dev.oribi.program.Executor;
 import dev.oribi.program.Plan;
 import dev.oribi.program.Program;
-import dev.oribi.program.Run;
 import java.util.List;
 
 /** Measures a model on a dataset: forward passes alone. Making one plans; {@link #take} takes the memory. */
@@ -38,6 +37,7 @@ public final class Evaluator implements AutoCloseable {
   private final Inputs inputs;
   private final Program program = new Program("evaluate");
   private final Plan plan;
+  private final Executor executor;
 
   /**
    * @param training which adapter runs on top of the base, or {@link Training#NONE}
@@ -46,9 +46,12 @@ public final class Evaluator implements AutoCloseable {
   public Evaluator(
       ModelConfig config, DType type, Training training, QuantizationConfig quantization, Machine machine, Batches batches) {
     this.machine = machine;
+    this.executor = machine.executor();
     this.batches = batches;
     this.model = new Llama(config, type, training, quantization, batches.maxSequenceLength());
-    Emit.Sizes sizes = new Emit.Sizes(batches.maxTokens(), batches.maxTokens(), batches.maxSequences(), type, false, 0);
+    Emit.Sizes sizes =
+        new Emit.Sizes(
+            batches.maxTokens(), batches.maxTokens(), batches.maxSequences(), batches.maxSequenceLength(), type, false, 0);
     inputs = Inputs.of(sizes);
     model.emitEvaluate(new Emit(program, sizes, machine.library()), inputs, FineTuning.LOGITS_BUDGET);
     plan = new Plan(List.of(program), model.parameters().buffers(), model.loadingBytes());
@@ -64,12 +67,10 @@ public final class Evaluator implements AutoCloseable {
   public Result run() {
     double sum = 0;
     long targets = 0;
-    Executor executor = new Executor();
     for (int i = 0; i < batches.microBatches(0); i++) {
       MicroBatch batch = batches.get(0, i);
       int n = ModelStep.write(machine.device(), inputs, batch, 0);
-      executor.run(
-          program, new Run(machine.kernels(), machine.gemm(), batch.tokens(), n, batch.sequences(), 0, 0, 0));
+      executor.run(program, ModelStep.run(machine, batch, n, 0));
       double loss = machine.device().readDouble(inputs.loss().lossSum().mem());
       if (!Double.isFinite(loss)) {
         throw new OribiException(
@@ -83,6 +84,7 @@ public final class Evaluator implements AutoCloseable {
 
   @Override
   public void close() {
+    executor.close();
     plan.close();
   }
 }

@@ -3,7 +3,6 @@ package dev.oribi.train;
 import dev.oribi.OribiException;
 import dev.oribi.data.DataOptions;
 import dev.oribi.data.Dataset;
-import dev.oribi.kernel.DType;
 import dev.oribi.model.Llama;
 import dev.oribi.model.Llama.Training;
 import dev.oribi.model.Machine;
@@ -49,12 +48,16 @@ public final class FineTuning implements AutoCloseable {
     this.out = out;
     this.data = data;
     this.lora = lora;
-    this.machine = Machine.cpu(config.threads);
-    DType type = config.dtype == StorageType.BFLOAT16 ? DType.BF16 : DType.F32;
+    this.machine = config.machine();
     Training training = lora == null ? Training.FULL : Training.adapter(lora);
-    QuantizationConfig quantization = QuantizationConfig.of(numbers, config.loadIn4bit);
-    this.model = new Llama(numbers, type, training, quantization, longest(data));
-    this.step = new ModelStep(model, machine, options(config, data));
+    try {
+      QuantizationConfig quantization = QuantizationConfig.of(numbers, config.loadIn4bit);
+      this.model = new Llama(numbers, config.dtype.on(machine, numbers), training, quantization, longest(data));
+      this.step = new ModelStep(model, machine, options(config, data));
+    } catch (RuntimeException e) {
+      machine.close();
+      throw e;
+    }
   }
 
   private static int longest(RunData data) {

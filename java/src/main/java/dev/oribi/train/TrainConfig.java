@@ -1,5 +1,6 @@
 package dev.oribi.train;
 
+import dev.oribi.model.Machine;
 import dev.oribi.optim.SchedulerType;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -244,14 +245,35 @@ public final class TrainConfig {
 
   // -------------------------------------------------------------------------------------------------- machine, debugging
 
+  @Option(names = "--device", paramLabel = "NAME",
+      description = "Where to run: auto (a GPU if there is one, else the CPU), cpu, cuda, or cuda:N for one of several"
+          + " GPUs.")
+  public String device = "auto";
+
   @Option(names = "--threads", paramLabel = "N", description = "CPU threads; 0: one for each core.")
   public int threads = 0;
+
+  @Option(names = "--debug-sync", arity = "0..1", fallbackValue = "true",
+      showDefaultValue = Visibility.ALWAYS, paramLabel = "true|false",
+      description = "Wait for the device after every op, so that an error names the op at fault. Slow.")
+  public boolean debugSync = false;
+
+  @Option(names = "--no-cuda-graph", arity = "0..1", fallbackValue = "true",
+      showDefaultValue = Visibility.ALWAYS, paramLabel = "true|false",
+      description = "On a GPU, issue every op anew in each step in place of replaying a recorded step. Same bits, more"
+          + " work for the CPU.")
+  public boolean noCudaGraph = false;
 
   @Option(names = "--overfit-one-batch", arity = "0..1", fallbackValue = "true",
       showDefaultValue = Visibility.ALWAYS, paramLabel = "true|false",
       description = "Train on the first micro-batch alone, again and again: the loss must go to 0, or something is"
           + " wrong.")
   public boolean overfitOneBatch = false;
+
+  /** The device that {@code --device} names, open; the caller closes it. */
+  public Machine machine() {
+    return Machine.open(device, threads, Machine.Options.of(debugSync, noCudaGraph));
+  }
 
   /** Whether every weight is trained: {@code full}, or {@code from_scratch} which implies it. */
   public boolean trainsAllWeights() {
