@@ -15,8 +15,8 @@ import java.util.List;
  * it is looked up in a table of measurements, {@code lora-paths.txt} beside this class.
  *
  * <p>The system property {@code oribi.lora} overrides the table: {@code separate} uses no kernel for adapters at all, as on
- * a CPU; {@code fused} uses them wherever the device has them, on the CPU too; {@code library} keeps h, g, dA and dB in
- * kernels but gives every large product to the library. The default is {@code auto}.
+ * a CPU; {@code fused} uses them wherever the device has them, on the CPU too; {@code library} does the same for h, g, dA and
+ * dB, but gives every large product to the library. The default is {@code auto}.
  */
 public final class LoraPaths {
   /** The two ways. */
@@ -54,8 +54,8 @@ public final class LoraPaths {
   public static boolean wanted(int architecture) {
     return switch (setting()) {
       case "separate" -> false;
-      case "fused" -> true;
-      default -> architecture != 0;
+      case "auto" -> architecture != 0;
+      default -> true;
     };
   }
 

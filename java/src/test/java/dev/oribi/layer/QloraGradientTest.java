@@ -140,6 +140,7 @@ class QloraGradientTest {
   private static double bf16Error(String paths) {
     Case c = new Case(paths, null, alphas(), paths, false);
     try (StepFixture f = fixture(c, DType.BF16)) {
+      assertOps(c, f);
       ReferenceLlama reference = new ReferenceLlama(TINY, c.lora, f.values(), Map.of());
       f.microStep(batch());
       Map<String, float[]> found = f.gradients();
