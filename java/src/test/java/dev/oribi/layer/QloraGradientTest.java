@@ -4,7 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import dev.oribi.OribiException;
-import dev.oribi.device.CpuDevice;
+
 import dev.oribi.kernel.DType;
 import dev.oribi.model.Llama.Training;
 import dev.oribi.model.config.LoraConfig;
@@ -93,7 +93,7 @@ class QloraGradientTest {
   private static StepFixture fixture(Case c, DType type) {
     System.setProperty("oribi.lora", c.paths);
     Plan plan = Plan.DEFAULT.checkpointing(c.checkpointing).type(type);
-    return new StepFixture(TINY, Training.adapter(c.lora), c.quantization, plan, SEED, new CpuDevice());
+    return new StepFixture(TINY, Training.adapter(c.lora), c.quantization, plan, SEED);
   }
 
   private static void check(Case c) {
@@ -190,7 +190,7 @@ class QloraGradientTest {
 
   @Test
   void fourBitsCannotLearn() {
-    assertThatThrownBy(() -> new StepFixture(TINY, Training.FULL, ALL, Plan.DEFAULT, SEED, new CpuDevice()))
+    assertThatThrownBy(() -> new StepFixture(TINY, Training.FULL, ALL, Plan.DEFAULT, SEED))
         .isInstanceOf(OribiException.class).hasMessageContaining("cannot learn");
   }
 
@@ -198,7 +198,7 @@ class QloraGradientTest {
   void aMatrixWithoutFullBlocksIsRefused() {
     ModelConfig odd = TinyModels.tiny("silu", false);
     assertThatThrownBy(
-            () -> new StepFixture(odd, Training.adapter(lora(8, LoraConfig.ALL_LINEAR)), ALL, Plan.DEFAULT, SEED, new CpuDevice()))
+            () -> new StepFixture(odd, Training.adapter(lora(8, LoraConfig.ALL_LINEAR)), ALL, Plan.DEFAULT, SEED))
         .isInstanceOf(OribiException.class).hasMessageContaining("[16, 10] cannot be in 4 bits");
   }
 }

@@ -5,7 +5,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.oribi.OribiException;
-import dev.oribi.device.CpuDevice;
+
 import dev.oribi.io.Checkpoint;
 import dev.oribi.io.Json;
 import dev.oribi.io.SafetensorsWriter;
@@ -69,7 +69,7 @@ class QloraFilesTest {
   }
 
   private static StepFixture fixture(ModelConfig config, Training training, QuantizationConfig quantization, long seed) {
-    return new StepFixture(config, training, quantization, Plan.DEFAULT, seed, new CpuDevice());
+    return new StepFixture(config, training, quantization, Plan.DEFAULT, seed);
   }
 
   @Test
@@ -99,8 +99,8 @@ class QloraFilesTest {
     ModelConfig config = ModelConfig.read(quantized);
     for (DType type : List.of(DType.F32, DType.BF16)) {
       Plan plan = Plan.DEFAULT.type(type);
-      try (StepFixture onLoad = new StepFixture(CONFIG, ADAPTER, QuantizationConfig.ON_LOAD, plan, 4, new CpuDevice());
-          StepFixture stored = new StepFixture(config, ADAPTER, config.quantization(), plan, 4, new CpuDevice())) {
+      try (StepFixture onLoad = new StepFixture(CONFIG, ADAPTER, QuantizationConfig.ON_LOAD, plan, 4);
+          StepFixture stored = new StepFixture(config, ADAPTER, config.quantization(), plan, 4)) {
         onLoad.weights().load(plain, null);
         stored.weights().load(quantized, null);
         assertThat(stored.microStep(BATCH)).isEqualTo(onLoad.microStep(BATCH));

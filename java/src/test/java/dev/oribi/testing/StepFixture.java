@@ -1,13 +1,9 @@
 package dev.oribi.testing;
 
-import dev.oribi.device.CpuDevice;
-import dev.oribi.device.Device;
 import dev.oribi.device.Mem;
 import dev.oribi.io.Half;
 import dev.oribi.kernel.DType;
-import dev.oribi.kernel.Kernels;
 import dev.oribi.kernel.LoraKernels;
-import dev.oribi.kernel.OpenBlasGemm;
 import dev.oribi.layer.Parameters.Tensor;
 import dev.oribi.model.Llama;
 import dev.oribi.model.Llama.Training;
@@ -71,18 +67,33 @@ public final class StepFixture implements AutoCloseable {
   private final Map<String, double[]> values = new LinkedHashMap<>();
 
   public StepFixture(ModelConfig config, Training training, Plan plan, long seed) {
-    this(config, training, plan, seed, new CpuDevice());
+    this(config, training, plan, seed, TestMachine.open(plan.threads));
   }
 
-  public StepFixture(ModelConfig config, Training training, Plan plan, long seed, Device device) {
-    this(config, training, null, plan, seed, device);
+  /** With guards around the arena, and every error told with its op. */
+  public StepFixture(ModelConfig config, Training training, Plan plan, long seed, GuardedDevice guard) {
+    this(config, training, plan, seed, guarded(plan, guard));
+  }
+
+  private static Machine guarded(Plan plan, GuardedDevice guard) {
+    Machine.Options options = new Machine.Options(true, false);
+    Machine m = TestMachine.open(plan.threads, options);
+    return new Machine(guard.around(m.device()), m.kernels(), m.gemm(), m.attention(), options, "");
+  }
+
+  /** On {@code machine}, which is closed with this. */
+  public StepFixture(ModelConfig config, Training training, Plan plan, long seed, Machine machine) {
+    this(config, training, null, plan, seed, machine);
   }
 
   /** {@code quantization}: which weights are in 4 bits; their {@link #values} are those that the reference makes of them. */
-  public StepFixture(
-      ModelConfig config, Training training, QuantizationConfig quantization, Plan plan, long seed, Device device) {
-    Kernels kernels = Kernels.cpu(plan.threads);
-    machine = new Machine(device, kernels, new OpenBlasGemm(kernels));
+  public StepFixture(ModelConfig config, Training training, QuantizationConfig quantization, Plan plan, long seed) {
+    this(config, training, quantization, plan, seed, TestMachine.open(plan.threads));
+  }
+
+  private StepFixture(
+      ModelConfig config, Training training, QuantizationConfig quantization, Plan plan, long seed, Machine machine) {
+    this.machine = machine;
     model = new Llama(config, plan.type, training, quantization, 512);
     step = new ModelStep(model, machine, plan.options());
     weights = step.take();
