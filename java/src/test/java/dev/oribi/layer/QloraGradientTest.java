@@ -19,6 +19,7 @@ import dev.oribi.testing.ReferenceLlama;
 import dev.oribi.testing.ReferenceLlama.Sequence;
 import dev.oribi.testing.StepFixture;
 import dev.oribi.testing.StepFixture.Plan;
+import dev.oribi.testing.TestMachine;
 import dev.oribi.testing.TinyModels;
 import java.util.ArrayList;
 import java.util.List;
@@ -40,8 +41,16 @@ class QloraGradientTest {
   private static final double LOSS = 1e-6;
   private static final double GRADIENT = 1e-5;
 
+  /** On a GPU the fused kernels are for 16 bits alone: three to four times what bfloat16 rounds away in models this small. */
+  private static final double LOSS_BF16 = 1e-2;
+
+  private static final double GRADIENT_BF16 = 6e-2;
+
   /** Blocks of 64 straddle rows of 16 and 24; the widths of q, of k and v, and of the MLP differ. */
   private static final ModelConfig TINY = TinyModels.config(16, 24, 2, 2, 1, 8, 13, "silu", false);
+
+  /** Rows of whole blocks, which the fused kernel reads in 4 bits. */
+  private static final ModelConfig WIDE = TinyModels.config(64, 128, 1, 2, 1, 32, 13, "silu", false);
 
   private static final QuantizationConfig ALL = QuantizationConfig.ON_LOAD;
 
@@ -49,7 +58,18 @@ class QloraGradientTest {
   private static final QuantizationConfig SOME =
       new QuantizationConfig(List.of("model.layers.0.mlp", "model.layers.1.self_attn.k_proj", "model.layers.0.self_attn.q_proj"), false);
 
-  private record Case(String name, QuantizationConfig quantization, LoraConfig lora, String paths, boolean checkpointing) {}
+  private record Case(
+      String name, ModelConfig config, QuantizationConfig quantization, LoraConfig lora, String paths, boolean checkpointing) {
+    Case(String name, QuantizationConfig quantization, LoraConfig lora, String paths, boolean checkpointing) {
+      this(name, TINY, quantization, lora, paths, checkpointing);
+    }
+
+    /** What the device has kernels for. */
+    DType type() {
+      boolean kernels = paths.equals("fused") || paths.equals("library");
+      return kernels && TestMachine.isCuda() ? DType.BF16 : DType.F32;
+    }
+  }
 
   private static LoraConfig lora(int r, Object targets) {
     return LoraConfig.of(r, 2 * r, 0, targets, false, List.of(), null);
@@ -79,6 +99,7 @@ class QloraGradientTest {
         new Case("fused, checkpointing", null, lora(16, all), "fused", true),
         new Case("fused h, g, dA, dB beside the library", null, alphas(), "library", false),
         new Case("fused, 4 bits", ALL, lora(8, all), "fused", false),
+        new Case("fused, the kernel reads 4 bits", WIDE, ALL, lora(8, List.of("o_proj", "down_proj")), "fused", false),
         new Case("fused, some in 4 bits", SOME, alphas(), "fused", false),
         new Case("fused h, g, dA, dB beside the library, 4 bits", ALL, alphas(), "library", false))
         .map(c -> DynamicTest.dynamicTest(c.name, () -> check(c)));
@@ -93,20 +114,21 @@ class QloraGradientTest {
   private static StepFixture fixture(Case c, DType type) {
     System.setProperty("oribi.lora", c.paths);
     Plan plan = Plan.DEFAULT.checkpointing(c.checkpointing).type(type);
-    return new StepFixture(TINY, Training.adapter(c.lora), c.quantization, plan, SEED);
+    return new StepFixture(c.config, Training.adapter(c.lora), c.quantization, plan, SEED);
   }
 
   private static void check(Case c) {
-    try (StepFixture f = fixture(c, DType.F32)) {
+    boolean half = c.type() != DType.F32;
+    try (StepFixture f = fixture(c, c.type())) {
       assertOps(c, f);
-      ReferenceLlama reference = new ReferenceLlama(TINY, c.lora, f.values(), Map.of());
+      ReferenceLlama reference = new ReferenceLlama(c.config, c.lora, f.values(), Map.of());
       double loss = f.microStep(batch());
       double expected = reference.lossSum(batch());
       Map<String, float[]> gradients = f.gradients();
-      double worst =
-          Compare.all(gradients, reference.gradient(batch(), gradients.keySet(), 1.0 / TinyModels.targets(batch())), GRADIENT);
+      Map<String, double[]> exact = reference.gradient(batch(), gradients.keySet(), 1.0 / TinyModels.targets(batch()));
+      double worst = Compare.all(gradients, exact, half ? GRADIENT_BF16 : GRADIENT);
       System.out.printf("%-48s loss off by %.1e, gradient by %.1e%n", c.name, Math.abs(loss - expected) / expected, worst);
-      assertThat(Math.abs(loss - expected) / expected).isLessThanOrEqualTo(LOSS);
+      assertThat(Math.abs(loss - expected) / expected).isLessThanOrEqualTo(half ? LOSS_BF16 : LOSS);
     }
   }
 
@@ -115,6 +137,13 @@ class QloraGradientTest {
     Set<Kind> kinds = f.step().plan().programs().get(0).ops().stream().map(Op::kind).collect(Collectors.toSet());
     assertThat(kinds.contains(Kind.DEQUANTIZE)).isEqualTo(c.quantization != null);
     Set<Kind> thin = Set.of(Kind.LORA_H, Kind.LORA_G_DB, Kind.LORA_DA);
+    if (c.config == WIDE) {
+      assertThat(f.step().plan().programs().get(0).ops())
+          .filteredOn(op -> op.kind() == Kind.LORA_MATMUL || op.kind() == Kind.LORA_MATMUL_DX)
+          .hasSize(4)
+          .allMatch(op -> op.reads().stream().anyMatch(b -> b.lifetime() == Lifetime.WEIGHT_4BIT));
+      return;
+    }
     switch (c.paths) {
       case "fused" -> {
         assertThat(kinds).containsAll(thin).contains(Kind.LORA_MATMUL, Kind.LORA_MATMUL_DX);
