@@ -93,7 +93,7 @@ public final class ModelStep implements TrainStep {
     emitUpdate(sizes, o);
     List<Buffer> held = new ArrayList<>(model.parameters().buffers());
     held.add(gradNorm);
-    plan = new Plan(List.of(micro, evaluate, norm, update, clear), held);
+    plan = new Plan(List.of(micro, evaluate, norm, update, clear), held, model.loadingBytes());
   }
 
   private void emitUpdate(Emit.Sizes sizes, Options o) {
@@ -133,7 +133,7 @@ public final class ModelStep implements TrainStep {
   /** Takes the memory and returns what fills it; the weights are undefined until then. */
   public Weights take() {
     plan.take(machine.device(), "training");
-    return new Weights(model, machine);
+    return new Weights(model, machine, plan.shared());
   }
 
   @Override
