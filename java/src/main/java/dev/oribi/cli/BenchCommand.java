@@ -1,6 +1,7 @@
 package dev.oribi.cli;
 
 import dev.oribi.bench.StepBench;
+import dev.oribi.model.Machine;
 import dev.oribi.train.StorageType;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
@@ -34,6 +35,9 @@ final class BenchCommand {
     @Option(names = "--full", description = "Train every weight.")
     private boolean full;
 
+    @Option(names = "--load-in-4bit", description = "Hold the linear layers in 4 bits under the adapter.")
+    private boolean loadIn4bit;
+
     @Option(names = "--gradient-checkpointing", description = "Run each layer's forward pass twice, to keep less.")
     private boolean checkpointing;
 
@@ -47,8 +51,10 @@ final class BenchCommand {
 
     @Override
     public Integer call() {
-      StepBench.run(
-          new StepBench.Options(shape, batch, seq, r, full, checkpointing, dtype, steps), machine.open(), System.out);
+      try (Machine open = machine.open()) {
+        StepBench.run(
+            new StepBench.Options(shape, batch, seq, r, full, loadIn4bit, checkpointing, dtype, steps), open, System.out);
+      }
       return 0;
     }
   }

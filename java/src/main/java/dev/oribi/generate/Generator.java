@@ -104,7 +104,7 @@ public final class Generator implements AutoCloseable {
         new Emit(program, sizes, machine.library()), inputs, model.caches(context, slots, start, length), logits);
     List<Buffer> held = new ArrayList<>(model.parameters().buffers());
     held.addAll(List.of(token, seen, sampling));
-    plan = new Plan(List.of(program), held);
+    plan = new Plan(List.of(program), held, model.loadingBytes());
   }
 
   /** The memory and the ops. */
@@ -115,7 +115,7 @@ public final class Generator implements AutoCloseable {
   /** Takes the memory and returns what fills it. */
   public Weights take() {
     plan.take(machine.device(), "generation");
-    return new Weights(model, machine);
+    return new Weights(model, machine, plan.shared());
   }
 
   /**

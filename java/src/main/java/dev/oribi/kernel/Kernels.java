@@ -265,15 +265,16 @@ public final class Kernels implements AutoCloseable {
   }
 
   /**
-   * offsets[j * pitch + i] = cuSeqlens[min(i, sequences)] * strides[j], lengths[i] = length of sequence i or 0, for i up to
-   * {@code slots}: packed sequences for libraries that count in elements.
+   * Where packed sequences begin, in elements, for libraries that count so: {@code strides.length} arrays of 64-bit numbers,
+   * {@code pitch} apart, and the lengths of the sequences; beyond {@code sequences} up to {@code slots} they are empty.
    */
-  public void packedOffsets(
+  void packedOffsets(
       Mem offsets, Mem lengths, Mem cuSeqlens, long[] strides, long pitch, long slots, long sequences) {
-    try (LongPointer each = new LongPointer(strides)) {
+    try (LongPointer into = new LongPointer(p(offsets));
+        LongPointer of = new LongPointer(strides)) {
       check(
           OribiNative.oribi_packed_offsets(
-              ctx, new LongPointer(p(offsets)), i(lengths), i(cuSeqlens), each, strides.length, pitch, slots, sequences));
+              ctx, into, i(lengths), i(cuSeqlens), of, strides.length, pitch, slots, sequences));
     }
   }
 

@@ -65,9 +65,9 @@ public final class ModelStep implements TrainStep {
   private final Program update = new Program("update");
   private final Program clear = new Program("clear");
   private final Buffer gradNorm = Llama.io("grad_norm", DType.F32, Rows.FIXED, 1);
-  private final List<Hyper> hypers = new ArrayList<>();
   private final Buffer clip = Llama.io("clip_scale", DType.F32, Rows.FIXED, 1);
   private final double maxGradNorm;
+  private final List<Hyper> hypers = new ArrayList<>();
   private final Plan plan;
   private final Executor executor;
   private float[] lastLosses = new float[0];
@@ -75,8 +75,8 @@ public final class ModelStep implements TrainStep {
   public ModelStep(Llama model, Machine machine, Options o) {
     this.model = model;
     this.machine = machine;
-    this.executor = machine.executor();
     this.maxGradNorm = o.maxGradNorm;
+    this.executor = machine.executor();
     long longest = model.maxPositions();
     int tokens = Math.max(o.tokens, o.evalTokens);
     int sequences = Math.max(o.sequences, o.evalSequences);
@@ -93,7 +93,7 @@ public final class ModelStep implements TrainStep {
     emitUpdate(sizes, o);
     List<Buffer> held = new ArrayList<>(model.parameters().buffers());
     held.add(gradNorm);
-    plan = new Plan(List.of(micro, evaluate, norm, update, clear), held);
+    plan = new Plan(List.of(micro, evaluate, norm, update, clear), held, model.loadingBytes());
   }
 
   private void emitUpdate(Emit.Sizes sizes, Options o) {
@@ -133,7 +133,7 @@ public final class ModelStep implements TrainStep {
   /** Takes the memory and returns what fills it; the weights are undefined until then. */
   public Weights take() {
     plan.take(machine.device(), "training");
-    return new Weights(model, machine);
+    return new Weights(model, machine, plan.shared());
   }
 
   @Override

@@ -112,7 +112,7 @@ public final class LoraRounding {
     Param paramA = new Param(View.of(a), View.of(gradient("da", R, IN)));
     Param paramB = new Param(View.of(b), View.of(gradient("db", OUT, R)));
     Linear.Adapter adapter = new Linear.Adapter(0, OUT, 0, R, paramB, SCALE, 0);
-    Linear linear = new Linear("ours", new Param(View.of(w), null), new Linear.Lora(paramA, List.of(adapter), 0));
+    Linear linear = new Linear("ours", new Param(View.of(w), null), new Linear.Lora(paramA, paramB, List.of(adapter), 0));
     linear.emitBackward(emit, dx, dy, linear.emitForward(emit, y, x));
     return new Way("\\text{ours}", y, dx);
   }

@@ -92,7 +92,7 @@ class TorchtuneTest {
         }
         row += out[i];
       }
-      return new Linear(layer + modules.get(0), weight, new Linear.Lora(a, adapters, 0));
+      return new Linear(layer + modules.get(0), weight, new Linear.Lora(a, null, adapters, 0));
     }
 
     Linear qkv(String layer) {

@@ -23,13 +23,18 @@ public class StepBenchmark {
   public int seq;
 
   @Param({"FLOAT32"})
-  public StorageType type;
+  public StorageType dtype;
 
+  @Param({"cpu"})
+  public String device;
+
+  private Machine machine;
   private StepBench bench;
 
   @Setup
   public void open() {
-    bench = StepBench.open(new StepBench.Options(shape, batch, seq, 16, false, false, type, 0), Machine.cpu(0));
+    machine = Machine.open(device, 0);
+    bench = StepBench.open(new StepBench.Options(shape, batch, seq, 16, false, false, false, dtype, 0), machine);
   }
 
   @Benchmark
@@ -40,5 +45,6 @@ public class StepBenchmark {
   @TearDown
   public void close() {
     bench.close();
+    machine.close();
   }
 }
