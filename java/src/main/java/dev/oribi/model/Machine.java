@@ -133,6 +133,7 @@ public record Machine(
   }
 
   private static Kernels findCard(int index) {
+    Kernels.version(); // A native library of ours that cannot be loaded is another matter than a card that is not there.
     try {
       return Kernels.cuda(index);
     } catch (OribiException e) {
