@@ -38,6 +38,8 @@ const char* fault_sentence(int fault) {
       return "oribi_attention: cu_seqlens, kv_start or kv_len named rows that there are not; zeros stand for them";
     case kFaultSeenToken:
       return "oribi_sample: a token of seen was outside [0, v); it was passed over";
+    case kFaultLogits:
+      return "oribi_sample: the logits of a row held a NaN or +infinity, or nothing finite; token 0 stands for it";
     default:
       return "a kernel wrote a fault that is not known here";
   }

@@ -24,7 +24,8 @@ enum Fault : int {
   kFaultRopePosition,  /* oribi_rope: positions */
   kFaultLabel,         /* oribi_cross_entropy: labels */
   kFaultSequence,      /* oribi_attention_*: cu_seqlens, kv_start, kv_len */
-  kFaultSeenToken      /* oribi_sample: seen */
+  kFaultSeenToken,     /* oribi_sample: seen */
+  kFaultLogits         /* oribi_sample: logits without a distribution */
 };
 
 struct CudaContext : oribi_ctx {

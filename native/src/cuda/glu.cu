@@ -7,8 +7,8 @@
  * Shapes      gu, dgu (N,2F): gate, then up, in each row;  f, df (N,F)
  * Layout      row-major, any F; F a multiple of 16 bytes' worth of elements is read 16 bytes at a time
  * Precision   storage fp32, bf16 or fp16; arithmetic fp32; act(gate) is rounded to the storage type, as in Hugging
- *             Face's Llama. For 16-bit storage the exponential and the quotient are the hardware's approximations, within
- *             2^-20 of the value; for fp32 storage they are the exact functions
+ *             Face's Llama. For 16-bit storage the exponential and the quotient are the hardware's approximations: where
+ *             they matter, within 2^-20 of the value, and within 2^-16 in the far tail; for fp32 storage the library's
  * Saved       gu; act(gate) is computed again
  * Writes      f =, dgu =; dgu may be gu
  * Determinism bit-exact: every element is written once
@@ -19,7 +19,7 @@
 namespace oribi {
 namespace {
 
-/* kFast: for 16-bit storage, whose last bit is 2^-8 or 2^-11 of the value. */
+/* kFast: for 16-bit storage, whose rounding is up to 2^-9 or 2^-12 of the value. */
 template <bool kFast>
 __device__ float exponential(float x) {
   return kFast ? __expf(x) : expf(x);

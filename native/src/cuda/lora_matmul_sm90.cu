@@ -105,9 +105,8 @@ struct Operands {
 
 template <class P>
 void describe_weight(typename P::Args* a, Maps* maps, const Operands& of, const oribi_lora_shape& shape) {
-  constexpr int kBoxRows = P::kDx ? lora90::kDepth : P::kColumns / P::kCluster;
   if constexpr (P::kNf4) {
-    maps->codes(&a->w, of.nf4->codes, shape.out, shape.in, kBoxRows);
+    maps->codes(&a->w, of.nf4->codes, shape.out, shape.in, P::kWeightRows);
     a->absmax = of.nf4->absmax;
     a->absmax2 = of.nf4->absmax2;
     a->offset = of.nf4->offset;
@@ -115,7 +114,7 @@ void describe_weight(typename P::Args* a, Maps* maps, const Operands& of, const 
     a->row_blocks = static_cast<int>(shape.in / 64);
     std::memcpy(a->map, oribi_dynamic_map_signed(), sizeof a->map);
   } else {
-    maps->matrix(&a->w, of.w, shape.out, shape.in, shape.in, kBoxRows);
+    maps->matrix(&a->w, of.w, shape.out, shape.in, shape.in, P::kWeightRows);
   }
 }
 
@@ -132,9 +131,9 @@ void describe_parts(Arguments* a, Maps* maps, const Operands& of, const oribi_lo
     a->size[p] = static_cast<int>(P::kDx ? shape.in : shape.outs[p]);
     maps->matrix(&a->h[p], offset(of.h, p * shape.rank), shape.n, a->rank, all, lora90::kRows);
     if (P::kDx) {
-      maps->matrix(&a->b[p], of.b, all, shape.in, shape.in, lora90::kDepth);
+      maps->matrix(&a->b[p], of.b, all, shape.in, shape.in, P::kWeightRows);
     } else {
-      maps->matrix(&a->b[p], offset(of.b, b_row * shape.rank), shape.outs[p], shape.rank, shape.rank, P::kColumns / P::kCluster);
+      maps->matrix(&a->b[p], offset(of.b, b_row * shape.rank), shape.outs[p], shape.rank, shape.rank, P::kWeightRows);
       b_row += shape.outs[p];
     }
   }
@@ -183,16 +182,28 @@ oribi_status dispatch(oribi_ctx* ctx, const char* function, const Operands& of, 
     if (tiling.columns == 256) return launch<Policy<T, 256, 1, kDx, true>>(ctx, function, of, shape, group);
     return launch<Policy<T, 128, 1, kDx, true>>(ctx, function, of, shape, group);
   }
-  if (tiling.columns == 256 && tiling.cluster == 2) return launch<Policy<T, 256, 2, kDx, false>>(ctx, function, of, shape, group);
-  if (tiling.columns == 256) return launch<Policy<T, 256, 1, kDx, false>>(ctx, function, of, shape, group);
-  return launch<Policy<T, 128, 1, kDx, false>>(ctx, function, of, shape, group);
+  switch (tiling.columns * 10 + tiling.cluster) {
+    case 2562:
+      return launch<Policy<T, 256, 2, kDx, false>>(ctx, function, of, shape, group);
+    case 1922:
+      return launch<Policy<T, 192, 2, kDx, false>>(ctx, function, of, shape, group);
+    case 1921:
+      return launch<Policy<T, 192, 1, kDx, false>>(ctx, function, of, shape, group);
+    case 1282:
+      return launch<Policy<T, 128, 2, kDx, false>>(ctx, function, of, shape, group);
+    case 1281:
+      return launch<Policy<T, 128, 1, kDx, false>>(ctx, function, of, shape, group);
+    default:
+      return launch<Policy<T, 256, 1, kDx, false>>(ctx, function, of, shape, group);
+  }
 }
 
-/* Whether this library's code for the context's card is that for sm_90a. */
-bool has_code() {
-  static const bool has = [] {
+/* Whether this library's code for the context's card, one of compute capability 9.0, is that for sm_90a. */
+bool has_code(const oribi_ctx* ctx) {
+  static const bool has = [ctx] {
     cudaFuncAttributes attributes{};
-    const cudaError_t error = cudaFuncGetAttributes(&attributes, lora_kernel<Policy<__nv_bfloat16, 256, 1, false, false>>);
+    cudaError_t error = cudaSetDevice(static_cast<const CudaContext*>(ctx)->index);
+    if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, lora_kernel<Policy<__nv_bfloat16, 256, 1, false, false>>);
     cudaGetLastError(); /* not the next launch's failure */
     return error == cudaSuccess && attributes.maxThreadsPerBlock >= lora90::kThreads;
   }();
@@ -213,15 +224,27 @@ bool lora_matmul_sm90_takes(const oribi_ctx* ctx, const oribi_lora_shape& shape,
   const bool fits = shape.n <= INT32_MAX - 256 && shape.in <= INT32_MAX - 256 && shape.out <= INT32_MAX - 256;
   const bool aligned = shape.in % 64 == 0 && shape.out % 64 == 0 && shape.ld_x % 8 == 0 && shape.ld_y % 8 == 0;
   const bool type = shape.t == ORIBI_BF16 || shape.t == ORIBI_F16;
-  return oribi_ctx_architecture(ctx) == 90 && type && fits && aligned && indexed && has_code();
+  return oribi_ctx_architecture(ctx) == 90 && type && fits && aligned && indexed && has_code(ctx);
 }
 
-LoraTiling lora_tiling_sm90(const oribi_ctx* ctx, const oribi_lora_shape& shape, bool dx, bool) {
-  const int64_t columns = dx ? shape.in : shape.out;
-  const int64_t wide = ((shape.n + 127) / 128) * ((columns + 255) / 256);
-  const int processors = static_cast<const CudaContext*>(ctx)->processors;
-  if (wide <= processors / 2) return {128, 1, 8};
-  return {256, 1, 16};
+/* The cut whose last wave of tiles leaves the fewest multiprocessors idle. */
+LoraTiling lora_tiling_sm90(const oribi_ctx* ctx, const oribi_lora_shape& shape, bool dx, bool nf4) {
+  /* Time of a tile in units of a column; narrow tiles load shared memory more for each product. Not yet measured. */
+  constexpr int kWidths[] = {256, 192, 128};
+  constexpr double kCosts[] = {256, 199, 140};
+  const int64_t columns = dx ? shape.in : shape.out, rows = (shape.n + lora90::kRows - 1) / lora90::kRows;
+  const int64_t processors = static_cast<const CudaContext*>(ctx)->processors;
+  LoraTiling best{256, 1, 16};
+  double least = 0;
+  for (int i = 0; i < 3; i++) {
+    if (nf4 && kWidths[i] == 192) continue;
+    const int64_t tiles = rows * ((columns + kWidths[i] - 1) / kWidths[i]);
+    const double cost = static_cast<double>((tiles + processors - 1) / processors) * kCosts[i];
+    if (i > 0 && cost >= least) continue;
+    best.columns = kWidths[i];
+    least = cost;
+  }
+  return best;
 }
 
 oribi_status lora_matmul_sm90_tiled(oribi_ctx* ctx, const char* function, void* y, const void* x, const void* w,

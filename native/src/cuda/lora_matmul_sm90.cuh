@@ -16,7 +16,7 @@ oribi_status lora_matmul_sm90(oribi_ctx* ctx, const char* function, void* y, con
 
 /* How the product is cut, for whoever wants to measure another cut than the one chosen. */
 struct LoraTiling {
-  int columns; /* of a tile of 128 rows: 256 or 128 */
+  int columns; /* of a tile of 128 rows: 256, 192 or 128; 256 or 128 for NF4 */
   int cluster; /* blocks that share a tile of the weight: 1 or 2 */
   int group;   /* rows of tiles that are walked together, so that what they share stays in the cache */
 };

@@ -44,10 +44,11 @@ struct Policy {
   static constexpr int kColumns = kColumns_, kCluster = kCluster_;
   static constexpr bool kDx = kDx_; /* the weight is [inner, columns of y] */
   static constexpr bool kNf4 = kNf4_;
+  static constexpr int kWeightRows = (kDx ? kDepth : kColumns) / kCluster; /* of a box of the weight's map */
   static constexpr uint32_t kWBytes = kColumns * kRowBytes;
   static constexpr uint32_t kStageBytes = kXBytes + kWBytes;
-  /* As many as fit into 227 KB beside the staging of y and the codes: 4 of 48 KB, 6 of 32 KB; of NF4 3 and 5. */
-  static constexpr int kStages = (kColumns == 256 ? 4 : 6) - (kNf4 ? 1 : 0);
+  /* As many as fit into 227 KB beside the staging of y and the codes: 4 of 48 or 40 KB, 6 of 32 KB; of NF4 3 and 5. */
+  static constexpr int kStages = (kColumns == 128 ? 6 : 4) - (kNf4 ? 1 : 0);
   static constexpr uint32_t kStagingBytes = kConsumers * kSlabBuffers * kSlabBytes;
   static constexpr int kCodeStages = kNf4 ? 4 : 0; /* codes are fetched three steps ahead of their decoding */
   static constexpr uint32_t kCodeBytes = kColumns * kDepth / 2;

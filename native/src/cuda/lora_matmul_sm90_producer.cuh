@@ -7,22 +7,20 @@
 namespace oribi {
 namespace lora90 {
 
-/* One tile of the weight's kind, from map to a stage: `inner` along the inner dimension, `column` along y's columns. Blocks
-   of a cluster fetch a share each and hand it to all. */
+/* One tile of the weight's kind, from map to a stage: `inner` along the inner dimension, `column` along y's columns. The
+   blocks of a cluster fetch a share of its rows each and hand it to all. */
 template <class P>
 __device__ inline void load_weight(const Shared<P>& s, int stage, const CUtensorMap* map, int inner, int column, int rank) {
-  constexpr int kBoxes = P::kDx ? P::kColumns / kSlab : P::kCluster;
-  constexpr int kBoxColumns = P::kColumns / kBoxes;
-  constexpr int kShare = kBoxes / P::kCluster;
+  constexpr int kSlabs = P::kDx ? P::kColumns / kSlab : 1;
 #pragma unroll
-  for (int i = 0; i < kShare; i++) {
-    const int box = rank * kShare + i;
-    const uint32_t to = s.w(stage) + box * (kBoxColumns * kRowBytes);
-    const int at = column + box * kBoxColumns;
+  for (int slab = 0; slab < kSlabs; slab++) {
+    const uint32_t to = s.w(stage) + (slab * kDepth + rank * P::kWeightRows) * kRowBytes;
+    const int x = P::kDx ? column + slab * kSlab : inner;
+    const int y = (P::kDx ? inner : column) + rank * P::kWeightRows;
     if constexpr (P::kCluster > 1) {
-      sm90::load_tile_to(to, map, P::kDx ? at : inner, P::kDx ? inner : at, s.full(stage), (1 << P::kCluster) - 1);
+      sm90::load_tile_to(to, map, x, y, s.full(stage), (1 << P::kCluster) - 1);
     } else {
-      sm90::load_tile(to, map, P::kDx ? at : inner, P::kDx ? inner : at, s.full(stage));
+      sm90::load_tile(to, map, x, y, s.full(stage));
     }
   }
 }

@@ -56,6 +56,8 @@ __global__ void __launch_bounds__(kThreads) rope_kernel(const Rope<T> r, int* fa
       if (inside && head == threadIdx.y) {
         cosine = *reinterpret_cast<const Angles*>(r.cos + position * half + i);
         sine = *reinterpret_cast<const Angles*>(r.sin + position * half + i);
+#pragma unroll
+        for (int e = 0; e < kWidth; e++) sine.element[e] = r.s.inverse != 0 ? -sine.element[e] : sine.element[e];
       }
 #pragma unroll
       for (int m = 0; m < kHeads; m++) {
@@ -63,7 +65,7 @@ __global__ void __launch_bounds__(kThreads) rope_kernel(const Rope<T> r, int* fa
 #pragma unroll
         for (int e = 0; e < kWidth; e++) {
           const float a = to_float(low[m].element[e]), b = to_float(high[m].element[e]), c = cosine.element[e];
-          const float s = r.s.inverse != 0 ? -sine.element[e] : sine.element[e];
+          const float s = sine.element[e];
           low[m].element[e] = from_float<T>(inside ? a * c - b * s : 0.0f);
           high[m].element[e] = from_float<T>(inside ? b * c + a * s : 0.0f);
         }

@@ -195,14 +195,22 @@ __device__ inline void hold(float (&d)[kCount]) {
   "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30," \
   "%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,"    \
   "%59,%60,%61,%62,%63"
-#define ORIBI_R128                                                                                                   \
-  ORIBI_R64 ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,"   \
-            "%89,%90,%91,%92,%93,%94,%95,%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111," \
-            "%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
+#define ORIBI_D32(i) ORIBI_D16(i), ORIBI_D16(i + 16)
+#define ORIBI_R96                                                                                                     \
+  ORIBI_R64 ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,"    \
+            "%89,%90,%91,%92,%93,%94,%95"
+#define ORIBI_R128                                                                                                    \
+  ORIBI_R96 ",%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111,%112,%113,%114,%115,%116,"  \
+            "%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
 #define ORIBI_WGMMA_128(type)                                                                                          \
   asm volatile("{ .reg .pred p; setp.ne.b32 p, %66, 0; wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type     \
                " {" ORIBI_R64 "}, %64, %65, p, 1, 1, 0, %67; }"                                                        \
                : ORIBI_D64(0)                                                                                          \
+               : "l"(a), "l"(b), "r"(add), "n"(kTransposed))
+#define ORIBI_WGMMA_192(type)                                                                                          \
+  asm volatile("{ .reg .pred p; setp.ne.b32 p, %98, 0; wgmma.mma_async.sync.aligned.m64n192k16.f32." type "." type     \
+               " {" ORIBI_R96 "}, %96, %97, p, 1, 1, 0, %99; }"                                                        \
+               : ORIBI_D64(0), ORIBI_D32(64)                                                                           \
                : "l"(a), "l"(b), "r"(add), "n"(kTransposed))
 #define ORIBI_WGMMA_256(type)                                                                                          \
   asm volatile("{ .reg .pred p; setp.ne.b32 p, %130, 0; wgmma.mma_async.sync.aligned.m64n256k16.f32." type "." type    \
@@ -221,6 +229,14 @@ __device__ inline void wgmma(float (&d)[64], uint64_t a, uint64_t b, int add) {
   }
 }
 template <class T, int kTransposed>
+__device__ inline void wgmma(float (&d)[96], uint64_t a, uint64_t b, int add) {
+  if constexpr (std::is_same<T, __nv_bfloat16>::value) {
+    ORIBI_WGMMA_192("bf16");
+  } else {
+    ORIBI_WGMMA_192("f16");
+  }
+}
+template <class T, int kTransposed>
 __device__ inline void wgmma(float (&d)[128], uint64_t a, uint64_t b, int add) {
   if constexpr (std::is_same<T, __nv_bfloat16>::value) {
     ORIBI_WGMMA_256("bf16");
@@ -231,10 +247,13 @@ __device__ inline void wgmma(float (&d)[128], uint64_t a, uint64_t b, int add) {
 
 #undef ORIBI_D4
 #undef ORIBI_D16
+#undef ORIBI_D32
 #undef ORIBI_D64
 #undef ORIBI_R64
+#undef ORIBI_R96
 #undef ORIBI_R128
 #undef ORIBI_WGMMA_128
+#undef ORIBI_WGMMA_192
 #undef ORIBI_WGMMA_256
 
 }  // namespace sm90

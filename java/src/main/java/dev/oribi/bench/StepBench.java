@@ -1,18 +1,19 @@
 package dev.oribi.bench;
 
 import dev.oribi.data.MicroBatch;
-import dev.oribi.kernel.DType;
 import dev.oribi.model.Llama;
 import dev.oribi.model.Llama.Training;
 import dev.oribi.model.Machine;
 import dev.oribi.model.Weights;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.model.config.ModelConfig;
+import dev.oribi.model.config.QuantizationConfig;
 import dev.oribi.program.Emit;
 import dev.oribi.program.Op;
 import dev.oribi.program.Profile;
 import dev.oribi.program.Profile.Sum;
 import dev.oribi.train.ModelStep;
+import dev.oribi.train.StorageType;
 import java.io.PrintStream;
 import java.util.Arrays;
 import java.util.List;
@@ -27,19 +28,25 @@ import java.util.Set;
 public final class StepBench implements AutoCloseable {
   /** Dense products with the model's weights: what no trainer can do without. */
   private static final Set<Op.Kind> GEMMS =
-      Set.of(Op.Kind.MATMUL, Op.Kind.MATMUL_DX, Op.Kind.MATMUL_DW, Op.Kind.CROSS_ENTROPY);
+      Set.of(
+          Op.Kind.MATMUL, Op.Kind.MATMUL_DX, Op.Kind.MATMUL_DW, Op.Kind.LORA_MATMUL, Op.Kind.LORA_MATMUL_DX,
+          Op.Kind.CROSS_ENTROPY);
 
   /** Products in time: those of the adapters too. */
   private static final Set<Op.Kind> PRODUCTS =
       Set.of(
-          Op.Kind.MATMUL, Op.Kind.MATMUL_DX, Op.Kind.MATMUL_DW, Op.Kind.LORA, Op.Kind.LORA_DX, Op.Kind.LORA_DW);
+          Op.Kind.MATMUL, Op.Kind.MATMUL_DX, Op.Kind.MATMUL_DW, Op.Kind.LORA, Op.Kind.LORA_DX, Op.Kind.LORA_DW,
+          Op.Kind.LORA_H, Op.Kind.LORA_MATMUL, Op.Kind.LORA_MATMUL_DX, Op.Kind.LORA_G_DB, Op.Kind.LORA_DA);
 
   /**
    * What to run.
    *
    * @param full every weight learns; otherwise LoRA of rank {@code r} on all linear layers
+   * @param loadIn4bit the linear layers are in 4 bits
    */
-  public record Options(String shape, int batch, int seq, int r, boolean full, boolean checkpointing, DType type, int threads, int steps) {}
+  public record Options(
+      String shape, int batch, int seq, int r, boolean full, boolean loadIn4bit, boolean checkpointing, StorageType dtype,
+      int steps) {}
 
   private final Options options;
   private final Machine machine;
@@ -56,15 +63,15 @@ public final class StepBench implements AutoCloseable {
             o.batch * o.seq, o.batch, 0, 0, o.checkpointing, 64L << 20, new Emit.AdamW(0.9, 0.999, 1e-8, 0), 1, 1);
     this.options = o;
     this.machine = machine;
-    this.step = new ModelStep(new Llama(config, o.type, training, o.seq), machine, plan);
+    QuantizationConfig quantization = o.loadIn4bit ? QuantizationConfig.ON_LOAD : null;
+    this.step = new ModelStep(new Llama(config, o.dtype.on(machine, config), training, quantization, o.seq), machine, plan);
     this.batch = randomBatch(o, config);
   }
 
-  /** A model with random weights, ready for {@link #step}. */
-  public static StepBench open(Options o) {
-    Machine machine = Machine.cpu(o.threads);
+  /** A model with random weights on {@code machine}, ready for {@link #step}; it does not close the machine. */
+  public static StepBench open(Options o, Machine machine) {
+    StepBench bench = new StepBench(o, machine);
     try {
-      StepBench bench = new StepBench(o, machine);
       Weights weights = bench.step.take();
       weights.initRandom(0.02f, 1);
       if (!o.full) {
@@ -72,15 +79,17 @@ public final class StepBench implements AutoCloseable {
       }
       return bench;
     } catch (RuntimeException e) {
-      machine.close();
+      bench.close();
       throw e;
     }
   }
 
-  /** Runs and prints; returns tokens per second. */
-  public static double run(Options o, PrintStream out) {
-    try (StepBench bench = open(o)) {
-      return bench.measure(Ceilings.measure(bench.machine), out);
+  /** Runs on {@code machine} and prints; returns tokens per second. */
+  public static double run(Options o, Machine machine, PrintStream out) {
+    Ceilings ceilings = Ceilings.measure(machine);
+    try (StepBench bench = open(o, machine);
+        Profile profile = new Profile(machine.device())) {
+      return bench.measure(ceilings, profile, out);
     }
   }
 
@@ -93,7 +102,6 @@ public final class StepBench implements AutoCloseable {
   @Override
   public void close() {
     step.close();
-    machine.close();
   }
 
   private static MicroBatch randomBatch(Options o, ModelConfig config) {
@@ -111,10 +119,9 @@ public final class StepBench implements AutoCloseable {
     return b;
   }
 
-  private double measure(Ceilings c, PrintStream out) {
+  private double measure(Ceilings c, Profile profile, PrintStream out) {
     Options o = options;
     step();
-    Profile profile = new Profile();
     step.executor().listen(profile);
     double[] seconds = new double[o.steps];
     for (int i = 0; i < o.steps; i++) {

@@ -1,10 +1,11 @@
 package dev.oribi.cli;
 
 import dev.oribi.bench.StepBench;
-import dev.oribi.kernel.DType;
+import dev.oribi.model.Machine;
 import dev.oribi.train.StorageType;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Option;
 
 /** {@code oribi bench}: measurements that need no files. */
@@ -34,22 +35,26 @@ final class BenchCommand {
     @Option(names = "--full", description = "Train every weight.")
     private boolean full;
 
+    @Option(names = "--load-in-4bit", description = "Hold the linear layers in 4 bits under the adapter.")
+    private boolean loadIn4bit;
+
     @Option(names = "--gradient-checkpointing", description = "Run each layer's forward pass twice, to keep less.")
     private boolean checkpointing;
 
     @Option(names = "--dtype", paramLabel = "TYPE", description = "Storage of weights and activations: ${COMPLETION-CANDIDATES}.")
     private StorageType dtype = StorageType.AUTO;
 
-    @Option(names = "--threads", paramLabel = "N", description = "CPU threads; 0: one for each core.")
-    private int threads;
+    @Mixin private MachineOptions machine;
 
     @Option(names = "--steps", paramLabel = "N", description = "Steps that are timed, after one that is not.")
     private int steps = 5;
 
     @Override
     public Integer call() {
-      DType type = dtype == StorageType.BFLOAT16 ? DType.BF16 : DType.F32;
-      StepBench.run(new StepBench.Options(shape, batch, seq, r, full, checkpointing, type, threads, steps), System.out);
+      try (Machine open = machine.open()) {
+        StepBench.run(
+            new StepBench.Options(shape, batch, seq, r, full, loadIn4bit, checkpointing, dtype, steps), open, System.out);
+      }
       return 0;
     }
   }

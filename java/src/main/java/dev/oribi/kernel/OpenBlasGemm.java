@@ -107,6 +107,12 @@ public final class OpenBlasGemm implements Gemm {
     return align(4 * s.m() * s.k()) + align(4 * s.k() * width) + align(4 * s.m() * width);
   }
 
+  /** fp32 is what the product makes; 16 bits would take a pass more. */
+  @Override
+  public DType logitsType(DType t) {
+    return DType.F32;
+  }
+
   private static Mem at(Mem m, long element, DType t) {
     long offset = element * t.bytes();
     return m.slice(offset, m.bytes() - offset);

@@ -12,6 +12,7 @@ import dev.oribi.model.Machine;
 import dev.oribi.model.config.ModelConfig;
 import dev.oribi.testing.Compare;
 import dev.oribi.testing.ReferenceLlama;
+import dev.oribi.testing.TestMachine;
 import dev.oribi.testing.TinyModels;
 import java.nio.FloatBuffer;
 import java.util.ArrayList;
@@ -38,7 +39,7 @@ class GeneratorTest {
 
   @BeforeEach
   void make() {
-    machine = Machine.cpu(1);
+    machine = TestMachine.open(1);
     generator = generator();
   }
 

@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import dev.oribi.device.CpuDevice;
 import dev.oribi.kernel.DType;
+import dev.oribi.kernel.Kernels;
 import dev.oribi.model.Llama.Training;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.testing.Compare;
@@ -91,8 +92,8 @@ class BatchTest {
   @Test
   void batchTimesAccumulationWithExactProducts() {
     for (Training training : TRAININGS) {
-      try (StepFixture f =
-          new StepFixture(TinyModels.small(false), training, PLAN, SEED, new CpuDevice(), new ExactGemm())) {
+      Machine exact = new Machine(new CpuDevice(), Kernels.cpu(2), new ExactGemm());
+      try (StepFixture f = new StepFixture(TinyModels.small(false), training, PLAN, SEED, exact)) {
         Map<String, float[]> expected = accumulated(f, rows(), 8);
         double worst = 0;
         for (int size : new int[] {4, 2, 1}) {

@@ -56,7 +56,7 @@ class ExecutorTest {
         new Case("adapter, bfloat16", Training.adapter(LORA), small.type(DType.BF16)));
   }
 
-  private static StepFixture fixture(Case c, Device device) {
+  private static StepFixture fixture(Case c, GuardedDevice device) {
     return new StepFixture(TinyModels.tiny("silu", false), c.training, c.plan, SEED, device);
   }
 
@@ -205,13 +205,20 @@ class ExecutorTest {
     }
   }
 
+  /** On a GPU the op is known because the guarded machine waits after every op; on the CPU it always is. */
   @Test
   void anErrorNamesTheOpAtFault() {
+    Sequence outside = new Sequence(new int[] {1, 13}, new int[] {1, 2});
     try (StepFixture f = fixture(cases().findFirst().orElseThrow(), new GuardedDevice())) {
-      Sequence outside = new Sequence(new int[] {1, 13}, new int[] {1, 2});
       assertThatThrownBy(() -> f.microStep(List.of(outside)))
           .isInstanceOf(OribiException.class)
           .hasMessageStartingWith("embedding model.embed_tokens: ");
+    }
+    try (StepFixture f = new StepFixture(TinyModels.tiny("silu", false), Training.FULL, StepFixture.Plan.DEFAULT, SEED)) {
+      assertThatThrownBy(() -> f.microStep(List.of(outside)))
+          .isInstanceOf(OribiException.class)
+          .hasMessageContaining("embedding");
+      assertThat(f.microStep(batch())).as("of use after an error").isFinite();
     }
   }
 }

@@ -1,10 +1,14 @@
 package dev.oribi.testing;
 
+import java.util.function.DoubleUnaryOperator;
 import java.util.stream.IntStream;
 
 /**
  * Causal attention of packed sequences in double, straight from the formulas: scores, softmax and gradients of one query row
  * at a time. Rows of q, o, dq have {@code heads * d} numbers, rows of k, v, dk, dv {@code kvHeads * d}.
+ *
+ * <p>With a rounding it is the plain implementation in a 16-bit type that kernels are measured against: what tensor cores read,
+ * probabilities and gradients of scores, and what is stored, is rounded; all sums are exact.
  */
 public final class AttentionReference {
   /** Sizes and masks; {@code window} 0 and {@code softcap} 0: none. */
@@ -24,9 +28,16 @@ public final class AttentionReference {
   private final double[] q;
   private final double[] k;
   private final double[] v;
+  private final DoubleUnaryOperator round;
 
-  /** The forward pass. */
+  /** The forward pass, exact. */
   public AttentionReference(Shape shape, double[] q, double[] k, double[] v) {
+    this(shape, q, k, v, x -> x);
+  }
+
+  /** The forward pass, rounded where a plain implementation rounds. */
+  public AttentionReference(Shape shape, double[] q, double[] k, double[] v, DoubleUnaryOperator round) {
+    this.round = round;
     this.s = shape;
     this.q = q;
     this.k = k;
@@ -34,6 +45,7 @@ public final class AttentionReference {
     o = new double[q.length];
     lse = new double[shape.n() * shape.heads()];
     IntStream.range(0, shape.heads()).parallel().forEach(this::forwardHead);
+    roundAll(o);
   }
 
   private void forwardHead(int h) {
@@ -53,7 +65,7 @@ public final class AttentionReference {
         }
         lse[i * s.heads + h] = max + Math.log(sum);
         for (int j = first; j <= i; j++) {
-          double p = Math.exp(scores[j - first] - max) / sum;
+          double p = round.applyAsDouble(Math.exp(scores[j - first] - max) / sum);
           for (int e = 0; e < d; e++) {
             o[(i * s.heads + h) * d + e] += p * v[(j * s.kvHeads + kh) * d + e];
           }
@@ -90,6 +102,15 @@ public final class AttentionReference {
     dv = new double[v.length];
     // By key head: no two threads write the same row of dk or dv.
     IntStream.range(0, s.kvHeads).parallel().forEach(kh -> backwardGroup(kh, dOut));
+    roundAll(dq);
+    roundAll(dk);
+    roundAll(dv);
+  }
+
+  private void roundAll(double[] x) {
+    for (int i = 0; i < x.length; i++) {
+      x[i] = round.applyAsDouble(x[i]);
+    }
   }
 
   private void backwardGroup(int kh, double[] dOut) {
@@ -116,6 +137,8 @@ public final class AttentionReference {
       if (s.softcap != 0) {
         ds *= 1 - x / s.softcap * (x / s.softcap);
       }
+      p = round.applyAsDouble(p);
+      ds = round.applyAsDouble(ds);
       for (int e = 0; e < d; e++) {
         dv[key + e] += p * dOut[row + e];
         dq[row + e] += ds * k[key + e];

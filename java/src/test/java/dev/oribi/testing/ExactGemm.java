@@ -43,6 +43,11 @@ public final class ExactGemm implements Gemm {
   }
 
   @Override
+  public DType logitsType(DType activations) {
+    return DType.F32;
+  }
+
+  @Override
   public long workspace(Shape shape) {
     return 0;
   }

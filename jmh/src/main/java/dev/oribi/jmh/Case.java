@@ -2,10 +2,11 @@ package dev.oribi.jmh;
 
 import dev.oribi.device.Mem;
 import dev.oribi.jmh.Bench.Work;
+import dev.oribi.kernel.AdamwHyper;
+import dev.oribi.kernel.AttentionShape;
 import dev.oribi.kernel.DType;
 import dev.oribi.kernel.Kernels;
 import dev.oribi.kernel.Kernels.Activation;
-import dev.oribi.kernel.Kernels.AttentionShape;
 import java.util.function.Function;
 
 /** Every kernel at the sizes of SmolLM2-135M, with {@link Bench#n} tokens: C 576, F 1536, 9 query heads and 3 others of 64. */
@@ -126,7 +127,7 @@ public enum Case {
     Mem loss = b.floats(rows, 0);
     Mem labels = b.counting(rows, rows);
     Mem scale = b.floats(1, 0.5f);
-    return new Work(() -> b.kernels.crossEntropy(dlogits, loss, logits, labels, scale, rows, V()), 8.0 * rows * V(), 4.0 * rows * V());
+    return new Work(() -> b.kernels.crossEntropy(dlogits, loss, logits, labels, scale, rows, V(), 1, 0, DType.F32), 8.0 * rows * V(), 4.0 * rows * V());
   }),
   ADAMW(b -> {
     long count = b.n * C();
@@ -135,7 +136,9 @@ public enum Case {
     Mem m = b.floats(count, 0);
     Mem v = b.floats(count, 0);
     Mem g = b.normals(count, DType.F32);
-    return new Work(() -> b.kernels.adamw(p, p16, m, v, g, null, 1e-4, 0.9, 0.999, 1e-8, 0.01, 1, count, DType.BF16),
+    Mem hyper = b.raw(AdamwHyper.BYTES);
+    b.machine.device().write(hyper, new AdamwHyper(1e-4, 0.9, 0.999, 1e-8, 0.01, 1).bytes());
+    return new Work(() -> b.kernels.adamw(p, p16, m, v, g, null, hyper, count, DType.BF16),
         30.0 * count, 14.0 * count);
   }),
   SUM(b -> {
@@ -230,8 +233,8 @@ public enum Case {
     Mem o = b.normals(b.n * C());
     Mem dOut = b.normals(b.n * C());
     Mem lse = b.floats((long) b.n * H(), 0);
-    AttentionShape shape = new AttentionShape(b.n, sequences, H(), KV(), D(), QKV(), QKV(), QKV(), C(), b.ints(cu), null, null,
-        0.125f, b.type);
+    AttentionShape shape = new AttentionShape(b.n, sequences, 0, H(), KV(), D(), QKV(), QKV(), QKV(), C(), b.ints(cu), null, null,
+        0.125f, 0, 0, b.type);
     Mem space = b.raw(b.kernels.attentionWorkspace(shape, backward));
     Mem forwardSpace = b.raw(b.kernels.attentionWorkspace(shape, false));
     Mem k = part(b, qkv, C());

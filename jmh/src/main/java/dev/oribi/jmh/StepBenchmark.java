@@ -1,7 +1,8 @@
 package dev.oribi.jmh;
 
 import dev.oribi.bench.StepBench;
-import dev.oribi.kernel.DType;
+import dev.oribi.model.Machine;
+import dev.oribi.train.StorageType;
 import org.openjdk.jmh.annotations.Benchmark;
 import org.openjdk.jmh.annotations.Param;
 import org.openjdk.jmh.annotations.Scope;
@@ -21,14 +22,19 @@ public class StepBenchmark {
   @Param({"64"})
   public int seq;
 
-  @Param({"F32"})
-  public DType type;
+  @Param({"FLOAT32"})
+  public StorageType dtype;
 
+  @Param({"cpu"})
+  public String device;
+
+  private Machine machine;
   private StepBench bench;
 
   @Setup
   public void open() {
-    bench = StepBench.open(new StepBench.Options(shape, batch, seq, 16, false, false, type, 0, 0));
+    machine = Machine.open(device, 0);
+    bench = StepBench.open(new StepBench.Options(shape, batch, seq, 16, false, false, false, dtype, 0), machine);
   }
 
   @Benchmark
@@ -39,5 +45,6 @@ public class StepBenchmark {
   @TearDown
   public void close() {
     bench.close();
+    machine.close();
   }
 }
