@@ -76,7 +76,7 @@ public final class StepFixture implements AutoCloseable {
   }
 
   private static Machine guarded(Plan plan, GuardedDevice guard) {
-    Machine.Options options = new Machine.Options(true, false);
+    Machine.Options options = Machine.Options.DEFAULT.withDebugSync(true).withCudaGraph(false);
     Machine m = TestMachine.open(plan.threads, options);
     return new Machine(guard.around(m.device()), m.kernels(), m.gemm(), m.attention(), options, "");
   }

@@ -233,8 +233,8 @@ public enum Case {
     Mem o = b.normals(b.n * C());
     Mem dOut = b.normals(b.n * C());
     Mem lse = b.floats((long) b.n * H(), 0);
-    AttentionShape shape = new AttentionShape(b.n, sequences, 0, H(), KV(), D(), QKV(), QKV(), QKV(), C(), b.ints(cu), null, null,
-        0.125f, 0, 0, b.type);
+    AttentionShape shape = new AttentionShape(b.n, sequences, (b.n + sequences - 1) / sequences, H(), KV(), D(), QKV(), QKV(), QKV(),
+        C(), b.ints(cu), null, null, 0.125f, 0, 0, b.type);
     Mem space = b.raw(b.kernels.attentionWorkspace(shape, backward));
     Mem forwardSpace = b.raw(b.kernels.attentionWorkspace(shape, false));
     Mem k = part(b, qkv, C());
