@@ -25,7 +25,7 @@ import java.util.Set;
  * Times whole optimizer steps (forward, loss, backward, clip, update) on random weights and tokens, every token a target,
  * and sets them beside what the machine's own products and memory would allow.
  */
-public final class StepBench {
+public final class StepBench implements AutoCloseable {
   /** Dense products with the model's weights: what no trainer can do without. */
   private static final Set<Op.Kind> GEMMS =
       Set.of(
@@ -48,29 +48,61 @@ public final class StepBench {
       String shape, int batch, int seq, int r, boolean full, boolean loadIn4bit, boolean checkpointing, StorageType dtype,
       int steps) {}
 
-  private StepBench() {}
+  private final Options options;
+  private final Machine machine;
+  private final ModelStep step;
+  private final MicroBatch batch;
+  private long made;
 
-  /** Runs on {@code machine} and prints; returns tokens per second. */
-  public static double run(Options o, Machine machine, PrintStream out) {
+  private StepBench(Options o, Machine machine) {
     ModelConfig config = Shapes.of(o.shape);
     Training training =
         o.full ? Training.FULL : Training.adapter(LoraConfig.of(o.r, o.r, 0, LoraConfig.ALL_LINEAR, false, List.of(), null));
-    int tokens = o.batch * o.seq;
-    Ceilings ceilings = Ceilings.measure(machine);
-    Llama model = new Llama(
-            config, o.dtype.on(machine, config), training, o.loadIn4bit ? QuantizationConfig.ON_LOAD : null, o.seq);
+    QuantizationConfig quantization = o.loadIn4bit ? QuantizationConfig.ON_LOAD : null;
     ModelStep.Options plan =
         new ModelStep.Options(
-            tokens, o.batch, 0, 0, o.checkpointing, 64L << 20, new Emit.AdamW(0.9, 0.999, 1e-8, 0), 1, 1);
-    try (ModelStep step = new ModelStep(model, machine, plan);
-        Profile profile = new Profile(machine.device())) {
-      Weights weights = step.take();
+            o.batch * o.seq, o.batch, 0, 0, o.checkpointing, 64L << 20, new Emit.AdamW(0.9, 0.999, 1e-8, 0), 1, 1);
+    this.options = o;
+    this.machine = machine;
+    this.step =
+        new ModelStep(new Llama(config, o.dtype.on(machine, config), training, quantization, o.seq), machine, plan);
+    this.batch = randomBatch(o, config);
+  }
+
+  /** A model with random weights, ready for {@link #step}, on {@code machine}, which is closed with it or if this fails. */
+  public static StepBench open(Options o, Machine machine) {
+    try {
+      StepBench bench = new StepBench(o, machine);
+      Weights weights = bench.step.take();
       weights.initRandom(0.02f, 1);
       if (!o.full) {
-        weights.initAdapter(training.lora(), 1);
+        weights.initAdapter(bench.step.model().training().lora(), 1);
       }
-      return measure(o, step, profile, randomBatch(o, config), ceilings, out);
+      return bench;
+    } catch (RuntimeException e) {
+      machine.close();
+      throw e;
     }
+  }
+
+  /** Runs and prints; returns tokens per second. */
+  public static double run(Options o, Machine machine, PrintStream out) {
+    try (StepBench bench = open(o, machine);
+        Profile profile = new Profile(machine.device())) {
+      return bench.measure(Ceilings.measure(machine), profile, out);
+    }
+  }
+
+  /** One optimizer step of one micro-batch: forward, loss, backward, clip, update. */
+  public void step() {
+    step.microStep(batch, 1.0 / batch.tokens(), made);
+    step.update(++made, 1e-4);
+  }
+
+  @Override
+  public void close() {
+    step.close();
+    machine.close();
   }
 
   private static MicroBatch randomBatch(Options o, ModelConfig config) {
@@ -88,14 +120,14 @@ public final class StepBench {
     return b;
   }
 
-  private static double measure(
-      Options o, ModelStep step, Profile profile, MicroBatch batch, Ceilings c, PrintStream out) {
-    one(step, batch, 1);
+  private double measure(Ceilings c, Profile profile, PrintStream out) {
+    Options o = options;
+    step();
     step.executor().listen(profile);
     double[] seconds = new double[o.steps];
     for (int i = 0; i < o.steps; i++) {
       long begun = System.nanoTime();
-      one(step, batch, i + 2);
+      step();
       seconds[i] = (System.nanoTime() - begun) / 1e9;
     }
     step.executor().listen(null);
@@ -149,10 +181,5 @@ public final class StepBench {
         .filter(e -> kinds.contains(e.getKey()))
         .mapToDouble(e -> e.getValue().nanos())
         .sum();
-  }
-
-  private static void one(ModelStep step, MicroBatch batch, long number) {
-    step.microStep(batch, 1.0 / batch.tokens(), number);
-    step.update(number, 1e-4);
   }
 }

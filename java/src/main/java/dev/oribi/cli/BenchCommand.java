@@ -1,7 +1,6 @@
 package dev.oribi.cli;
 
 import dev.oribi.bench.StepBench;
-import dev.oribi.model.Machine;
 import dev.oribi.train.StorageType;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
@@ -20,7 +19,7 @@ final class BenchCommand {
           + " memory would allow.",
       sortOptions = false)
   static final class StepCommand implements Callable<Integer> {
-    @Option(names = "--shape", paramLabel = "NAME", description = "smollm2-135m, smollm2-360m, llama-3.2-1b or llama-3.1-8b.")
+    @Option(names = "--shape", paramLabel = "NAME", description = "From 135M to 70B parameters: smollm2-135m, llama-3.2-1b, llama-3.1-8b and more; a wrong name lists them.")
     private String shape = "smollm2-135m";
 
     @Option(names = "--batch", paramLabel = "N", description = "Sequences in a step.")
@@ -51,10 +50,9 @@ final class BenchCommand {
 
     @Override
     public Integer call() {
-      try (Machine open = machine.open()) {
-        StepBench.run(
-            new StepBench.Options(shape, batch, seq, r, full, loadIn4bit, checkpointing, dtype, steps), open, System.out);
-      }
+      StepBench.run(
+          new StepBench.Options(shape, batch, seq, r, full, loadIn4bit, checkpointing, dtype, steps), machine.open(),
+          System.out);
       return 0;
     }
   }

@@ -12,6 +12,7 @@ import dev.oribi.kernel.jni.oribi_sample_options;
 import org.bytedeco.javacpp.BytePointer;
 import org.bytedeco.javacpp.FloatPointer;
 import org.bytedeco.javacpp.IntPointer;
+import org.bytedeco.javacpp.LongPointer;
 import org.bytedeco.javacpp.Pointer;
 
 /**
@@ -260,6 +261,19 @@ public final class Kernels implements AutoCloseable {
   public long attentionWorkspace(AttentionShape shape, boolean backward) {
     try (oribi_attention_shape s = struct(shape)) {
       return OribiNative.oribi_attention_workspace(ctx, s, backward ? 1 : 0);
+    }
+  }
+
+  /**
+   * offsets[j * pitch + i] = cuSeqlens[min(i, sequences)] * strides[j], lengths[i] = length of sequence i or 0, for i up to
+   * {@code slots}: packed sequences for libraries that count in elements.
+   */
+  public void packedOffsets(
+      Mem offsets, Mem lengths, Mem cuSeqlens, long[] strides, long pitch, long slots, long sequences) {
+    try (LongPointer each = new LongPointer(strides)) {
+      check(
+          OribiNative.oribi_packed_offsets(
+              ctx, new LongPointer(p(offsets)), i(lengths), i(cuSeqlens), each, strides.length, pitch, slots, sequences));
     }
   }
 

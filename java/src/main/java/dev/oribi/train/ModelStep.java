@@ -66,6 +66,8 @@ public final class ModelStep implements TrainStep {
   private final Program clear = new Program("clear");
   private final Buffer gradNorm = Llama.io("grad_norm", DType.F32, Rows.FIXED, 1);
   private final List<Hyper> hypers = new ArrayList<>();
+  private final Buffer clip = Llama.io("clip_scale", DType.F32, Rows.FIXED, 1);
+  private final double maxGradNorm;
   private final Plan plan;
   private final Executor executor;
   private float[] lastLosses = new float[0];
@@ -74,6 +76,7 @@ public final class ModelStep implements TrainStep {
     this.model = model;
     this.machine = machine;
     this.executor = machine.executor();
+    this.maxGradNorm = o.maxGradNorm;
     long longest = model.maxPositions();
     int tokens = Math.max(o.tokens, o.evalTokens);
     int sequences = Math.max(o.sequences, o.evalSequences);
@@ -98,7 +101,6 @@ public final class ModelStep implements TrainStep {
     Emit u = new Emit(update, sizes, machine.library());
     Emit c = new Emit(clear, sizes, machine.library());
     Buffer sumSquares = Llama.io("sum_squares", DType.F64, Rows.FIXED, 1);
-    Buffer clip = Llama.io("clip_scale", DType.F32, Rows.FIXED, 1);
     boolean more = false;
     for (Group g : model.parameters().groups()) {
       n.sumSquares(g.name(), sumSquares, g.grad(), more);
@@ -184,7 +186,7 @@ public final class ModelStep implements TrainStep {
   }
 
   @Override
-  public double update(long step, double learningRate) {
+  public double update(long step, double learningRate, double lossScale) {
     for (Hyper h : hypers) {
       machine.device().write(h.place.mem(), h.numbers.at(step, learningRate).bytes());
     }
@@ -192,10 +194,24 @@ public final class ModelStep implements TrainStep {
     executor.run(norm, run);
     float[] value = new float[1];
     machine.device().read(gradNorm.mem(), value, 0, 1);
+    double norm = value[0] / lossScale;
     if (Float.isFinite(value[0])) {
+      if (lossScale != 1) {
+        machine.device().write(clip.mem(), new float[] {(float) (clipFactor(norm) / lossScale)}, 0, 1);
+      }
       executor.run(update, run);
     }
-    return value[0];
+    return norm;
+  }
+
+  /** What {@code oribi_clip_scale} writes, for a norm that it could not know. */
+  private double clipFactor(double norm) {
+    return maxGradNorm > 0 ? Math.min(1, maxGradNorm / (norm + 1e-6)) : 1;
+  }
+
+  @Override
+  public boolean scalesLoss() {
+    return model.parameters().type() == DType.F16;
   }
 
   @Override
