@@ -1,13 +1,18 @@
 package dev.oribi.testing;
 
-import dev.oribi.device.CpuDevice;
+import dev.oribi.device.Device;
 import dev.oribi.device.Mem;
 import dev.oribi.kernel.DType;
 import dev.oribi.kernel.Gemm;
 
 /** Products of fp32 matrices summed in double and rounded once: what is left of a difference is not theirs. */
 public final class ExactGemm implements Gemm {
-  private final CpuDevice device = new CpuDevice();
+  private final Device device;
+
+  /** Operands are read from and written to {@code device}. */
+  public ExactGemm(Device device) {
+    this.device = device;
+  }
 
   @Override
   public void multiply(Mem c, Mem a, Mem b, Mem workspace, Shape s, float alpha, float beta) {
@@ -43,7 +48,7 @@ public final class ExactGemm implements Gemm {
   }
 
   @Override
-  public DType logitsType(DType activations) {
+  public DType logitsType(DType t) {
     return DType.F32;
   }
 
