@@ -13,7 +13,8 @@
 #ifndef ORIBI_CUDA_LORA_MATMUL_MMA_KERNEL_CUH
 #define ORIBI_CUDA_LORA_MATMUL_MMA_KERNEL_CUH
 
-#include "common/nf4_tables.h"
+#include "common/dynamic_map.h"
+#include "common/nf4.h"
 #include "cuda/lora_tile.cuh"
 
 namespace oribi::lora {
@@ -37,6 +38,15 @@ struct ProductArguments {
   ProductPart part[4];
 };
 
+/* The tables of NF4 where a kernel can read them. */
+struct Nf4Tables {
+  float value[16 + 256] = {}; /* of the codes, then the map of absmax */
+  constexpr Nf4Tables() {
+    const DynamicMap map = make_dynamic_map(true);
+    for (int i = 0; i < 16; i++) value[i] = kNf4Values[i];
+    for (int i = 0; i < 256; i++) value[16 + i] = map.value[i];
+  }
+};
 static __device__ const Nf4Tables kNf4Tables{};
 
 constexpr int kTile = 128, kDepth = 32;
@@ -122,7 +132,7 @@ struct Product {
     const int64_t element = w_row * at.ld_w + w_column;
     codes = *reinterpret_cast<const Pack<uint32_t, kCodes / 8>*>(at.codes + element / 2);
     const float* map = quantile + 16;
-    scale = __fadd_rn(__fmul_rn(map[__ldg(at.absmax + element / 64)], __ldg(at.absmax2 + element / 64 / 256)), __ldg(at.offset));
+    scale = __fadd_rn(__fmul_rn(map[__ldg(at.absmax + element / kNf4Block)], __ldg(at.absmax2 + element / kNf4Block / kNf4Group)), __ldg(at.offset));
   }
 
   __device__ void decode_codes(uint32_t tile) {
@@ -270,7 +280,7 @@ __global__ void __launch_bounds__(64 * kWarpsAcross) product_kernel(const __grid
     __shared__ float tables[kNf4 ? 16 + 256 : 1];
     if (kNf4) {
       for (int i = threadIdx.x; i < 16 + 256; i += 64 * kWarpsAcross) {
-        tables[i] = i < 16 ? kNf4Tables.quantile[i] : kNf4Tables.map[i - 16];
+        tables[i] = kNf4Tables.value[i];
       }
       __syncthreads();
     }

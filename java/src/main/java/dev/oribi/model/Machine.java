@@ -190,6 +190,11 @@ public record Machine(
     if (!isCuda() || !half) {
       return DType.F32;
     }
+    return halfType();
+  }
+
+  /** The 16-bit type that a GPU computes in: bfloat16 if it has it. */
+  public DType halfType() {
     return kernels.architecture() >= BF16_ARCHITECTURE ? DType.BF16 : DType.F16;
   }
 
