@@ -205,6 +205,12 @@ ORIBI_API oribi_status oribi_attention_backward(oribi_ctx* ctx, void* dq, void* 
                                                 const void* v, void* workspace, const oribi_attention_shape* shape);
 /* Bytes of workspace for at most this shape (pointers are not read); backward: 1 for the backward pass. */
 ORIBI_API int64_t oribi_attention_workspace(const oribi_ctx* ctx, const oribi_attention_shape* shape, int32_t backward);
+/* Packed sequences as libraries describe them that count in elements: offsets[j * pitch + i] = cu_seqlens[min(i, sequences)]
+   * strides[j] for j < arrays and i <= slots; lengths[i] = cu_seqlens[i+1] - cu_seqlens[i], 0 from `sequences` on. strides
+   lies in the host's memory; at most 8 arrays; sequences <= slots < pitch. */
+ORIBI_API oribi_status oribi_packed_offsets(oribi_ctx* ctx, int64_t* offsets, int32_t* lengths, const int32_t* cu_seqlens,
+                                            const int64_t* strides, int64_t arrays, int64_t pitch, int64_t slots,
+                                            int64_t sequences);
 
 /* ---------------------------------------------------------------------------------------------------- cross_entropy */
 

@@ -5,6 +5,8 @@
  *
  * Each program has one main, here. It prints a line a test with the number of checks, and fails when a test makes none.
  * ORIBI_TEST_SEED changes the random data; a failure prints the seed.
+ * ORIBI_TEST_QUICK=1: quick() holds, and a test may leave out its large sizes; for tools that slow a kernel down a
+ * hundredfold. The program then says so.
  */
 #ifndef ORIBI_TEST_CHECK_H
 #define ORIBI_TEST_CHECK_H
@@ -49,6 +51,10 @@ struct Register {
 
 inline int64_t checks = 0, failures = 0;
 inline uint64_t seed = 20240817;
+inline bool quick() {
+  const char* text = std::getenv("ORIBI_TEST_QUICK");
+  return text != nullptr && std::strcmp(text, "1") == 0;
+}
 inline std::string where; /* the case that is running: sizes and dtype */
 
 inline void failed(const char* file, int line, const std::string& what) {
@@ -163,7 +169,11 @@ class Block {
   }
   unsigned char* device() {
 #ifdef ORIBI_TEST_CUDA
-    if (newest_ == Side::kHost) must(cudaMemcpy(device_, host_, bytes_, cudaMemcpyHostToDevice));
+    if (newest_ == Side::kHost) {
+      /* A copy out of pageable memory may return before it has arrived, and a context's stream does not wait for it. */
+      must(cudaMemcpy(device_, host_, bytes_, cudaMemcpyHostToDevice));
+      must(cudaDeviceSynchronize());
+    }
     newest_ = Side::kDevice;
     return device_;
 #else
@@ -417,8 +427,8 @@ inline int run_all(const char* program, oribi_device device) {
     total += checks;
     std::printf("  %-32s %8" PRId64 " checks\n", test.name, checks);
   }
-  std::printf("%s: %zu tests, %" PRId64 " checks, %" PRId64 " failures (%s, seed %" PRIu64 ")\n", program, tests().size(), total,
-              failures, device_name.c_str(), seed);
+  std::printf("%s: %zu tests, %" PRId64 " checks, %" PRId64 " failures (%s, seed %" PRIu64 "%s)\n", program, tests().size(),
+              total, failures, device_name.c_str(), seed, quick() ? ", quick" : "");
   return failures == 0 && !tests().empty() ? 0 : 1;
 }
 

@@ -277,6 +277,10 @@ int64_t oribi_attention_workspace(const oribi_ctx* ctx, const oribi_attention_sh
   auto* function = ctx == nullptr ? nullptr : symbol.of(ctx->device);
   return function ? function(ctx, shape, backward) : -1;
 }
+FORWARD(oribi_packed_offsets,
+        (oribi_ctx * ctx, int64_t* offsets, int32_t* lengths, const int32_t* cu_seqlens, const int64_t* strides,
+         int64_t arrays, int64_t pitch, int64_t slots, int64_t sequences),
+        (ctx, offsets, lengths, cu_seqlens, strides, arrays, pitch, slots, sequences))
 
 FORWARD(oribi_cross_entropy,
         (oribi_ctx * ctx, void* dlogits, float* loss, const void* logits, const int32_t* labels, const float* grad_scale,

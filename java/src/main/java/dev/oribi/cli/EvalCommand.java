@@ -4,9 +4,9 @@ import dev.oribi.data.Batches;
 import dev.oribi.data.DataOptions;
 import dev.oribi.data.Dataset;
 import dev.oribi.generate.TextModel;
-import dev.oribi.kernel.DType;
 import dev.oribi.model.Machine;
 import dev.oribi.model.config.ModelConfig;
+import dev.oribi.model.config.QuantizationConfig;
 import dev.oribi.train.Evaluator;
 import dev.oribi.train.RunData;
 import dev.oribi.train.StorageType;
@@ -44,9 +44,11 @@ final class EvalCommand implements Callable<Integer> {
     Dataset rows = read(folder, config, length);
     System.out.println(rows.report().sentence());
     Batches batches = new Batches(rows, batchSize, length, false, false, 0);
-    DType type = dtype == StorageType.BFLOAT16 ? DType.BF16 : DType.F32;
-    try (Machine machine = Machine.cpu(model.threads);
-        Evaluator evaluator = new Evaluator(config, type, TextModel.training(model.adapter), machine, batches)) {
+    try (Machine machine = model.machine.open();
+        Evaluator evaluator =
+            new Evaluator(
+                config, dtype.on(machine, config), TextModel.training(model.adapter),
+                QuantizationConfig.of(config, model.loadIn4bit), machine, batches)) {
       evaluator.take().load(folder, model.adapter);
       Evaluator.Result r = evaluator.run();
       System.out.printf(Locale.ROOT, "loss %.6f  perplexity %.6f  tokens %d%n", r.loss(), r.perplexity(), r.tokens());

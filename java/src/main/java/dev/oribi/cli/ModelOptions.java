@@ -4,6 +4,7 @@ import dev.oribi.generate.TextModel;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
+import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Option;
 
 /** The options of every command that runs a model. */
@@ -17,8 +18,12 @@ final class ModelOptions {
   @Option(names = "--adapter", paramLabel = "DIR", description = "Folder of a PEFT adapter to run on top of the model.")
   Path adapter;
 
-  @Option(names = "--threads", paramLabel = "N", description = "CPU threads; 0: one for each core.")
-  int threads = 0;
+  @Option(
+      names = "--load-in-4bit",
+      description = "Hold the linear layers in 4 bits, as the adapter was trained with.")
+  boolean loadIn4bit = false;
+
+  @Mixin MachineOptions machine;
 
   @Option(
       names = "--max-seq-length",
@@ -31,7 +36,7 @@ final class ModelOptions {
   }
 
   TextModel open() {
-    return TextModel.open(folder(), adapter, threads, maxSeqLength);
+    return TextModel.open(folder(), adapter, loadIn4bit, machine.open(), maxSeqLength);
   }
 
   static List<Map<String, Object>> user(String content) {

@@ -1,11 +1,12 @@
 package dev.oribi.cli;
 
-import dev.oribi.kernel.DType;
+import dev.oribi.model.Machine;
 import dev.oribi.train.StorageType;
 import dev.oribi.train.Trace;
 import java.nio.file.Path;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Option;
 
 /** {@code oribi trace}: logits, loss and gradients of one batch, to compare with another trainer. */
@@ -37,13 +38,13 @@ final class TraceCommand implements Callable<Integer> {
   @Option(names = "--dtype", paramLabel = "TYPE", description = "Storage of weights and activations: ${COMPLETION-CANDIDATES}.")
   private StorageType dtype = StorageType.AUTO;
 
-  @Option(names = "--threads", paramLabel = "N", description = "CPU threads; 0: one for each core.")
-  private int threads;
+  @Mixin private MachineOptions machine;
 
   @Override
   public Integer call() {
-    DType type = dtype == StorageType.BFLOAT16 ? DType.BF16 : DType.F32;
-    Trace.write(model, adapter, full, batch, out, type, threads);
+    try (Machine open = machine.open()) {
+      Trace.write(model, adapter, full, batch, out, dtype, open);
+    }
     System.out.println("Wrote " + out);
     return 0;
   }

@@ -33,6 +33,16 @@ public interface Device extends AutoCloseable {
 
   int readInt(Mem from);
 
+  /** Measures the time between points of this device's work. */
+  default Clock clock() {
+    return new HostClock();
+  }
+
+  /** Records what is issued to this device, to issue it again as one; null where a device cannot. */
+  default Recorder recorder() {
+    return null;
+  }
+
   @Override
   void close();
 }

@@ -10,6 +10,9 @@ import org.bytedeco.javacpp.Pointer;
  * only; they are made once, because a step passes each of them thousands of times.
  */
 public final class Mem {
+  /** A range of no bytes, for where it matters only that there is a range. */
+  public static final Mem NOWHERE = new Mem(0, 0);
+
   private final long address;
   private final long bytes;
   private final Pointer pointer;

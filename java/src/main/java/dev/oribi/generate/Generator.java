@@ -80,7 +80,7 @@ public final class Generator implements AutoCloseable {
   private final Buffer sampling;
   private final Program program = new Program("generate");
   private final Plan plan;
-  private final Executor executor = new Executor();
+  private final Executor executor;
   private final List<Integer> cached = new ArrayList<>();
 
   /**
@@ -90,10 +90,11 @@ public final class Generator implements AutoCloseable {
   public Generator(Llama model, Machine machine, int context) {
     this.model = model;
     this.machine = machine;
+    this.executor = machine.executor();
     this.context = context;
     long vocabulary = model.config().vocabSize();
     int chunk = Math.min(CHUNK, context);
-    Emit.Sizes sizes = new Emit.Sizes(chunk, 1, 1, model.parameters().type(), false, 0);
+    Emit.Sizes sizes = new Emit.Sizes(chunk, 1, 1, chunk, model.parameters().type(), false, 0);
     inputs = Inputs.of(sizes);
     slots = Llama.io("slots", DType.I32, Rows.TOKENS, chunk);
     logits = new Buffer("logits", Lifetime.IO, DType.F32, Rows.TARGETS, 1, vocabulary);
@@ -103,7 +104,7 @@ public final class Generator implements AutoCloseable {
         new Emit(program, sizes, machine.library()), inputs, model.caches(context, slots, start, length), logits);
     List<Buffer> held = new ArrayList<>(model.parameters().buffers());
     held.addAll(List.of(token, seen, sampling));
-    plan = new Plan(List.of(program), held);
+    plan = new Plan(List.of(program), held, model.loadingBytes());
   }
 
   /** The memory and the ops. */
@@ -114,7 +115,7 @@ public final class Generator implements AutoCloseable {
   /** Takes the memory and returns what fills it. */
   public Weights take() {
     plan.take(machine.device(), "generation");
-    return new Weights(model, machine);
+    return new Weights(model, machine, plan.shared());
   }
 
   /**
@@ -161,11 +162,16 @@ public final class Generator implements AutoCloseable {
       same++;
     }
     cached.subList(same, cached.size()).clear();
-    for (int begin = same; begin < text.length; begin += (int) slots.rows()) {
-      forward(text, begin, (int) Math.min(slots.rows(), text.length - begin));
-    }
     float[] first = new float[1];
-    machine.device().read(logits.mem(), first, 0, 1);
+    try {
+      for (int begin = same; begin < text.length; begin += (int) slots.rows()) {
+        forward(text, begin, (int) Math.min(slots.rows(), text.length - begin));
+      }
+      machine.device().read(logits.mem(), first, 0, 1);
+    } catch (OribiException e) {
+      cached.clear(); // A GPU tells of a wrong token only now: what it wrote for it must not be taken for a cache.
+      throw e;
+    }
     return first;
   }
 
@@ -182,7 +188,7 @@ public final class Generator implements AutoCloseable {
     d.write(start.mem(), new int[] {0}, 1);
     d.write(length.mem(), new int[] {begin + n}, 1);
     d.write(inputs.targetRows().mem(), new int[] {n - 1}, 1);
-    executor.run(program, new Run(machine.kernels(), machine.gemm(), n, 1, 1, 0, 0, 0));
+    executor.run(program, new Run(machine.library(), n, 1, 1, n, 0));
     for (int i = begin; i < begin + n; i++) {
       cached.add(text[i]);
     }
@@ -201,6 +207,7 @@ public final class Generator implements AutoCloseable {
 
   @Override
   public void close() {
+    executor.close();
     plan.close();
   }
 }

@@ -25,6 +25,9 @@ public interface Gemm extends AutoCloseable {
 
   void multiply(Mem c, Mem a, Mem b, Mem workspace, Shape shape, float alpha, float beta);
 
+  /** Type of the logits of activations of type {@code t}: what this library can both write and read as an operand. */
+  DType logitsType(DType t);
+
   /** Bytes of workspace for a product of at most this size; 0 where none is needed. */
   long workspace(Shape shape);
 

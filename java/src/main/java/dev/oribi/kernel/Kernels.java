@@ -6,10 +6,13 @@ import dev.oribi.kernel.jni.OribiNative;
 import dev.oribi.kernel.jni.oribi_adamw_hyper;
 import dev.oribi.kernel.jni.oribi_attention_shape;
 import dev.oribi.kernel.jni.oribi_ctx;
+import dev.oribi.kernel.jni.oribi_head_norm_shape;
 import dev.oribi.kernel.jni.oribi_rope_shape;
 import dev.oribi.kernel.jni.oribi_sample_options;
+import org.bytedeco.javacpp.BytePointer;
 import org.bytedeco.javacpp.FloatPointer;
 import org.bytedeco.javacpp.IntPointer;
+import org.bytedeco.javacpp.LongPointer;
 import org.bytedeco.javacpp.Pointer;
 
 /**
@@ -24,28 +27,12 @@ public final class Kernels implements AutoCloseable {
     GELU_ERF
   }
 
-  /** Rows, heads and strides (in elements) of an attention call; {@code kvStart}, {@code kvLen} null: keys are the rows of the queries. */
-  public record AttentionShape(
-      long n,
-      long sequences,
-      int heads,
-      int kvHeads,
-      int headDim,
-      long ldQ,
-      long ldK,
-      long ldV,
-      long ldO,
-      Mem cuSeqlens,
-      Mem kvStart,
-      Mem kvLen,
-      float scale,
-      DType type) {}
-
   /** How the next token is drawn; see {@code oribi_sample_options}. */
   public record Sampling(
       float temperature, int topK, float topP, float minP, float repetitionPenalty, long seed, long stream) {}
 
   private final oribi_ctx ctx;
+  private final LoraKernels lora;
 
   /**
    * Opens the CPU.
@@ -56,6 +43,17 @@ public final class Kernels implements AutoCloseable {
     return new Kernels(OribiNative.ORIBI_CPU, 0, threads);
   }
 
+  /**
+   * Opens a GPU. Nothing of CUDA but Oribi's own library is touched, so that a machine without a driver gets a sentence and
+   * not a missing library.
+   *
+   * @param index which card, from 0
+   * @throws OribiException that says why there is no such card
+   */
+  public static Kernels cuda(int index) {
+    return new Kernels(OribiNative.ORIBI_CUDA, index, 0);
+  }
+
   private Kernels(int device, int index, int threads) {
     NativeLibrary.load();
     ctx = new oribi_ctx();
@@ -63,6 +61,7 @@ public final class Kernels implements AutoCloseable {
     if (status != OribiNative.ORIBI_OK) {
       throw new OribiException(OribiNative.oribi_create_message().getString());
     }
+    lora = new LoraKernels(this, ctx);
   }
 
   /** The instruction set or the card's name. */
@@ -74,7 +73,27 @@ public final class Kernels implements AutoCloseable {
     return OribiNative.oribi_ctx_threads(ctx);
   }
 
-  /** Waits until everything issued is done. */
+  oribi_ctx context() {
+    return ctx;
+  }
+
+  /** Address of the stream that every call goes to; 0 on the CPU. */
+  public long stream() {
+    Pointer stream = OribiNative.oribi_ctx_stream(ctx);
+    return stream == null ? 0 : stream.address();
+  }
+
+  /** Compute capability times ten, such as 90; 0 on the CPU. */
+  public int architecture() {
+    return OribiNative.oribi_ctx_architecture(ctx);
+  }
+
+  /** The functions on 4-bit weights and adapters. */
+  public LoraKernels lora() {
+    return lora;
+  }
+
+  /** Waits until everything issued is done; on a GPU also tells what no kernel could return, such as an id out of range. */
   public void synchronize() {
     check(OribiNative.oribi_ctx_synchronize(ctx));
   }
@@ -155,6 +174,35 @@ public final class Kernels implements AutoCloseable {
     return OribiNative.oribi_rms_norm_backward_workspace(n, c);
   }
 
+  /** {@link #rmsNormForward} of each of the {@code heads} heads in a row of x; ld: elements from one row to the next. */
+  public void headNormForward(
+      Mem y, Mem rstd, Mem x, Mem w, long n, int heads, int headDim, long ldX, long ldY, float eps, DType t) {
+    try (oribi_head_norm_shape s = headNorm(n, heads, headDim, ldX, ldY, eps, t)) {
+      check(OribiNative.oribi_head_norm_forward(ctx, p(y), f(rstd), p(x), p(w), s));
+    }
+  }
+
+  /** {@code ldX} of x, {@code ldY} of dy and dx; dw and workspace null: not wanted. */
+  public void headNormBackward(
+      Mem dx, Mem dw, Mem rstd, Mem dy, Mem x, Mem w, Mem workspace, long n, int heads, int headDim, long ldX, long ldY,
+      DType t) {
+    // The backward pass reads rstd; the check of eps, which is the forward pass's, wants a positive number.
+    try (oribi_head_norm_shape s = headNorm(n, heads, headDim, ldX, ldY, 1e-6f, t)) {
+      check(OribiNative.oribi_head_norm_backward(ctx, p(dx), f(dw), f(rstd), p(dy), p(x), p(w), p(workspace), s));
+    }
+  }
+
+  private static oribi_head_norm_shape headNorm(
+      long n, int heads, int headDim, long ldX, long ldY, float eps, DType t) {
+    oribi_head_norm_shape s = new oribi_head_norm_shape();
+    return s.n(n).h(heads).d(headDim).ld_x(ldX).ld_y(ldY).eps(eps).t(t.code());
+  }
+
+  public static long headNormBackwardWorkspace(long n, int heads, int headDim) {
+    NativeLibrary.load();
+    return OribiNative.oribi_head_norm_backward_workspace(n, heads, headDim);
+  }
+
   /** q and k begin at the given ranges; {@code ld}: elements from one row to the next, the same for both. */
   public void rope(
       Mem q,
@@ -216,43 +264,64 @@ public final class Kernels implements AutoCloseable {
     }
   }
 
+  /**
+   * Where packed sequences begin, in elements, for libraries that count so: {@code strides.length} arrays of 64-bit numbers,
+   * {@code pitch} apart, and the lengths of the sequences; beyond {@code sequences} up to {@code slots} they are empty.
+   */
+  void packedOffsets(
+      Mem offsets, Mem lengths, Mem cuSeqlens, long[] strides, long pitch, long slots, long sequences) {
+    try (LongPointer into = new LongPointer(p(offsets));
+        LongPointer of = new LongPointer(strides)) {
+      check(
+          OribiNative.oribi_packed_offsets(
+              ctx, into, i(lengths), i(cuSeqlens), of, strides.length, pitch, slots, sequences));
+    }
+  }
+
   private static oribi_attention_shape struct(AttentionShape a) {
     oribi_attention_shape s = new oribi_attention_shape();
-    s.n(a.n).sequences(a.sequences).h(a.heads).h_kv(a.kvHeads).d(a.headDim);
-    s.ld_q(a.ldQ).ld_k(a.ldK).ld_v(a.ldV).ld_o(a.ldO);
-    s.cu_seqlens(i(a.cuSeqlens)).kv_start(i(a.kvStart)).kv_len(i(a.kvLen));
-    return s.scale(a.scale).t(a.type.code()).max_seqlen(0).window(0).softcap(0);
+    s.n(a.n()).sequences(a.sequences()).h(a.heads()).h_kv(a.kvHeads()).d(a.headDim());
+    s.ld_q(a.ldQ()).ld_k(a.ldK()).ld_v(a.ldV()).ld_o(a.ldO());
+    s.cu_seqlens(i(a.cuSeqlens())).kv_start(i(a.kvStart())).kv_len(i(a.kvLen()));
+    s.scale(a.scale()).t(a.type().code());
+    return s.max_seqlen(a.maxSeqlen()).window(a.window()).softcap(a.softcap());
   }
 
-  public void crossEntropy(Mem dlogits, Mem loss, Mem logits, Mem labels, Mem gradScale, long n, long v) {
+  /** {@code t}: type of logits and dlogits, which may be the same range; dlogits null: not wanted. */
+  public void crossEntropy(
+      Mem dlogits, Mem loss, Mem logits, Mem labels, Mem gradScale, long n, long v, float logitScale, float softcap,
+      DType t) {
     check(
         OribiNative.oribi_cross_entropy(
-            ctx, p(dlogits), f(loss), p(logits), i(labels), f(gradScale), n, v, 1, 0, OribiNative.ORIBI_F32));
+            ctx, p(dlogits), f(loss), p(logits), i(labels), f(gradScale), n, v, logitScale, softcap, t.code()));
   }
 
-  /** {@code p16} null: no 16-bit copy. {@code step} from 1. */
-  public void adamw(
-      Mem p,
-      Mem p16,
-      Mem m,
-      Mem v,
-      Mem g,
-      Mem gradScale,
-      double learningRate,
-      double beta1,
-      double beta2,
-      double epsilon,
-      double weightDecay,
-      long step,
-      long count,
-      DType t16) {
-    try (oribi_adamw_hyper hyper = new oribi_adamw_hyper()) {
-      hyper.learning_rate(learningRate).beta1(beta1).beta2(beta2).epsilon(epsilon);
-      hyper.weight_decay(weightDecay).step(step);
-      check(
-          OribiNative.oribi_adamw(
-              ctx, f(p), p(p16), f(m), f(v), f(g), f(gradScale), hyper, count, t16.code()));
-    }
+  /** {@code hyper}: an {@link AdamwHyper} in the device's memory. {@code p16} null: no 16-bit copy. */
+  public void adamw(Mem p, Mem p16, Mem m, Mem v, Mem g, Mem gradScale, Mem hyper, long count, DType t16) {
+    check(
+        OribiNative.oribi_adamw(
+            ctx, f(p), p(p16), f(m), f(v), f(g), f(gradScale), hyper(hyper), count, t16.code()));
+  }
+
+  /** The same with moments of 8 bits in blocks of 256, whose largest magnitudes are {@code mMax} and {@code vMax}. */
+  public void adamw8(
+      Mem p, Mem p16, Mem m8, Mem v8, Mem mMax, Mem vMax, Mem g, Mem gradScale, Mem hyper, long count, DType t16) {
+    check(
+        OribiNative.oribi_adamw8(
+            ctx, f(p), p(p16), b(m8), b(v8), f(mMax), f(vMax), f(g), f(gradScale), hyper(hyper), count, t16.code()));
+  }
+
+  private static oribi_adamw_hyper hyper(Mem m) {
+    return m == null ? null : new oribi_adamw_hyper(m.pointer());
+  }
+
+  /** The 256 values of bitsandbytes' dynamic 8-bit type, ascending. */
+  public static float[] dynamicMap(boolean signed) {
+    NativeLibrary.load();
+    FloatPointer map = signed ? OribiNative.oribi_dynamic_map_signed() : OribiNative.oribi_dynamic_map_unsigned();
+    float[] values = new float[256];
+    map.get(values);
+    return values;
   }
 
   public void sumSquares(Mem out, Mem x, Mem workspace, long count, boolean accumulate) {
@@ -285,22 +354,26 @@ public final class Kernels implements AutoCloseable {
     return OribiNative.oribi_sample_workspace(n, v);
   }
 
-  private void check(int status) {
+  void check(int status) {
     if (status != OribiNative.ORIBI_OK) {
       throw new OribiException(OribiNative.oribi_ctx_message(ctx).getString());
     }
   }
 
-  private static Pointer p(Mem m) {
+  static Pointer p(Mem m) {
     return m == null ? null : m.pointer();
   }
 
-  private static FloatPointer f(Mem m) {
+  static FloatPointer f(Mem m) {
     return m == null ? null : m.floats();
   }
 
   private static IntPointer i(Mem m) {
     return m == null ? null : m.ints();
+  }
+
+  private static BytePointer b(Mem m) {
+    return m == null ? null : new BytePointer(m.pointer());
   }
 
   @Override

@@ -1,11 +1,13 @@
 package dev.oribi.program;
 
 import dev.oribi.device.Mem;
+import dev.oribi.kernel.AdamwHyper;
+import dev.oribi.kernel.Attention;
+import dev.oribi.kernel.AttentionShape;
 import dev.oribi.kernel.DType;
 import dev.oribi.kernel.Gemm;
 import dev.oribi.kernel.Kernels;
 import dev.oribi.kernel.Kernels.Activation;
-import dev.oribi.kernel.Kernels.AttentionShape;
 import dev.oribi.program.Buffer.Lifetime;
 import dev.oribi.program.Buffer.Rows;
 import dev.oribi.program.Op.Kind;
@@ -22,6 +24,7 @@ public final class Emit {
   private final Program program;
   private final Sizes sizes;
   private final Library library;
+  private final EmitLora lora;
 
   /**
    * The largest run that is planned.
@@ -29,23 +32,31 @@ public final class Emit {
    * @param tokens rows of tokens (N)
    * @param targets rows of target tokens
    * @param sequences sequences (S)
+   * @param longest most tokens of one sequence
    * @param type storage of activations
    * @param dropout whether adapters drop inputs: in training only
    * @param dropoutSeed seed of every dropout mask
    */
-  public record Sizes(long tokens, long targets, long sequences, DType type, boolean dropout, long dropoutSeed) {}
+  public record Sizes(
+      long tokens, long targets, long sequences, long longest, DType type, boolean dropout, long dropoutSeed) {}
 
-  /** What the workspace of an op depends on: the device's kernels and its library of products. */
-  public record Library(Kernels kernels, Gemm gemm) {}
+  /** What does the work, and so what the workspace of an op depends on. */
+  public record Library(Kernels kernels, Gemm gemm, Attention attention) {}
 
   public Emit(Program program, Sizes sizes, Library library) {
     this.program = program;
     this.sizes = sizes;
     this.library = library;
+    this.lora = new EmitLora(this, library.kernels());
   }
 
   public Program program() {
     return program;
+  }
+
+  /** The ops of weights in 4 bits and of fused adapters. */
+  public EmitLora lora() {
+    return lora;
   }
 
   public DType type() {
@@ -239,7 +250,7 @@ public final class Emit {
     View q = View.of(qkv).cols(0, h.q());
     View k = cache == null ? View.of(qkv).cols(h.q(), h.kv()) : View.of(cache.k);
     View v = cache == null ? View.of(qkv).cols(h.q() + h.kv(), h.kv()) : View.of(cache.v);
-    Buffer space = workspace(name, library.kernels.attentionWorkspace(largest(h, q, k, v, o.cols()), false));
+    Buffer space = workspace(name, library.attention.workspace(largest(h, q, k, v, o.cols(), cache), false));
     List<Buffer> reads = new ArrayList<>(List.of(qkv, cuSeqlens));
     if (cache != null) {
       reads.addAll(List.of(cache.k, cache.v, cache.start, cache.length));
@@ -249,7 +260,7 @@ public final class Emit {
       writes.add(lse);
     }
     add(Kind.ATTENTION, name, reads, writes, qkv.bytes() + o.bytes(), attentionFlops(h), r ->
-        r.kernels().attentionForward(
+        r.attention().forward(
             o.mem(), lse == null ? null : lse.mem(), q.mem(), k.mem(), v.mem(), space.mem(),
             attentionShape(r, h, q, k, v, o.cols(), cuSeqlens, cache)));
   }
@@ -263,25 +274,28 @@ public final class Emit {
     View dq = View.of(dqkv).cols(0, h.q());
     View dk = View.of(dqkv).cols(h.q(), h.kv());
     View dv = View.of(dqkv).cols(h.q() + h.kv(), h.kv());
-    Buffer space = workspace(name, library.kernels.attentionWorkspace(largest(h, q, k, v, o.cols()), true));
+    Buffer space = workspace(name, library.attention.workspace(largest(h, q, k, v, o.cols(), null), true));
     add(Kind.ATTENTION_BACKWARD, name, List.of(o, lse, dOut, qkv, cuSeqlens), List.of(dqkv, space),
         2 * qkv.bytes() + 2 * o.bytes(), attentionFlops(h) * 5 / 2, r ->
-        r.kernels().attentionBackward(
+        r.attention().backward(
             dq.mem(), dk.mem(), dv.mem(), o.mem(), lse.mem(), dOut.mem(), q.mem(), k.mem(), v.mem(), space.mem(),
             attentionShape(r, h, q, k, v, o.cols(), cuSeqlens, null)));
   }
 
-  private AttentionShape largest(Heads h, View q, View k, View v, long ldO) {
+  /** The largest call. A cache's ranges have no place yet: a range of no bytes tells that there will be one. */
+  private AttentionShape largest(Heads h, View q, View k, View v, long ldO, KvCache cache) {
+    Mem later = cache == null ? null : Mem.NOWHERE;
     return new AttentionShape(
-        sizes.tokens, sizes.sequences, h.heads, h.kvHeads, h.headDim, q.ld(), k.ld(), v.ld(), ldO, null, null, null,
-        h.scale(), sizes.type);
+        sizes.tokens, sizes.sequences, Run.lengthBound(sizes.longest, sizes.tokens), h.heads, h.kvHeads, h.headDim,
+        q.ld(), k.ld(), v.ld(), ldO, null, later, later, h.scale(), 0, 0, sizes.type);
   }
 
   private static AttentionShape attentionShape(
       Run r, Heads h, View q, View k, View v, long ldO, Buffer cuSeqlens, KvCache cache) {
     return new AttentionShape(
-        r.tokens(), r.sequences(), h.heads, h.kvHeads, h.headDim, q.ld(), k.ld(), v.ld(), ldO, cuSeqlens.mem(),
-        cache == null ? null : cache.start.mem(), cache == null ? null : cache.length.mem(), h.scale(), q.type());
+        r.tokens(), r.sequences(), r.longest(), h.heads, h.kvHeads, h.headDim, q.ld(), k.ld(), v.ld(), ldO,
+        cuSeqlens.mem(), cache == null ? null : cache.start.mem(), cache == null ? null : cache.length.mem(), h.scale(),
+        0, 0, q.type());
   }
 
   /** Two products over the lower triangle, with the planned tokens spread evenly over the planned sequences. */
@@ -345,12 +359,13 @@ public final class Emit {
   public void crossEntropy(String name, Buffer dh, View dw, Buffer h, View w, Loss loss, long budget) {
     long vocabulary = w.rows();
     long c = h.cols();
-    long chunk = Math.max(1, Math.min(h.rows(), budget / (4 * vocabulary)));
-    Buffer logits = new Buffer(name + ".logits", Lifetime.WORKSPACE, DType.F32, Rows.FIXED, chunk, vocabulary);
     DType t = h.type();
-    Gemm.Shape forward = new Gemm.Shape(false, true, chunk, vocabulary, c, c, w.ld(), vocabulary, t, w.type(), DType.F32);
-    Gemm.Shape backward = new Gemm.Shape(false, false, chunk, c, vocabulary, vocabulary, w.ld(), c, DType.F32, w.type(), t);
-    Gemm.Shape weight = new Gemm.Shape(true, false, vocabulary, c, chunk, vocabulary, c, c, DType.F32, t, DType.F32);
+    DType z = library.gemm.logitsType(t);
+    long chunk = Math.max(1, Math.min(h.rows(), budget / (z.bytes() * vocabulary)));
+    Buffer logits = new Buffer(name + ".logits", Lifetime.WORKSPACE, z, Rows.FIXED, chunk, vocabulary);
+    Gemm.Shape forward = new Gemm.Shape(false, true, chunk, vocabulary, c, c, w.ld(), vocabulary, t, w.type(), z);
+    Gemm.Shape backward = new Gemm.Shape(false, false, chunk, c, vocabulary, vocabulary, w.ld(), c, z, w.type(), t);
+    Gemm.Shape weight = new Gemm.Shape(true, false, vocabulary, c, chunk, vocabulary, c, c, z, t, DType.F32);
     long most = library.gemm.workspace(forward);
     List<Buffer> reads = new ArrayList<>(List.of(h, w.buffer(), loss.labels, loss.gradScale));
     List<Buffer> writes = new ArrayList<>(List.of(loss.losses, logits));
@@ -371,7 +386,7 @@ public final class Emit {
       writes.add(space);
     }
     long passes = (h.rows() + chunk - 1) / chunk * (dh == null ? 1 : 2);
-    long bytes = (dh == null ? 2 : 4) * h.rows() * vocabulary * 4 + passes * w.elements() * w.type().bytes();
+    long bytes = (dh == null ? 2 : 4) * h.rows() * vocabulary * z.bytes() + passes * w.elements() * w.type().bytes();
     add(Kind.CROSS_ENTROPY, name, reads, writes, bytes, flops, r -> {
       Mem scratch = space == null ? null : space.mem();
       for (long begin = 0; begin < r.targets(); begin += chunk) {
@@ -380,7 +395,7 @@ public final class Emit {
         r.gemm().multiply(logits.mem(), part, w.mem(), scratch, with(forward, rows, c), 1, 0);
         r.kernels().crossEntropy(
             dh == null ? null : logits.mem(), View.of(loss.losses).rows(begin, rows).mem(), logits.mem(),
-            View.of(loss.labels).rows(begin, rows).mem(), loss.gradScale.mem(), rows, vocabulary);
+            View.of(loss.labels).rows(begin, rows).mem(), loss.gradScale.mem(), rows, vocabulary, 1, 0, z);
         if (dh != null) {
           Mem to = View.of(dh).rows(begin, rows).mem();
           r.gemm().multiply(to, logits.mem(), w.mem(), scratch, with(backward, rows, vocabulary), 1, 0);
@@ -421,24 +436,33 @@ public final class Emit {
   }
 
   /** The numbers of AdamW that stay the same for a run. */
-  public record AdamW(double beta1, double beta2, double epsilon, double weightDecay) {}
+  public record AdamW(double beta1, double beta2, double epsilon, double weightDecay) {
+    /** All the numbers of one step, as {@link #adamw} reads them. */
+    public AdamwHyper at(long step, double learningRate) {
+      return new AdamwHyper(learningRate, beta1, beta2, epsilon, weightDecay, step);
+    }
+  }
 
-  /** {@code value16} null where the storage type is fp32. */
+  /** What the host writes an {@link AdamwHyper} to before each update. */
+  public static Buffer hyper(String name) {
+    return new Buffer(name, Lifetime.IO, DType.U8, Rows.FIXED, 1, AdamwHyper.BYTES);
+  }
+
+  /** {@code value16} null where the storage type is fp32. {@code hyper}: see {@link #hyper}. */
   public void adamw(
-      String name, Buffer value, Buffer value16, Buffer m, Buffer v, Buffer grad, Buffer scale, AdamW numbers) {
+      String name, Buffer value, Buffer value16, Buffer m, Buffer v, Buffer grad, Buffer scale, Buffer hyper) {
     List<Buffer> writes = new ArrayList<>(List.of(value, m, v));
     if (value16 != null) {
       writes.add(value16);
     }
-    add(Kind.ADAMW, name, List.of(value, m, v, grad, scale), writes,
+    add(Kind.ADAMW, name, List.of(value, m, v, grad, scale, hyper), writes,
         7 * value.bytes() + (value16 == null ? 0 : value16.bytes()), 14 * value.rows(), r ->
         r.kernels().adamw(
-            value.mem(), value16 == null ? null : value16.mem(), m.mem(), v.mem(), grad.mem(), scale.mem(),
-            r.learningRate(), numbers.beta1, numbers.beta2, numbers.epsilon, numbers.weightDecay, r.step(),
+            value.mem(), value16 == null ? null : value16.mem(), m.mem(), v.mem(), grad.mem(), scale.mem(), hyper.mem(),
             value.rows(), value16 == null ? DType.F32 : value16.type()));
   }
 
-  private void add(
+  void add(
       Kind kind, String name, List<Buffer> reads, List<Buffer> writes, long bytes, long flops, Op.Action action) {
     program.add(new Op(kind, name, reads, writes, bytes, flops, action));
   }

@@ -1,9 +1,13 @@
 package dev.oribi.program;
 
 import dev.oribi.OribiException;
+import dev.oribi.device.Recorder;
 
-/** Runs a program op by op. A listener sees each op before and after: the profiler and the tests are listeners. */
-public final class Executor {
+/**
+ * Runs a program op by op, or, where the device can record its work, replays a recording of the whole of it. A listener sees
+ * each op before and after: the profiler and the tests are listeners. While one listens, nothing is replayed.
+ */
+public final class Executor implements AutoCloseable {
   /** Told of every op. The default does nothing. */
   public interface Listener {
     default void before(Op op, Run run) {}
@@ -13,26 +17,66 @@ public final class Executor {
 
   private static final Listener SILENT = new Listener() {};
 
+  private final Recordings recordings;
+  private final boolean debugSync;
   private Listener listener = SILENT;
+
+  /** One that issues every op, each time. */
+  public Executor() {
+    this(null, false);
+  }
+
+  /**
+   * @param recorder of the device; null: every op is issued each time
+   * @param debugSync wait after every op, so that a fault of the device names its op; then nothing is recorded
+   */
+  public Executor(Recorder recorder, boolean debugSync) {
+    this.recordings = recorder == null || debugSync ? null : new Recordings(recorder);
+    this.debugSync = debugSync;
+  }
 
   public void listen(Listener listener) {
     this.listener = listener == null ? SILENT : listener;
   }
 
   /**
-   * Issues every op in order.
+   * Issues every op in order. On a GPU the work goes on after this returns, until something is read.
    *
    * @throws OribiException that names the op at fault
    */
   public void run(Program program, Run run) {
+    if (recordings != null && listener == SILENT && recordings.serves(program)) {
+      recordings.run(program, run, () -> issue(program, run));
+    } else {
+      issue(program, run);
+    }
+  }
+
+  private void issue(Program program, Run run) {
     for (Op op : program.ops()) {
       listener.before(op, run);
       try {
         op.action().issue(run);
+        if (debugSync) {
+          run.kernels().synchronize();
+        }
       } catch (OribiException e) {
         throw new OribiException(op.kind().label() + " " + op.name() + ": " + e.getMessage(), e);
       }
       listener.after(op, run);
+    }
+  }
+
+  /** How many runs were replayed so far, for tests and benchmarks. */
+  public long replays() {
+    return recordings == null ? 0 : recordings.replays();
+  }
+
+  /** Frees the recordings; to be called while the memory of their programs is still there. */
+  @Override
+  public void close() {
+    if (recordings != null) {
+      recordings.close();
     }
   }
 }

@@ -15,7 +15,8 @@ import java.util.Map;
  * transformer steps, because the layers repeat.
  */
 final class Place {
-  static final long ALIGNMENT = 64;
+  /** What cublasLt takes for granted of a matrix, and more than any kernel of ours asks for. */
+  static final long ALIGNMENT = 256;
 
   /** Offsets by buffer, and the size of the region. */
   record Placement(Map<Buffer, Long> offsets, long bytes) {}

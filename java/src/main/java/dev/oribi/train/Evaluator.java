@@ -10,11 +10,11 @@ import dev.oribi.model.Llama.Training;
 import dev.oribi.model.Machine;
 import dev.oribi.model.Weights;
 import dev.oribi.model.config.ModelConfig;
+import dev.oribi.model.config.QuantizationConfig;
 import dev.oribi.program.Emit;
 import dev.oribi.program.Executor;
 import dev.oribi.program.Plan;
 import dev.oribi.program.Program;
-import dev.oribi.program.Run;
 import java.util.List;
 
 /** Measures a model on a dataset: forward passes alone. Making one plans; {@link #take} takes the memory. */
@@ -37,34 +37,40 @@ public final class Evaluator implements AutoCloseable {
   private final Inputs inputs;
   private final Program program = new Program("evaluate");
   private final Plan plan;
+  private final Executor executor;
 
-  /** {@code training}: which adapter runs on top of the base, or {@link Training#NONE}. */
-  public Evaluator(ModelConfig config, DType type, Training training, Machine machine, Batches batches) {
+  /**
+   * @param training which adapter runs on top of the base, or {@link Training#NONE}
+   * @param quantization which weights are in 4 bits; null: none
+   */
+  public Evaluator(
+      ModelConfig config, DType type, Training training, QuantizationConfig quantization, Machine machine, Batches batches) {
     this.machine = machine;
+    this.executor = machine.executor();
     this.batches = batches;
-    this.model = new Llama(config, type, training, batches.maxSequenceLength());
-    Emit.Sizes sizes = new Emit.Sizes(batches.maxTokens(), batches.maxTokens(), batches.maxSequences(), type, false, 0);
+    this.model = new Llama(config, type, training, quantization, batches.maxSequenceLength());
+    Emit.Sizes sizes =
+        new Emit.Sizes(
+            batches.maxTokens(), batches.maxTokens(), batches.maxSequences(), batches.maxSequenceLength(), type, false, 0);
     inputs = Inputs.of(sizes);
     model.emitEvaluate(new Emit(program, sizes, machine.library()), inputs, FineTuning.LOGITS_BUDGET);
-    plan = new Plan(List.of(program), model.parameters().buffers());
+    plan = new Plan(List.of(program), model.parameters().buffers(), model.loadingBytes());
   }
 
   /** Takes the memory and returns what fills it. */
   public Weights take() {
     plan.take(machine.device(), "evaluation");
-    return new Weights(model, machine);
+    return new Weights(model, machine, plan.shared());
   }
 
   /** Runs every row once. */
   public Result run() {
     double sum = 0;
     long targets = 0;
-    Executor executor = new Executor();
     for (int i = 0; i < batches.microBatches(0); i++) {
       MicroBatch batch = batches.get(0, i);
       int n = ModelStep.write(machine.device(), inputs, batch, 0);
-      executor.run(
-          program, new Run(machine.kernels(), machine.gemm(), batch.tokens(), n, batch.sequences(), 0, 0, 0));
+      executor.run(program, ModelStep.run(machine, batch, n, 0));
       double loss = machine.device().readDouble(inputs.loss().lossSum().mem());
       if (!Double.isFinite(loss)) {
         throw new OribiException(
@@ -78,6 +84,7 @@ public final class Evaluator implements AutoCloseable {
 
   @Override
   public void close() {
+    executor.close();
     plan.close();
   }
 }

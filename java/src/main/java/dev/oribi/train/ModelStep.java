@@ -53,6 +53,9 @@ public final class ModelStep implements TrainStep {
       double maxGradNorm,
       long dropoutSeed) {}
 
+  /** Where the numbers of a group's update lie, and those that stay the same. */
+  private record Hyper(Buffer place, Emit.AdamW numbers) {}
+
   private final Llama model;
   private final Machine machine;
   private final Inputs inputs;
@@ -62,28 +65,35 @@ public final class ModelStep implements TrainStep {
   private final Program update = new Program("update");
   private final Program clear = new Program("clear");
   private final Buffer gradNorm = Llama.io("grad_norm", DType.F32, Rows.FIXED, 1);
+  private final Buffer clip = Llama.io("clip_scale", DType.F32, Rows.FIXED, 1);
+  private final double maxGradNorm;
+  private final List<Hyper> hypers = new ArrayList<>();
   private final Plan plan;
-  private final Executor executor = new Executor();
+  private final Executor executor;
   private float[] lastLosses = new float[0];
 
   public ModelStep(Llama model, Machine machine, Options o) {
     this.model = model;
     this.machine = machine;
+    this.maxGradNorm = o.maxGradNorm;
+    this.executor = machine.executor();
+    long longest = model.maxPositions();
     int tokens = Math.max(o.tokens, o.evalTokens);
     int sequences = Math.max(o.sequences, o.evalSequences);
     DType type = model.parameters().type();
-    inputs = Inputs.of(new Emit.Sizes(tokens, tokens, sequences, type, false, 0));
+    inputs = Inputs.of(new Emit.Sizes(tokens, tokens, sequences, longest, type, false, 0));
 
-    Emit.Sizes sizes = new Emit.Sizes(o.tokens, o.tokens, o.sequences, type, true, o.dropoutSeed);
+    Emit.Sizes sizes = new Emit.Sizes(o.tokens, o.tokens, o.sequences, longest, type, true, o.dropoutSeed);
     model.emitTrain(new Emit(micro, sizes, machine.library()), inputs, o.checkpointing, o.logitsBudget);
     if (o.evalTokens > 0) {
-      Emit.Sizes evalSizes = new Emit.Sizes(o.evalTokens, o.evalTokens, o.evalSequences, type, false, 0);
+      Emit.Sizes evalSizes =
+          new Emit.Sizes(o.evalTokens, o.evalTokens, o.evalSequences, longest, type, false, 0);
       model.emitEvaluate(new Emit(evaluate, evalSizes, machine.library()), inputs, o.logitsBudget);
     }
     emitUpdate(sizes, o);
     List<Buffer> held = new ArrayList<>(model.parameters().buffers());
     held.add(gradNorm);
-    plan = new Plan(List.of(micro, evaluate, norm, update, clear), held);
+    plan = new Plan(List.of(micro, evaluate, norm, update, clear), held, model.loadingBytes());
   }
 
   private void emitUpdate(Emit.Sizes sizes, Options o) {
@@ -91,14 +101,15 @@ public final class ModelStep implements TrainStep {
     Emit u = new Emit(update, sizes, machine.library());
     Emit c = new Emit(clear, sizes, machine.library());
     Buffer sumSquares = Llama.io("sum_squares", DType.F64, Rows.FIXED, 1);
-    Buffer clip = Llama.io("clip_scale", DType.F32, Rows.FIXED, 1);
     boolean more = false;
     for (Group g : model.parameters().groups()) {
       n.sumSquares(g.name(), sumSquares, g.grad(), more);
       more = true;
       Emit.AdamW numbers =
           g.decay() ? o.adamw : new Emit.AdamW(o.adamw.beta1(), o.adamw.beta2(), o.adamw.epsilon(), 0);
-      u.adamw(g.name(), g.value(), g.value16(), g.m(), g.v(), g.grad(), clip, numbers);
+      Hyper hyper = new Hyper(Emit.hyper("adamw." + g.name()), numbers);
+      hypers.add(hyper);
+      u.adamw(g.name(), g.value(), g.value16(), g.m(), g.v(), g.grad(), clip, hyper.place);
       u.fill(g.name(), g.grad(), 0);
       c.fill(g.name(), g.grad(), 0);
     }
@@ -121,8 +132,9 @@ public final class ModelStep implements TrainStep {
 
   /** Takes the memory and returns what fills it; the weights are undefined until then. */
   public Weights take() {
+    machine.tuneProducts();
     plan.take(machine.device(), "training");
-    return new Weights(model, machine);
+    return new Weights(model, machine, plan.shared());
   }
 
   @Override
@@ -137,12 +149,20 @@ public final class ModelStep implements TrainStep {
 
   private double run(Program program, MicroBatch batch, double gradScale, long dropoutStream) {
     int targets = write(machine.device(), inputs, batch, gradScale);
-    executor.run(
-        program,
-        new Run(machine.kernels(), machine.gemm(), batch.tokens(), targets, batch.sequences(), dropoutStream, 0, 0));
+    executor.run(program, run(machine, batch, targets, dropoutStream));
     lastLosses = new float[targets];
     machine.device().read(inputs.loss().losses().mem(), lastLosses, 0, targets);
     return machine.device().readDouble(inputs.loss().lossSum().mem());
+  }
+
+  /** The numbers of rows of a micro-batch. */
+  static Run run(Machine machine, MicroBatch batch, int targets, long dropoutStream) {
+    int longest = 0;
+    for (int s = 0; s < batch.sequences(); s++) {
+      longest = Math.max(longest, batch.cuSeqlens()[s + 1] - batch.cuSeqlens()[s]);
+    }
+    long bound = Run.lengthBound(longest, batch.tokens());
+    return new Run(machine.library(), batch.tokens(), targets, batch.sequences(), bound, dropoutStream);
   }
 
   /** Copies a micro-batch to the device; only rows with a target go through the vocabulary. Returns how many there are. */
@@ -167,15 +187,32 @@ public final class ModelStep implements TrainStep {
   }
 
   @Override
-  public double update(long step, double learningRate) {
-    Run run = new Run(machine.kernels(), machine.gemm(), 0, 0, 0, 0, step, learningRate);
+  public double update(long step, double learningRate, double lossScale) {
+    for (Hyper h : hypers) {
+      machine.device().write(h.place.mem(), h.numbers.at(step, learningRate).bytes());
+    }
+    Run run = Run.fixed(machine.library());
     executor.run(norm, run);
     float[] value = new float[1];
     machine.device().read(gradNorm.mem(), value, 0, 1);
+    double norm = value[0] / lossScale;
     if (Float.isFinite(value[0])) {
+      if (lossScale != 1) {
+        machine.device().write(clip.mem(), new float[] {(float) (clipFactor(norm) / lossScale)}, 0, 1);
+      }
       executor.run(update, run);
     }
-    return value[0];
+    return norm;
+  }
+
+  /** What {@code oribi_clip_scale} writes, for a norm that it could not know. */
+  private double clipFactor(double norm) {
+    return maxGradNorm > 0 ? Math.min(1, maxGradNorm / (norm + 1e-6)) : 1;
+  }
+
+  @Override
+  public boolean scalesLoss() {
+    return model.parameters().type() == DType.F16;
   }
 
   @Override
@@ -185,7 +222,7 @@ public final class ModelStep implements TrainStep {
 
   @Override
   public void clearGradients() {
-    executor.run(clear, new Run(machine.kernels(), machine.gemm(), 0, 0, 0, 0, 0, 0));
+    executor.run(clear, Run.fixed(machine.library()));
   }
 
   @Override
@@ -209,6 +246,7 @@ public final class ModelStep implements TrainStep {
 
   @Override
   public void close() {
+    executor.close();
     plan.close();
   }
 

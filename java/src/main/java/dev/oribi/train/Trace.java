@@ -104,20 +104,22 @@ public final class Trace {
    *
    * @param adapter folder of an adapter whose gradients are wanted, or null
    * @param full gradients of every weight; without it and without an adapter, logits and loss alone
+   * @param machine where it runs; the caller closes it
    * @param batch JSON with input_ids and labels
    */
-  public static void write(Path folder, Path adapter, boolean full, Path batch, Path out, DType type, int threads) {
+  public static void write(Path folder, Path adapter, boolean full, Path batch, Path out, StorageType dtype, Machine machine) {
     if (full && adapter != null) {
       throw new OribiException("give --adapter or --full, not both: an adapter's base is frozen");
     }
     Batch rows = Batch.read(batch);
     ModelConfig config = ModelConfig.read(folder);
     Training training = full ? Training.FULL : adapter == null ? Training.NONE : Training.adapter(LoraConfig.read(adapter));
-    try (Machine machine = Machine.cpu(threads)) {
+    DType type = dtype.on(machine, config);
+    try (Executor executor = machine.executor()) {
       Llama model = new Llama(config, type, training, rows.time);
       MicroBatch flat = rows.flat();
       int n = flat.tokens();
-      Emit.Sizes sizes = new Emit.Sizes(n, n, flat.sequences(), type, false, 0);
+      Emit.Sizes sizes = new Emit.Sizes(n, n, flat.sequences(), rows.time, type, false, 0);
       Inputs inputs = Inputs.of(sizes);
       Buffer logits = new Buffer("logits", Lifetime.IO, DType.F32, Rows.TARGETS, n, config.vocabSize());
       Program forward = new Program("logits");
@@ -128,31 +130,31 @@ public final class Trace {
       } else {
         model.emitTrain(new Emit(step, sizes, machine.library()), inputs, false, FineTuning.LOGITS_BUDGET);
       }
-      try (Plan plan = new Plan(List.of(forward, step), model.parameters().buffers())) {
+      try (Plan plan = new Plan(List.of(forward, step), model.parameters().buffers(), model.loadingBytes())) {
         plan.take(machine.device(), "the trace");
-        new Weights(model, machine).load(folder, adapter);
-        double loss = run(machine, inputs, flat, forward, step);
+        new Weights(model, machine, plan.shared()).load(folder, adapter);
+        double loss = run(machine, executor, inputs, flat, forward, step);
         save(out, machine, model, rows, logits, loss);
       }
     }
   }
 
   /** Logits of every row, then the step; returns the mean loss. */
-  private static double run(Machine machine, Inputs inputs, MicroBatch flat, Program forward, Program step) {
+  private static double run(
+      Machine machine, Executor executor, Inputs inputs, MicroBatch flat, Program forward, Program step) {
     int n = flat.tokens();
-    Executor executor = new Executor();
     int targets = ModelStep.write(machine.device(), inputs, flat, 1.0 / Math.max(1, flat.targetTokens()));
     if (targets == 0) {
       throw new OribiException("the batch has no target token: every label is -100");
     }
-    executor.run(step, new Run(machine.kernels(), machine.gemm(), n, targets, flat.sequences(), 0, 0, 0));
+    executor.run(step, ModelStep.run(machine, flat, targets, 0));
     double loss = machine.device().readDouble(inputs.loss().lossSum().mem()) / targets;
     int[] every = new int[n];
     for (int i = 0; i < n; i++) {
       every[i] = i;
     }
     machine.device().write(inputs.targetRows().mem(), every, n);
-    executor.run(forward, new Run(machine.kernels(), machine.gemm(), n, n, flat.sequences(), 0, 0, 0));
+    executor.run(forward, ModelStep.run(machine, flat, n, 0));
     return loss;
   }
 

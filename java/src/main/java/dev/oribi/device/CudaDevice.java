@@ -1,0 +1,215 @@
+package dev.oribi.device;
+
+import static org.bytedeco.cuda.global.cudart.cudaErrorMemoryAllocation;
+import static org.bytedeco.cuda.global.cudart.cudaFree;
+import static org.bytedeco.cuda.global.cudart.cudaGetLastError;
+import static org.bytedeco.cuda.global.cudart.cudaMalloc;
+import static org.bytedeco.cuda.global.cudart.cudaMemGetInfo;
+import static org.bytedeco.cuda.global.cudart.cudaMemsetAsync;
+import static org.bytedeco.cuda.global.cudart.cudaSetDevice;
+
+import dev.oribi.OribiException;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import org.bytedeco.cuda.cudart.CUstream_st;
+import org.bytedeco.javacpp.BytePointer;
+import org.bytedeco.javacpp.Pointer;
+import org.bytedeco.javacpp.SizeTPointer;
+
+/**
+ * An NVIDIA GPU. Everything goes to one stream, that of the kernels, so that copies and kernels keep their order; only
+ * reading waits. Copies go through pinned memory ({@link Staging}).
+ */
+public final class CudaDevice implements Device {
+  private static final int ALIGNMENT = 4096;
+
+  /** Left for what CUDA, cuBLAS and cuDNN load when a kernel of theirs runs for the first time. */
+  private static final long HEADROOM = 256L << 20;
+
+  private final int index;
+  private final String card;
+  private final CUstream_st stream;
+  private final Runnable settle;
+  private final Staging staging;
+
+  /**
+   * To be made only once the kernels have found the card.
+   *
+   * @param index of the card
+   * @param card its name, for messages
+   * @param stream address of the kernels' stream, which must outlive this
+   * @param settle waits for the stream, and throws what went wrong on it
+   */
+  public CudaDevice(int index, String card, long stream, Runnable settle) {
+    Cuda.load();
+    this.index = index;
+    this.card = card;
+    this.stream = new CUstream_st(new Mem(stream, 0).pointer());
+    this.settle = settle;
+    select();
+    this.staging = new Staging(this.stream);
+  }
+
+  /** The current card is a property of the thread. */
+  private void select() {
+    Cuda.check(cudaSetDevice(index), "selecting CUDA device " + index);
+  }
+
+  @Override
+  public String name() {
+    return "cuda";
+  }
+
+  /** What neither this nor any other program holds, less a headroom. */
+  @Override
+  public long freeBytes() {
+    select();
+    try (SizeTPointer free = new SizeTPointer(1);
+        SizeTPointer total = new SizeTPointer(1)) {
+      Cuda.check(cudaMemGetInfo(free, total), "asking for the free memory");
+      return Math.max(0, free.get() - HEADROOM);
+    }
+  }
+
+  @Override
+  public Arena allocate(String what, long bytes) {
+    long free = freeBytes();
+    if (bytes > free) {
+      throw tooLittle(what, bytes, free);
+    }
+    Pointer block = new Pointer();
+    int status = cudaMalloc(block, bytes + ALIGNMENT);
+    if (status == cudaErrorMemoryAllocation) {
+      cudaGetLastError(); // Forget it: a later call must not report it again.
+      throw tooLittle(what, bytes, freeBytes());
+    }
+    Cuda.check(status, what + ": allocating " + bytes + " bytes");
+    Block made = new Block(block, bytes);
+    if (bytes > 0) {
+      Cuda.check(cudaMemsetAsync(made.all.pointer(), 0, bytes, stream), what + ": clearing its memory");
+      settle.run();
+    }
+    return made;
+  }
+
+  private OribiException tooLittle(String what, long bytes, long free) {
+    return new OribiException(
+        String.format(
+            "%s needs %.2f GiB of memory and %.2f GiB are free on %s: lower --per-device-train-batch-size or"
+                + " --max-seq-length, add --gradient-checkpointing, or end other programs on the card; `oribi plan` shows"
+                + " where the memory goes",
+            what, gib(bytes), gib(free), card));
+  }
+
+  private static double gib(long bytes) {
+    return bytes / (double) (1L << 30);
+  }
+
+  @Override
+  public void write(Mem to, ByteBuffer source) {
+    select();
+    ByteBuffer rest = source.duplicate();
+    staging.write(to.slice(0, rest.remaining()), rest.remaining(), (slot, n) -> {
+      slot.put(rest.slice().limit(n));
+      rest.position(rest.position() + n);
+    });
+  }
+
+  @Override
+  public void write(Mem to, float[] source, int offset, int length) {
+    select();
+    int[] at = {offset};
+    staging.write(to.slice(0, 4L * length), 4L * length, (slot, n) -> {
+      slot.asFloatBuffer().put(source, at[0], n / 4);
+      at[0] += n / 4;
+    });
+  }
+
+  @Override
+  public void write(Mem to, int[] source, int length) {
+    select();
+    int[] at = {0};
+    staging.write(to.slice(0, 4L * length), 4L * length, (slot, n) -> {
+      slot.asIntBuffer().put(source, at[0], n / 4);
+      at[0] += n / 4;
+    });
+  }
+
+  @Override
+  public void read(Mem from, ByteBuffer into) {
+    select();
+    staging.read(from.slice(0, into.remaining()), into.remaining(), settle, (slot, n) -> into.put(slot.limit(n)));
+  }
+
+  @Override
+  public void read(Mem from, float[] into, int offset, int length) {
+    select();
+    int[] at = {offset};
+    staging.read(from.slice(0, 4L * length), 4L * length, settle, (slot, n) -> {
+      slot.asFloatBuffer().get(into, at[0], n / 4);
+      at[0] += n / 4;
+    });
+  }
+
+  @Override
+  public double readDouble(Mem from) {
+    ByteBuffer value = ByteBuffer.allocate(8).order(ByteOrder.nativeOrder());
+    read(from, value);
+    return value.getDouble(0);
+  }
+
+  @Override
+  public int readInt(Mem from) {
+    ByteBuffer value = ByteBuffer.allocate(4).order(ByteOrder.nativeOrder());
+    read(from, value);
+    return value.getInt(0);
+  }
+
+  @Override
+  public Clock clock() {
+    select();
+    return new CudaClock(stream);
+  }
+
+  @Override
+  public Recorder recorder() {
+    return new CudaRecorder(index, stream);
+  }
+
+  @Override
+  public void close() {
+    select();
+    staging.close();
+  }
+
+  private final class Block implements Arena {
+    private final Mem all;
+    private Pointer block;
+
+    Block(Pointer block, long bytes) {
+      this.block = block;
+      all = new Mem((block.address() + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT, bytes);
+    }
+
+    @Override
+    public Mem all() {
+      return all;
+    }
+
+    @Override
+    public long bytes() {
+      return all.bytes();
+    }
+
+    /** Waits for the device, as cudaFree does. */
+    @Override
+    public void close() {
+      if (block != null) {
+        select();
+        int status = cudaFree(block);
+        block = null;
+        Cuda.check(status, "freeing device memory");
+      }
+    }
+  }
+}

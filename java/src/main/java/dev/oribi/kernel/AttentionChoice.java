@@ -1,0 +1,107 @@
+package dev.oribi.kernel;
+
+import dev.oribi.OribiException;
+import dev.oribi.device.Mem;
+import dev.oribi.kernel.cudnn.CudnnLibrary;
+import java.util.HashSet;
+import java.util.Set;
+import java.util.function.Consumer;
+
+/**
+ * Which library computes attention on a GPU. Measured on an H100 cuDNN is the fastest where it covers the case
+ * ({@code docs/results}); Oribi's own kernels cover all cases. Whatever is chosen is said, once for each reason.
+ *
+ * <p>The choice depends on the model's sizes and the card, not on the batch, so that the forward and the backward pass, and
+ * the planning of memory, always agree.
+ */
+public final class AttentionChoice implements Attention {
+  private final Kernels kernels;
+  private final AttentionLibrary wanted;
+  private final boolean deterministic;
+  private final Attention own;
+  private final Consumer<String> log;
+  private final Set<String> told = new HashSet<>();
+  private CudnnAttention cudnn;
+
+  /**
+   * @param deterministic with {@code AUTO}: the own kernels, which always give the same bits; cuDNN would need workspace of
+   *     the size of the scores for it
+   * @param log gets a line for the user where {@code AUTO} cannot take cuDNN
+   * @throws OribiException if cuDNN is insisted on and missing
+   */
+  public AttentionChoice(Kernels kernels, AttentionLibrary wanted, boolean deterministic, Consumer<String> log) {
+    this.kernels = kernels;
+    this.wanted = wanted;
+    this.deterministic = deterministic;
+    this.log = log;
+    own = new KernelAttention(kernels);
+    if (wanted == AttentionLibrary.CUDNN && CudnnLibrary.unusable() != null) {
+      throw new OribiException("--attention cudnn: " + CudnnLibrary.unusable());
+    }
+  }
+
+  /** Nothing of cuDNN is touched before a shape could use it: a model of another type needs no library. */
+  private Attention of(AttentionShape shape) {
+    if (wanted == AttentionLibrary.ORIBI || shape.cached()) {
+      return own;
+    }
+    String reason = CudnnAttention.unsupported(shape, kernels.architecture());
+    if (wanted == AttentionLibrary.CUDNN) {
+      if (reason != null) {
+        throw new OribiException("--attention cudnn: cuDNN's attention " + reason + "; leave --attention at auto");
+      }
+      return cudnn();
+    }
+    if (deterministic || reason != null) {
+      return own;
+    }
+    if (CudnnLibrary.unusable() != null) {
+      tell("attention: Oribi's own kernels, because " + CudnnLibrary.unusable());
+      return own;
+    }
+    return cudnn();
+  }
+
+  private void tell(String line) {
+    if (told.add(line)) {
+      log.accept(line);
+    }
+  }
+
+  private CudnnAttention cudnn() {
+    if (cudnn == null) {
+      cudnn = new CudnnAttention(kernels, deterministic);
+    }
+    return cudnn;
+  }
+
+  @Override
+  public void forward(Mem o, Mem lse, Mem q, Mem k, Mem v, Mem workspace, AttentionShape shape) {
+    of(shape).forward(o, lse, q, k, v, workspace, shape);
+  }
+
+  @Override
+  public void backward(
+      Mem dq, Mem dk, Mem dv, Mem o, Mem lse, Mem dOut, Mem q, Mem k, Mem v, Mem workspace, AttentionShape shape) {
+    of(shape).backward(dq, dk, dv, o, lse, dOut, q, k, v, workspace, shape);
+  }
+
+  @Override
+  public long workspace(AttentionShape largest, boolean backward) {
+    return of(largest).workspace(largest, backward);
+  }
+
+  /** The library in use; before the first shape is seen, the one that would be tried first. */
+  @Override
+  public String describe() {
+    return cudnn != null ? cudnn.describe() : own.describe();
+  }
+
+  @Override
+  public void close() {
+    if (cudnn != null) {
+      cudnn.close();
+    }
+    own.close();
+  }
+}

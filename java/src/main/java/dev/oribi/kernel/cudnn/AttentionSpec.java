@@ -1,0 +1,55 @@
+package dev.oribi.kernel.cudnn;
+
+import dev.oribi.kernel.DType;
+
+/**
+ * What a plan depends on: any batch of at most {@code slots} sequences of at most {@code length} rows runs by the same plan.
+ * Strides are in elements from one row to the next.
+ *
+ * @param packed false: all sequences have exactly {@code length} rows, and there are exactly {@code slots} of them
+ * @param window 0: none
+ * @param softcap 0: none
+ * @param deterministic the backward pass gives the same bits each time
+ */
+public record AttentionSpec(
+    long slots,
+    long length,
+    boolean packed,
+    long heads,
+    long kvHeads,
+    long headDim,
+    long ldQ,
+    long ldK,
+    long ldV,
+    long ldO,
+    float scale,
+    long window,
+    float softcap,
+    DType type,
+    boolean deterministic) {
+  long group() {
+    return heads / kvHeads;
+  }
+
+  /** Whether a plan for this one can run batches that {@code wanted} describes. */
+  public boolean serves(AttentionSpec wanted) {
+    boolean large = packed ? slots >= wanted.slots && length >= wanted.length : slots == wanted.slots && length == wanted.length;
+    return large && sized(0, 0).equals(wanted.sized(0, 0));
+  }
+
+  /** With room for other batches of about this size: the next power of two, at no cost in memory but for the offsets. */
+  public AttentionSpec roomy() {
+    // The workspace of a deterministic backward pass is as large as the scores.
+    return !packed || deterministic ? this : sized(roundUp(slots), roundUp(length));
+  }
+
+  private static long roundUp(long size) {
+    return size <= 1 ? 1 : Long.highestOneBit(size - 1) << 1;
+  }
+
+  private AttentionSpec sized(long otherSlots, long otherLength) {
+    return new AttentionSpec(
+        otherSlots, otherLength, packed, heads, kvHeads, headDim, ldQ, ldK, ldV, ldO, scale, window, softcap, type,
+        deterministic);
+  }
+}

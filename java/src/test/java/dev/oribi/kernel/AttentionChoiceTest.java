@@ -1,0 +1,51 @@
+package dev.oribi.kernel;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import org.junit.jupiter.api.Test;
+
+/** Which shapes cuDNN is asked for; no GPU is needed to decide that. */
+class AttentionChoiceTest {
+  private static AttentionShape shape(int headDim, DType type, long ld) {
+    return new AttentionShape(100, 2, 60, 4, 2, headDim, ld, ld, ld, ld, null, null, null, 1, 0, 0, type);
+  }
+
+  @Test
+  void whatCudnnCovers() {
+    assertThat(CudnnAttention.unsupported(shape(64, DType.BF16, 512), 90)).isNull();
+    assertThat(CudnnAttention.unsupported(shape(256, DType.F16, 2048), 90)).isNull();
+    assertThat(CudnnAttention.unsupported(shape(128, DType.BF16, 1024), 100)).isNull();
+  }
+
+  @Test
+  void whatItDoesNot() {
+    assertThat(CudnnAttention.unsupported(shape(64, DType.BF16, 512), 80)).contains("this card has 8.0");
+    assertThat(CudnnAttention.unsupported(shape(64, DType.F32, 512), 90)).contains("not float32");
+    assertThat(CudnnAttention.unsupported(shape(100, DType.BF16, 800), 90)).contains("up to 256, not 100");
+    assertThat(CudnnAttention.unsupported(shape(264, DType.BF16, 2112), 90)).contains("up to 256, not 264");
+    assertThat(CudnnAttention.unsupported(shape(256, DType.BF16, 2048), 100)).contains("up to 128, not 256");
+    assertThat(CudnnAttention.unsupported(shape(64, DType.BF16, 516), 90)).contains("multiples of 16 bytes");
+  }
+
+  @Test
+  void names() {
+    assertThat(AttentionLibrary.of("auto")).isEqualTo(AttentionLibrary.AUTO);
+    assertThat(AttentionLibrary.of("cudnn")).isEqualTo(AttentionLibrary.CUDNN);
+    assertThat(AttentionLibrary.of("oribi")).isEqualTo(AttentionLibrary.ORIBI);
+    assertThatThrownBy(() -> AttentionLibrary.of("flash")).hasMessageContaining("auto, cudnn or oribi");
+  }
+
+  /** Without a GPU the own kernels serve every shape, and cuDNN is never looked for. */
+  @Test
+  void theCpuUsesItsOwnKernels() {
+    try (Kernels kernels = Kernels.cpu(1);
+        AttentionChoice auto = new AttentionChoice(kernels, AttentionLibrary.AUTO, false, line -> {
+          throw new AssertionError(line);
+        })) {
+      AttentionShape s = shape(64, DType.BF16, 512);
+      assertThat(auto.workspace(s, true)).isEqualTo(kernels.attentionWorkspace(s, true));
+      assertThat(auto.describe()).isEqualTo("own kernels");
+    }
+  }
+}

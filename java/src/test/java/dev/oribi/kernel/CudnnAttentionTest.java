@@ -1,0 +1,194 @@
+package dev.oribi.kernel;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
+
+import dev.oribi.OribiException;
+import dev.oribi.device.Recorder.Recording;
+import dev.oribi.kernel.cudnn.CudnnLibrary;
+import dev.oribi.testing.AttentionCard;
+import dev.oribi.testing.AttentionCard.Case;
+import dev.oribi.testing.AttentionCard.Result;
+import java.util.Arrays;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.AfterAll;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.MethodSource;
+
+/** cuDNN's attention on a GPU, against the formulas in double and against Oribi's own kernels. */
+class CudnnAttentionTest {
+  private static final int[] MIXED = {300, 17, 512, 195};
+  private static final int RUNS = 5;
+
+  private static AttentionCard card;
+
+  @BeforeAll
+  static void open() {
+    card = AttentionCard.open();
+  }
+
+  /** Before each test and not once for all, so that each is counted as skipped. */
+  @BeforeEach
+  void needsAGpuAndCudnn() {
+    assumeTrue(card != null, "no GPU");
+    String unusable = CudnnLibrary.unusable();
+    assumeTrue(unusable == null, unusable);
+  }
+
+  @AfterAll
+  static void close() {
+    if (card != null) {
+      card.close();
+    }
+  }
+
+  static Stream<Case> cases() {
+    Case plain = Case.of(DType.BF16, 8, 2, 64, MIXED);
+    return Stream.of(
+        plain,
+        plain.type(DType.F16),
+        plain.separate(),
+        plain.window(100),
+        plain.softcap(5),
+        plain.window(64).softcap(10).type(DType.F16),
+        Case.of(DType.BF16, 4, 4, 64, MIXED),
+        Case.of(DType.F16, 8, 2, 128, MIXED),
+        Case.of(DType.BF16, 8, 1, 128, 1, 113, 1, 700),
+        Case.of(DType.BF16, 4, 2, 80, MIXED),
+        Case.of(DType.BF16, 4, 2, 96, MIXED),
+        Case.of(DType.BF16, 3, 3, 8, 13, 40),
+        Case.of(DType.BF16, 4, 2, 256, 113, 300),
+        Case.of(DType.F16, 16, 8, 256, 200),
+        // All of one length: the plan without offsets.
+        Case.of(DType.BF16, 8, 2, 64, 512, 512),
+        Case.of(DType.F16, 8, 2, 128, 256, 256, 256).window(100),
+        Case.of(DType.BF16, 4, 4, 64, 384).softcap(5),
+        Case.of(DType.BF16, 4, 2, 64, 128).separate());
+  }
+
+  @ParameterizedTest
+  @MethodSource("cases")
+  void agreesWithTheFormulas(Case c) {
+    try (CudnnAttention cudnn = new CudnnAttention(card.kernels(), false)) {
+      card.run(cudnn, c).assertAsGoodAs(card.reference(c, false), card.reference(c, true), c.type());
+    }
+  }
+
+  /** The saved sums too: one's backward pass can follow the other's forward pass. */
+  @ParameterizedTest
+  @MethodSource("cases")
+  void agreesWithTheOwnKernels(Case c) {
+    Result exact = card.reference(c, true);
+    Result plain = card.reference(c, false);
+    try (CudnnAttention cudnn = new CudnnAttention(card.kernels(), false);
+        KernelAttention own = new KernelAttention(card.kernels())) {
+      card.run(own, c).assertAsGoodAs(plain, exact, c.type());
+      card.run(own, cudnn, c, 0).assertAsGoodAs(plain, exact, c.type());
+      card.run(cudnn, own, c, 0).assertAsGoodAs(plain, exact, c.type());
+    }
+  }
+
+  @ParameterizedTest
+  @MethodSource("cases")
+  void theDeterministicGraphGivesTheSameBits(Case c) {
+    Result exact = card.reference(c, true);
+    Result plain = card.reference(c, false);
+    try (CudnnAttention cudnn = new CudnnAttention(card.kernels(), true)) {
+      Result first = card.run(cudnn, c);
+      first.assertAsGoodAs(plain, exact, c.type());
+      for (int i = 1; i < RUNS; i++) {
+        assertThat(card.run(cudnn, c).bits()).as("run " + i).isEqualTo(first.bits());
+      }
+    }
+  }
+
+  /** One plan, made for the largest batch, runs smaller ones of other lengths, one after another. */
+  @Test
+  void onePlanServesManyBatches() {
+    int[][] batches = {{700, 300, 24}, {1024}, {1, 1, 1}, {129, 128, 127, 126, 125, 124}, {512, 512}, {1000}};
+    try (CudnnAttention cudnn = new CudnnAttention(card.kernels(), false)) {
+      AttentionShape room = card.room(Case.of(DType.BF16, 8, 2, 64), 1024, 9, 1024);
+      long forward = cudnn.workspace(room, false);
+      long backward = cudnn.workspace(room, true);
+      for (int[] lengths : batches) {
+        Case c = Case.of(DType.BF16, 8, 2, 64, lengths);
+        Result found = card.run(cudnn, cudnn, c, Math.max(forward, backward));
+        found.assertAsGoodAs(card.reference(c, false), card.reference(c, true), c.type());
+      }
+    }
+  }
+
+  /** A recorded call is replayed with the sequences that are in the device's memory then. */
+  @Test
+  void aReplayReadsTheSequencesOfItsTime() {
+    Case first = Case.of(DType.BF16, 8, 2, 64, 400, 300, 100);
+    Case second = Case.of(DType.BF16, 8, 2, 64, 100, 411, 289);
+    try (CudnnAttention cudnn = new CudnnAttention(card.kernels(), false);
+        AttentionCard.Call call = card.new Call(cudnn, cudnn, first, 411, 0)) {
+      call.run();
+      Result direct = call.result();
+      try (Recording recording = card.device().recorder().record(call::run)) {
+        call.poison();
+        recording.replay();
+        Result replayed = call.result();
+        assertThat(replayed.o()).isEqualTo(direct.o());
+        replayed.assertAsGoodAs(card.reference(first, false), card.reference(first, true), DType.BF16);
+        call.sequences(second);
+        recording.replay();
+        call.result().assertAsGoodAs(card.reference(second, false), card.reference(second, true), DType.BF16);
+      }
+    }
+  }
+
+  @Test
+  void aWorkspaceThatIsTooSmallIsRefused() {
+    Case c = Case.of(DType.BF16, 8, 2, 64, MIXED);
+    try (CudnnAttention cudnn = new CudnnAttention(card.kernels(), false)) {
+      assertThatThrownBy(() -> card.run(cudnn, cudnn, c, 1 << 16))
+          .isInstanceOf(OribiException.class)
+          .hasMessageContaining("planned for a smaller batch");
+    }
+  }
+
+  @Test
+  void theChoiceTakesCudnnAndSaysSo() {
+    Case c = Case.of(DType.BF16, 8, 2, 64, MIXED);
+    StringBuilder log = new StringBuilder();
+    try (AttentionChoice choice = new AttentionChoice(card.kernels(), AttentionLibrary.AUTO, false, log::append)) {
+      card.run(choice, c);
+      assertThat(choice.describe()).startsWith("cuDNN 9.");
+      assertThat(log).isEmpty();
+    }
+    try (AttentionChoice choice = new AttentionChoice(card.kernels(), AttentionLibrary.ORIBI, false, log::append)) {
+      card.run(choice, c);
+      assertThat(choice.describe()).isEqualTo("own kernels");
+    }
+    try (AttentionChoice choice = new AttentionChoice(card.kernels(), AttentionLibrary.CUDNN, false, log::append)) {
+      AttentionShape odd = card.room(Case.of(DType.BF16, 2, 2, 36, 10));
+      assertThatThrownBy(() -> choice.workspace(odd, true)).hasMessageContaining("multiples of 8 up to 256, not 36");
+    }
+  }
+
+  /** The same numbers for any rows before and after: what a pack holds beside a sequence does not reach it. */
+  @Test
+  void sequencesDoNotSeeEachOther() {
+    Case together = Case.of(DType.BF16, 8, 2, 64, MIXED);
+    try (CudnnAttention cudnn = new CudnnAttention(card.kernels(), true)) {
+      Result all = card.run(cudnn, together);
+      int begin = 0;
+      for (int i = 0; i < MIXED.length; i++) {
+        int end = begin + MIXED[i];
+        Result changed = card.run(cudnn, together.disturbed(begin, end));
+        int row = together.heads() * together.headDim();
+        assertThat(Arrays.copyOfRange(changed.o(), begin * row, end * row))
+            .as("sequence " + i)
+            .isEqualTo(Arrays.copyOfRange(all.o(), begin * row, end * row));
+        begin = end;
+      }
+    }
+  }
+}
