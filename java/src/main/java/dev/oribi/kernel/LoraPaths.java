@@ -32,7 +32,7 @@ public final class LoraPaths {
   private static final Path UNMEASURED = Path.FUSED;
 
   /**
-   * A weight in 4 bits: the kernel that reads the codes multiplied at 0.35 to 0.58 of the library's rate there, and decoding
+   * A weight in 4 bits: the kernel that reads the codes multiplied at 0.45 to 0.60 of the library's rate there, and decoding
    * at 2.1 TB/s before one of the other two ways costs less than that loses.
    */
   private static final Path UNMEASURED_NF4 = Path.LIBRARY;
