@@ -22,5 +22,12 @@ void adamw(Real& p, Real& m, Real& v, Real g, const oribi_adamw_hyper& hyper) {
   p -= static_cast<Real>(hyper.learning_rate / correction1) * m / denominator;
 }
 
+/* Whether `code` names a value of the map as near to x as any, within `slack`; x is relative to the block's maximum. */
+inline bool is_nearest(const float* map, int code, double x, double slack) {
+  double least = 2;
+  for (int i = 0; i < 256; i++) least = std::fmin(least, std::fabs(map[i] - x));
+  return std::fabs(map[code] - x) <= least + slack;
+}
+
 }  /* namespace reference */
 #endif

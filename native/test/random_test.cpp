@@ -45,6 +45,41 @@ TEST(uniform) {
   }
 }
 
+/* Where the width of the range is a power of two, every step but the last rounding is exact: all devices give these bits. */
+TEST(uniform_bits) {
+  Context ctx;
+  const int64_t count = 1023;
+  for (oribi_dtype t : kDtypes) {
+    where = name_of(t);
+    Array y(count, t, 7);
+    CHECK_OK(ctx, oribi_random_uniform(ctx, y.data(), count, -1, 1, kSeed, kStream, t));
+    Values expected(count);
+    for (int64_t i = 0; i < count; i++) {
+      expected[i] = round_to(round_to(-1 + 2 * reference::random_uniform(kSeed, kStream, i), ORIBI_F32), t);
+    }
+    compare_within("y", y.values(), expected, 0);
+  }
+}
+
+/* The mask of dropout is exact on all devices, and so is a kept element: one product, rounded to fp32 and then to t. */
+TEST(dropout_bits) {
+  Context ctx;
+  const int64_t count = 1023;
+  const float p = 0.3f, scale = 1.0f / (1.0f - p);
+  for (oribi_dtype t : kDtypes) {
+    where = name_of(t);
+    const Values x_values = rounded(Random(5).normals(count), t);
+    Array x(x_values, t), y(count, t, 7);
+    CHECK_OK(ctx, oribi_dropout(ctx, y.data(), x.data(), count, p, kSeed, kStream, 0, t));
+    Values expected(count);
+    for (int64_t i = 0; i < count; i++) {
+      const bool keep = reference::random_uniform(kSeed, kStream, i) >= p;
+      expected[i] = keep ? round_to(static_cast<float>(x_values[i]) * scale, t) : 0;
+    }
+    compare_within("y", y.values(), expected, 0);
+  }
+}
+
 TEST(normal) {
   Context ctx;
   for (oribi_dtype t : kDtypes) {

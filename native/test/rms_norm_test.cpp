@@ -9,8 +9,10 @@ namespace {
 struct Shape {
   int64_t n, c;
 };
-/* Awkward ones, then the widths of Llama 3.2 1B and Llama 3 8B. */
-constexpr Shape kShapes[] = {{1, 1}, {13, 1}, {1, 13}, {13, 113}, {113, 13}, {113, 1023}, {1023, 113}, {7, 2048}, {5, 4096}};
+/* Awkward ones, then the widths of SmolLM2 135M, Llama 3.2 1B, Llama 3 8B and wider: on a GPU each is a row of 32 to 512
+   threads in registers, or, from 16384 on or with odd widths, of a loop. */
+constexpr Shape kShapes[] = {{1, 1},     {13, 1},    {1, 13},   {13, 113},  {113, 13},  {113, 1023}, {1023, 113},
+                             {301, 576}, {7, 2048},  {5, 4096}, {11, 5120}, {5, 8192},  {3, 14336},  {2, 20000}};
 constexpr float kEps = 1e-5f;
 
 void begin_case(const char* name, Shape s, oribi_dtype t) {

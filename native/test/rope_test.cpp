@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "check.h"
 #include "rope_ref.h"
 
@@ -10,7 +12,8 @@ struct Shape {
   int64_t n, h, h_kv, d, pad_q, pad_k;
 };
 constexpr Shape kShapes[] = {{1, 1, 1, 2, 0, 0},   {13, 3, 1, 26, 0, 0},  {113, 9, 3, 64, 0, 0}, {113, 9, 3, 64, 6 * 64, 12 * 64},
-                             {1023, 2, 2, 6, 1, 5}, {7, 32, 8, 128, 0, 0}, {5, 0, 3, 80, 0, 3},   {5, 3, 0, 80, 2, 0}};
+                             {1023, 2, 2, 6, 1, 5}, {7, 32, 8, 128, 0, 0}, {5, 0, 3, 80, 0, 3},   {5, 3, 0, 80, 2, 0},
+                             {9, 4, 1, 256, 8, 0},  {3, 1, 1, 1200, 0, 0}};
 constexpr int64_t kMaxPosition = 300;
 
 struct Case {
@@ -50,7 +53,8 @@ void check_case(Shape s, oribi_dtype t, bool inverse) {
   const Case c(s, t, inverse);
   Context ctx;
   Array q(c.q, t), k(c.k, t), cos(c.cos, ORIBI_F32), sin(c.sin, ORIBI_F32);
-  CHECK_OK(ctx, oribi_rope(ctx, q.data(), k.data(), cos.f32(), sin.f32(), c.positions.data(), &c.shape));
+  Plain<int32_t> positions(c.positions);
+  CHECK_OK(ctx, oribi_rope(ctx, q.data(), k.data(), cos.f32(), sin.f32(), positions.data(), &c.shape));
   Values exact_q, exact_k, plain_q, plain_k;
   c.reference_result<double>(exact_q, exact_k);
   c.reference_result<float>(plain_q, plain_k);
@@ -95,11 +99,41 @@ TEST(inverse_is_the_backward_pass) {
 TEST(same_bits_for_any_number_of_threads) {
   const Case c({1023, 9, 3, 64, 0, 0}, ORIBI_BF16, false);
   Array cos(c.cos, ORIBI_F32), sin(c.sin, ORIBI_F32), first(c.q, ORIBI_BF16);
+  Plain<int32_t> positions(c.positions);
   for (int32_t threads : {1, 2, 3}) {
     Context ctx(threads);
     Array q(c.q, ORIBI_BF16), k(c.k, ORIBI_BF16);
-    CHECK_OK(ctx, oribi_rope(ctx, threads == 1 ? first.data() : q.data(), k.data(), cos.f32(), sin.f32(), c.positions.data(), &c.shape));
+    CHECK_OK(ctx, oribi_rope(ctx, threads == 1 ? first.data() : q.data(), k.data(), cos.f32(), sin.f32(), positions.data(), &c.shape));
     CHECK(threads == 1 || q.same_bits(first));
+  }
+}
+
+/* A CPU refuses a position out of range and writes nothing; a GPU writes zeros in its row alone, and tells afterwards. */
+TEST(positions_out_of_range) {
+  for (int32_t bad : {300, -1}) {
+    Case c({3, 2, 1, 4, 0, 0}, ORIBI_F32, false);
+    where = "position " + std::to_string(bad);
+    Values exact_q, exact_k;
+    c.reference_result<double>(exact_q, exact_k);
+    c.positions[1] = bad;
+    Context ctx;
+    Array q(c.q, ORIBI_F32), k(c.k, ORIBI_F32), cos(c.cos, ORIBI_F32), sin(c.sin, ORIBI_F32);
+    Plain<int32_t> positions(c.positions);
+    auto call = [&] { return oribi_rope(ctx, q.data(), k.data(), cos.f32(), sin.f32(), positions.data(), &c.shape); };
+    if (ORIBI_TEST_DEVICE == ORIBI_CPU) {
+      CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "oribi_rope: positions[1] is ", call());
+      CHECK(std::string(oribi_ctx_message(ctx)).find("expected 0 to 299") != std::string::npos);
+      compare_within("q", q.values(), c.q, 0);
+      compare_within("k", k.values(), c.k, 0);
+    } else {
+      CHECK_OK(ctx, call());
+      CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "oribi_rope: a position was outside [0, max_position)", oribi_ctx_synchronize(ctx));
+      CHECK_OK(ctx, oribi_ctx_synchronize(ctx));
+      std::fill(exact_q.begin() + 8, exact_q.begin() + 16, 0.0);
+      std::fill(exact_k.begin() + 4, exact_k.begin() + 8, 0.0);
+      compare_within("q", q.values(), exact_q, 1e-6);
+      compare_within("k", k.values(), exact_k, 1e-6);
+    }
   }
 }
 
@@ -107,19 +141,15 @@ TEST(arguments) {
   Case c({3, 2, 1, 4, 0, 0}, ORIBI_F32, false);
   Context ctx;
   Array q(c.q, ORIBI_F32), k(c.k, ORIBI_F32), cos(c.cos, ORIBI_F32), sin(c.sin, ORIBI_F32);
-  auto call = [&] { return oribi_rope(ctx, q.data(), k.data(), cos.f32(), sin.f32(), c.positions.data(), &c.shape); };
-  c.positions[1] = 300;
-  CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "oribi_rope: positions[1] is 300, expected 0 to 299", call());
-  c.positions[1] = -1;
-  CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "positions[1] is -1", call());
-  c.positions[1] = 1;
+  Plain<int32_t> positions(c.positions);
+  auto call = [&] { return oribi_rope(ctx, q.data(), k.data(), cos.f32(), sin.f32(), positions.data(), &c.shape); };
   c.shape.d = 3;
   CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "d must be even, found 3", call());
   c.shape.d = 4;
   c.shape.ld_q = 7;
   CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "ld_q must be at least 8, found 7", call());
   CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "shape is NULL",
-               oribi_rope(ctx, q.data(), k.data(), cos.f32(), sin.f32(), c.positions.data(), nullptr));
+               oribi_rope(ctx, q.data(), k.data(), cos.f32(), sin.f32(), positions.data(), nullptr));
   compare_within("untouched", q.values(), c.q, 0);
   c.shape.ld_q = 8;
   c.shape.n = 0;

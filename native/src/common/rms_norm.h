@@ -1,13 +1,16 @@
-/* How rms_norm's backward pass cuts its rows for dw: the same on every device, so that one workspace size serves all. */
+/* How the backward passes of rms_norm and head_norm cut their rows for dw, and what head_norm checks. One workspace size serves every device: it is
+   the larger of what the CPU and a GPU need. */
 #ifndef ORIBI_COMMON_RMS_NORM_H
 #define ORIBI_COMMON_RMS_NORM_H
 
 #include <cstdint>
 
+#include "common/context.h"
+
 namespace oribi {
 
-/* dw is summed in at most this many partial sums: enough for the threads of a large machine, and at C = 4096 they take
-   1 MiB, little beside the activations. */
+/* On a CPU dw is summed in at most this many partial sums: enough for the threads of a large machine, and at C = 4096
+   they take 1 MiB, little beside the activations. */
 constexpr int64_t kMaxPartials = 64;
 constexpr int64_t kMinRowsPerPartial = 16;
 
@@ -18,8 +21,36 @@ inline int64_t rows_per_partial(int64_t n) {
 
 inline int64_t partials_of(int64_t n) { return (n + rows_per_partial(n) - 1) / rows_per_partial(n); }
 
+/* On a GPU a block makes one partial sum: two blocks for each of an H100's 132 multiprocessors, and up to eight where rows
+   are short and so many partial sums still take 4 MiB. A few rows a block, so that 512 rows occupy most of the card. */
+constexpr int64_t kLeastBlocks = 264, kMostBlocks = 1056, kPartialElements = int64_t{1} << 20;
+constexpr int64_t kMinRowsPerBlock = 4;
+
+inline int64_t rows_per_block(int64_t n, int64_t c) {
+  int64_t most = kPartialElements / c;
+  most = most < kLeastBlocks ? kLeastBlocks : most > kMostBlocks ? kMostBlocks : most;
+  const int64_t rows = (n + most - 1) / most;
+  return rows < kMinRowsPerBlock ? kMinRowsPerBlock : rows;
+}
+
+inline int64_t blocks_of(int64_t n, int64_t c) { return (n + rows_per_block(n, c) - 1) / rows_per_block(n, c); }
+
 inline int64_t rms_norm_backward_workspace(int64_t n, int64_t c) {
-  return n <= 0 || c <= 0 ? 0 : partials_of(n) * c * static_cast<int64_t>(sizeof(float));
+  if (n <= 0 || c <= 0) return 0;
+  const int64_t cpu = partials_of(n), gpu = blocks_of(n, c);
+  return (cpu > gpu ? cpu : gpu) * c * static_cast<int64_t>(sizeof(float));
+}
+
+/* head_norm is a norm of N*H rows of D. */
+inline int64_t head_norm_backward_workspace(int64_t n, int64_t h, int64_t d) {
+  return n <= 0 || h <= 0 || d <= 0 || n > INT64_MAX / h ? 0 : rms_norm_backward_workspace(n * h, d);
+}
+
+inline Check& check_head_norm(Check& check, const oribi_head_norm_shape& s) {
+  check.size("n", s.n).size("h", s.h).size("d", s.d, 1).dtype("t", s.t).elements("a row of x", s.h, s.d);
+  if (!check.ok()) return check;
+  check.size("ld_x", s.ld_x, s.h * s.d).size("ld_y", s.ld_y, s.h * s.d);
+  return check.elements("x", s.n, s.ld_x).elements("y", s.n, s.ld_y);
 }
 
 }  // namespace oribi

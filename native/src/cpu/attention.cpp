@@ -1,5 +1,5 @@
 /*
- * Math        S = scale * q.k over the visible keys;  P = softmax(S);  o = P.v;  lse = log(sum of exp(S))
+ * Math        S = scale * q.k over the visible keys, or softcap * tanh(S / softcap);  P = softmax(S);  o = P.v;  lse = log(sum of exp(S))
  * Shapes      q, o (N,H,D)  k, v (N,Hkv,D), or the rows of a cache  lse (N,H)
  * Layout      row strides ld_q, ld_k, ld_v, ld_o; the heads of a row side by side; any alignment
  * Precision   storage fp32, bf16 or fp16; everything else fp32, converted when a tile is packed
@@ -49,25 +49,31 @@ void softmax_step(float* s, float* o, vfloat& max, vfloat& sum, vint visible, in
     vstore(s + j * kPanel, x);
     new_max = x > new_max ? x : new_max;
   }
+  /* With a window a row may not have reached its first key: relative to 0 its terms are 0, not NaN. */
+  const vfloat base = new_max == vset(-INFINITY) ? vfloat{} : new_max;
   vfloat part = {};
   for (int64_t j = 0; j < keys; j++) {
-    const vfloat p = vexp(vload(s + j * kPanel) - new_max);
+    const vfloat p = vexp(vload(s + j * kPanel) - base);
     vstore(s + j * kPanel, p);
     part += p;
   }
-  const vfloat decay = vexp(max - new_max);
+  const vfloat decay = vexp(max - base);
   sum = sum * decay + part;
   max = new_max;
   for (int64_t i = 0; i < dp; i++) vstore(o + i * kPanel, vload(o + i * kPanel) * decay);
 }
 
 /* All panels of a block against one packed tile of keys. */
-void forward_tile(ForwardTiles& tiles, const Block& block, int64_t tile, int64_t d, int64_t dp) {
+void forward_tile(ForwardTiles& tiles, const Block& block, int64_t tile, const Shape& shape, int64_t dp) {
   for (int64_t p = 0; p < block.panels(); p++) {
     const int64_t keys = block.keys(p * kPanel, tile);
-    if (keys <= 0) continue;
+    if (keys <= 0 || block.past(p * kPanel, tile)) continue;
     float* o = tiles.o + p * kPanel * dp;
-    multiply<2>(tiles.s, kPanel, tiles.k, dp, 1, tiles.q + p * kPanel * dp, kPanel, round_up(keys, kStep), d, false);
+    multiply<2>(tiles.s, kPanel, tiles.k, dp, 1, tiles.q + p * kPanel * dp, kPanel, round_up(keys, kStep), shape.d, false);
+    if (shape.softcap != 0) cap_scores(tiles.s, keys, shape.softcap);
+    if (block.behind(p * kPanel, tile))
+      for (int64_t i = 0; i < kPanel; i += kLanes)
+        hide_behind(tiles.s + i, first_seen(block, p * kPanel + i, tile), keys, vset(-INFINITY));
     for (int64_t i = 0; i < 2; i++)
       softmax_step(tiles.s + i * kLanes, o + i * kLanes, tiles.max[2 * p + i], tiles.sum[2 * p + i],
                    vload(block.visible + p * kPanel + i * kLanes) - static_cast<int32_t>(tile), keys, dp);
@@ -86,11 +92,11 @@ void forward_block(char* memory, T* o, float* lse, const T* q, const T* k, const
   for (int64_t i = 0; i < block.panels() * 2; i++) tiles.max[i] = vset(-INFINITY), tiles.sum[i] = vfloat{};
 
   const int64_t end = block.last_visible();
-  for (int64_t tile = 0; tile < end; tile += kTileKeys) {
+  for (int64_t tile = block.first_visible(0) / kTileKeys * kTileKeys; tile < end; tile += kTileKeys) {
     const int64_t row = group.key_begin + tile, count = std::min(kTileKeys, end - tile);
     pack_keys(tiles.k, dp, k + row * shape.ld_k + group.kv_head * shape.d, shape.ld_k, count, shape.d);
     pack_keys(tiles.v, dp, v + row * shape.ld_v + group.kv_head * shape.d, shape.ld_v, count, shape.d);
-    forward_tile(tiles, block, tile, shape.d, dp);
+    forward_tile(tiles, block, tile, shape, dp);
   }
 
   float factor[kBlockRows];
@@ -104,8 +110,8 @@ void forward_block(char* memory, T* o, float* lse, const T* q, const T* k, const
   unpack_rows(o, shape.ld_o, tiles.q, tiles.o, dp, factor, group, block, shape.d);
 }
 
-/* s[kTileKeys] = q . k of a packed tile of keys, -infinity beyond count. */
-void decode_scores(float* s, const float* q, const float* k, int64_t count, int64_t dp) {
+/* s[kTileKeys] = scores of a packed tile of keys, -infinity beyond count. */
+void decode_scores(float* s, const float* q, const float* k, int64_t count, int64_t dp, float softcap) {
   std::fill(s, s + kTileKeys, -INFINITY);
   for (int64_t j = 0; j < count; j += kStep) {
     vfloat dot[kStep] = {};
@@ -113,6 +119,7 @@ void decode_scores(float* s, const float* q, const float* k, int64_t count, int6
       for (int m = 0; m < kStep; m++) dot[m] += vload(q + i) * vload(k + (j + m) * dp + i);
     for (int m = 0; m < kStep && j + m < count; m++) s[j + m] = vsum(dot[m]);
   }
+  for (int64_t j = 0; softcap != 0 && j < count; j++) s[j] = softcap * std::tanh(s[j] / softcap);
 }
 
 /* o[Dp] = o * decay + sum over keys of p * v */
@@ -136,11 +143,11 @@ void forward_decode(char* memory, T* o, float* lse, const T* q, const T* k, cons
   std::fill(tiles.o, tiles.o + dp, 0.0f);
   for (int64_t i = 0; i < shape.d; i++) tiles.q[i] = to_float(from[i]) * shape.scale;
   float max = -INFINITY, sum = 0;
-  for (int64_t tile = 0; tile < group.key_count; tile += kTileKeys) {
+  for (int64_t tile = std::max<int64_t>(0, group.key_count - group.window); tile < group.key_count; tile += kTileKeys) {
     const int64_t at = group.key_begin + tile, count = std::min(kTileKeys, group.key_count - tile);
     pack_keys(tiles.k, dp, k + at * shape.ld_k + group.kv_head * shape.d, shape.ld_k, count, shape.d);
     pack_keys(tiles.v, dp, v + at * shape.ld_v + group.kv_head * shape.d, shape.ld_v, count, shape.d);
-    decode_scores(tiles.s, tiles.q, tiles.k, count, dp);
+    decode_scores(tiles.s, tiles.q, tiles.k, count, dp, shape.softcap);
     vfloat high = vset(max), part = {};
     for (int64_t j = 0; j < kTileKeys; j += kLanes) {
       const vfloat x = vload(tiles.s + j);

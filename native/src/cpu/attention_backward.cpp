@@ -64,6 +64,26 @@ void softmax_backward(float* p, float* ds, vfloat lse, vfloat delta, vint visibl
   }
 }
 
+/* The scores s of a vector of rows become capped; dp becomes what, less delta, is the gradient of the uncapped score. */
+void cap_backward(float* s, float* dp, vfloat delta, int64_t keys, float softcap) {
+  for (int64_t j = 0; j < keys; j++) {
+    const vfloat t = vtanh(vload(s + j * kPanel) / softcap);
+    vstore(s + j * kPanel, softcap * t);
+    vstore(dp + j * kPanel, (vload(dp + j * kPanel) - delta) * (1.0f - t * t) + delta);
+  }
+}
+
+/* p and ds of a vector of rows, from the scores in p and from dp in ds. row: the first of them, within the block. */
+void score_gradients(const BackwardTiles& tiles, const Block& block, int64_t row, int64_t tile, int64_t steps, float softcap) {
+  float *p = tiles.p + row % kPanel, *ds = tiles.ds + row % kPanel;
+  const vfloat delta = vload(tiles.delta + row);
+  if (softcap != 0) cap_backward(p, ds, delta, steps, softcap);
+  softmax_backward(p, ds, vload(tiles.lse + row), delta, vload(block.visible + row) - static_cast<int32_t>(tile), steps);
+  if (!block.behind(row / kPanel * kPanel, tile)) return;
+  hide_behind(p, first_seen(block, row, tile), steps, vfloat{});
+  hide_behind(ds, first_seen(block, row, tile), steps, vfloat{});
+}
+
 /* c[count_m][Dp] += a * b[rows of a panel][Dp] */
 void add_product(float* c, const float* a, const float* b, int64_t count_m, int64_t dp) {
   int64_t i = 0;
@@ -73,17 +93,15 @@ void add_product(float* c, const float* a, const float* b, int64_t count_m, int6
 
 /* All panels of a block against one packed tile of keys, `tile` being its first key. */
 void backward_tile(const BackwardTiles& tiles, KeyGradients keys_out, bool want_dq, const Block& block, int64_t tile,
-                   int64_t d, int64_t dp) {
+                   const Shape& shape, int64_t dp) {
   for (int64_t panel = 0; panel < block.panels(); panel++) {
     const int64_t row = panel * kPanel;
     const int64_t keys = block.keys(row, tile);
-    if (keys <= 0) continue;
+    if (keys <= 0 || block.past(row, tile)) continue;
     const int64_t steps = round_up(keys, kStep);
-    multiply<2>(tiles.p, kPanel, tiles.k, dp, 1, tiles.q_t + row * dp, kPanel, steps, d, false);
-    multiply<2>(tiles.ds, kPanel, tiles.v, dp, 1, tiles.d_o_t + row * dp, kPanel, steps, d, false);
-    for (int64_t i = 0; i < kPanel; i += kLanes)
-      softmax_backward(tiles.p + i, tiles.ds + i, vload(tiles.lse + row + i), vload(tiles.delta + row + i),
-                       vload(block.visible + row + i) - static_cast<int32_t>(tile), steps);
+    multiply<2>(tiles.p, kPanel, tiles.k, dp, 1, tiles.q_t + row * dp, kPanel, steps, shape.d, false);
+    multiply<2>(tiles.ds, kPanel, tiles.v, dp, 1, tiles.d_o_t + row * dp, kPanel, steps, shape.d, false);
+    for (int64_t i = 0; i < kPanel; i += kLanes) score_gradients(tiles, block, row + i, tile, steps, shape.softcap);
     if (want_dq)
       multiply<2>(tiles.dq_t + row * dp, kPanel, tiles.k, 1, dp, tiles.ds, kPanel, dp, keys, true);
     if (keys_out.dk == nullptr) continue;
@@ -121,15 +139,16 @@ void backward_block(char* memory, KeyGradients keys_out, bool want_dq, const Bac
                     const Group& group, const Block& block, int64_t key_begin, int64_t key_end) {
   const int64_t dp = padded_head(shape.d);
   const int64_t end = std::min(key_end, block.last_visible());
-  if (end <= key_begin) return;
+  const int64_t first = std::max(key_begin, block.first_visible(0) / kTileKeys * kTileKeys);
+  if (end <= first) return;
   const BackwardTiles tiles(memory, dp);
   pack_block(tiles, x, shape, group, block, dp);
   std::fill(tiles.dq_t, tiles.dq_t + block.panels() * kPanel * dp, 0.0f);
-  for (int64_t tile = key_begin; tile < end; tile += kTileKeys) {
+  for (int64_t tile = first; tile < end; tile += kTileKeys) {
     const int64_t row = group.key_begin + tile, count = std::min(kTileKeys, end - tile);
     pack_keys(tiles.k, dp, x.k + row * shape.ld_k + group.kv_head * shape.d, shape.ld_k, count, shape.d);
     pack_keys(tiles.v, dp, x.v + row * shape.ld_v + group.kv_head * shape.d, shape.ld_v, count, shape.d);
-    backward_tile(tiles, keys_out, want_dq, block, tile, shape.d, dp);
+    backward_tile(tiles, keys_out, want_dq, block, tile, shape, dp);
   }
   if (!want_dq) return;
   float factor[kBlockRows];

@@ -1,5 +1,5 @@
 /*
- * How attention's work is cut into tasks and its workspace into pieces, and the checks of a shape: shared by the
+ * How attention's work is cut into tasks and its workspace into pieces, and the checks of its sequences: shared by the
  * forward and the backward pass.
  */
 #ifndef ORIBI_CPU_ATTENTION_PLAN_H
@@ -8,12 +8,10 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "common/context.h"
+#include "common/attention.h"
 #include "cpu/attention_tile.h"
 
 namespace oribi::attention {
-
-using Shape = oribi_attention_shape;
 
 constexpr int64_t kAlign = 64; /* bytes */
 
@@ -39,6 +37,7 @@ inline Group group_of(const Shape& shape, int64_t sequence, int64_t kv_head) {
   group.key_count = shape.kv_start ? shape.kv_len[sequence] : group.query_count;
   group.kv_head = kv_head;
   group.heads = shape.h / shape.h_kv;
+  group.window = shape.window > 0 && shape.window < INT32_MAX ? shape.window : INT32_MAX;
   return group;
 }
 
@@ -68,24 +67,8 @@ struct Tasks {
   }
 };
 
-inline void check_shape(Check& check, const Shape& s) {
-  check.size("n", s.n).size("sequences", s.sequences).size("h", s.h, 1).size("h_kv", s.h_kv, 1).dtype("t", s.t);
-  if (!check.ok()) return;
-  check.that(s.h % s.h_kv == 0, "h must be a multiple of h_kv, found %lld and %lld", (long long)s.h,
-             (long long)s.h_kv);
-  check.that(s.d >= 2 && s.d <= 256 && s.d % 2 == 0, "d must be even and 2 to 256, found %lld", (long long)s.d);
-  check.elements("q", s.n, s.ld_q);
-  if (!check.ok()) return;
-  check.size("ld_q", s.ld_q, s.h * s.d).size("ld_o", s.ld_o, s.h * s.d);
-  check.size("ld_k", s.ld_k, s.h_kv * s.d).size("ld_v", s.ld_v, s.h_kv * s.d);
-  check.that(s.window == 0 && s.softcap == 0, "window and softcap are not implemented on the CPU");
-  check.that((s.kv_start == nullptr) == (s.kv_len == nullptr), "kv_start and kv_len must both be given or both be NULL");
-}
-
 /* Sequences follow each other from row 0 to row n, each with at least as many keys as queries. */
 inline void check_sequences(Check& check, const Shape& s) {
-  check.pointer("cu_seqlens", s.cu_seqlens);
-  if (!check.ok()) return;
   check.that(s.cu_seqlens[0] == 0 && s.cu_seqlens[s.sequences] == s.n,
              "cu_seqlens must begin with 0 and end with n = %lld, found %d and %d", (long long)s.n, s.cu_seqlens[0],
              s.cu_seqlens[s.sequences]);

@@ -60,6 +60,7 @@ struct Group {
   int64_t query_begin, query_count;
   int64_t key_begin, key_count;
   int64_t kv_head, heads; /* heads = H / Hkv */
+  int64_t window;         /* INT32_MAX: all */
 
   int64_t rows() const { return query_count * heads; }
   /* How many keys row r sees. */
@@ -71,10 +72,17 @@ struct Group {
 /* A run of at most kBlockRows rows of a group. */
 struct Block {
   int64_t first, count;
-  int32_t visible[kBlockRows]; /* keys that each row sees; rows beyond the last count as the last */
+  int64_t window;
+  int32_t visible[kBlockRows]; /* keys up to the row's own; rows beyond the last count as the last */
 
   int64_t panels() const { return (count + kPanel - 1) / kPanel; }
   int64_t last_visible() const { return visible[kBlockRows - 1]; }
+  /* The first key that a row sees. */
+  int64_t first_visible(int64_t row) const { return std::max<int64_t>(0, visible[row] - window); }
+  /* Whether a row of the panel at `row` does not see the tile's first key. */
+  bool behind(int64_t row, int64_t tile) const { return first_visible(row + kPanel - 1) > tile; }
+  /* Whether no row of the panel sees any key of the tile, because all of them are behind the window. */
+  bool past(int64_t row, int64_t tile) const { return first_visible(row) >= tile + kTileKeys; }
   /* Keys from `tile` on that the last row of the panel at `row` sees, at most a tile of them. */
   int64_t keys(int64_t row, int64_t tile) const {
     return std::min<int64_t>(kTileKeys, visible[row + kPanel - 1] - tile);
@@ -84,10 +92,38 @@ struct Block {
 inline Block block_of(const Group& group, int64_t index) {
   Block block;
   block.first = index * kBlockRows;
+  block.window = group.window;
   block.count = std::min(kBlockRows, group.rows() - block.first);
   for (int64_t r = 0; r < kBlockRows; r++)
     block.visible[r] = static_cast<int32_t>(group.visible(block.first + std::min(r, block.count - 1)));
   return block;
+}
+
+/* tanh within 3 ulp: a polynomial near 0, from the exponential beyond. */
+inline vfloat vtanh(vfloat x) {
+  const vfloat z = x * x;
+  vfloat p = z * -5.704988727e-3f + 2.063908880e-2f;
+  p = p * z - 5.373971555e-2f;
+  p = p * z + 1.333144220e-1f;
+  p = p * z - 3.333328194e-1f;
+  const vfloat near = x + x * z * p;
+  const vfloat far = 1.0f - 2.0f / (1.0f + vexp(x + x));
+  return vabs(x) < 0.625f ? near : far;
+}
+
+/* The scores of a panel become softcap * tanh(score / softcap). */
+inline void cap_scores(float* s, int64_t keys, float softcap) {
+  for (int64_t i = 0; i < keys * kPanel; i += kLanes) vstore(s + i, softcap * vtanh(vload(s + i) / softcap));
+}
+
+/* value of a vector of rows where a key lies behind the row's window; first: the first key each row sees, less the tile's. */
+inline void hide_behind(float* s, vint first, int64_t keys, vfloat value) {
+  for (int32_t j = 0; j < keys; j++) vstore(s + j * kPanel, j < first ? value : vload(s + j * kPanel));
+}
+
+/* The first key that each of kLanes rows sees, less the tile's first. */
+inline vint first_seen(const Block& block, int64_t row, int64_t tile) {
+  return vload(block.visible + row) - static_cast<int32_t>(block.window) - static_cast<int32_t>(tile);
 }
 
 /* tile[count][ld] = rows of x, converted; zeros up to ld and in the rows up to a multiple of kStep. */

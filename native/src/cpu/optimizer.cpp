@@ -12,29 +12,14 @@
  */
 #include <cmath>
 
+#include "common/adamw.h"
 #include "common/context.h"
 #include "common/dtype.h"
+#include "common/sum.h"
 #include "cpu/parallel.h"
 
 namespace oribi {
 namespace {
-
-struct AdamwScalars {
-  float decay, rest1, beta2, rest2, correction2_root, epsilon, step_size;
-};
-
-AdamwScalars adamw_scalars(const oribi_adamw_hyper& hyper) {
-  const double t = static_cast<double>(hyper.step);
-  AdamwScalars s;
-  s.decay = static_cast<float>(1 - hyper.learning_rate * hyper.weight_decay);
-  s.rest1 = static_cast<float>(1 - hyper.beta1);
-  s.beta2 = static_cast<float>(hyper.beta2);
-  s.rest2 = static_cast<float>(1 - hyper.beta2);
-  s.correction2_root = static_cast<float>(std::sqrt(1 - std::pow(hyper.beta2, t)));
-  s.epsilon = static_cast<float>(hyper.epsilon);
-  s.step_size = static_cast<float>(hyper.learning_rate / (1 - std::pow(hyper.beta1, t)));
-  return s;
-}
 
 void adamw_range(float* p, float* m, float* v, const float* g, float grad_scale, const AdamwScalars& s, int64_t begin,
                  int64_t end) {
@@ -45,17 +30,6 @@ void adamw_range(float* p, float* m, float* v, const float* g, float grad_scale,
     v[i] = s.beta2 * v[i] + s.rest2 * gradient * gradient;
     p[i] = p[i] * s.decay - s.step_size * (m[i] / (std::sqrt(v[i]) / s.correction2_root + s.epsilon));
   }
-}
-
-void check_hyper(Check& check, const oribi_adamw_hyper* hyper) {
-  check.pointer("hyper", hyper);
-  if (!check.ok()) return;
-  check.size("hyper.step", hyper->step, 1);
-  check.that(hyper->beta1 >= 0 && hyper->beta1 < 1, "beta1 must be in [0, 1), found %g", hyper->beta1);
-  check.that(hyper->beta2 >= 0 && hyper->beta2 < 1, "beta2 must be in [0, 1), found %g", hyper->beta2);
-  check.that(hyper->epsilon >= 0, "epsilon must not be negative, found %g", hyper->epsilon);
-  check.that(hyper->learning_rate >= 0, "learning_rate must not be negative, found %g", hyper->learning_rate);
-  check.that(hyper->weight_decay >= 0, "weight_decay must not be negative, found %g", hyper->weight_decay);
 }
 
 /* Sixteen running sums, whatever the vector length, so that every instruction set adds in the same order. */
@@ -79,11 +53,11 @@ oribi_status sum_terms(oribi_ctx* ctx, const char* function, double* out, const 
   check.size("count", count).pointer("out", out).pointer("x", x, count).pointer("workspace", workspace, count);
   if (!check.ok()) return check.status();
   double* sums = static_cast<double*>(workspace);
-  parallel_ranges(ctx, count, kChunkElements, [&](int64_t begin, int64_t end) {
-    sums[begin / kChunkElements] = chunk_sum(x + begin, end - begin, term);
+  parallel_ranges(ctx, count, kSumChunk, [&](int64_t begin, int64_t end) {
+    sums[begin / kSumChunk] = chunk_sum(x + begin, end - begin, term);
   });
   double total = accumulate ? *out : 0;
-  for (int64_t i = 0; i < chunks_of(count, kChunkElements); i++) total += sums[i];
+  for (int64_t i = 0; i < sum_chunks(count); i++) total += sums[i];
   *out = total;
   return ORIBI_OK;
 }
@@ -95,8 +69,7 @@ extern "C" oribi_status oribi_adamw(oribi_ctx* ctx, float* p, void* p16, float* 
                                     const float* grad_scale, const oribi_adamw_hyper* hyper, int64_t count,
                                     oribi_dtype t16) {
   oribi::Check check(ctx, "oribi_adamw");
-  check.size("count", count).dtype("t16", t16);
-  check.pointer("p", p, count).pointer("m", m, count).pointer("v", v, count).pointer("g", g, count);
+  oribi::check_adamw(check, p, m, v, g, hyper, count, t16);
   oribi::check_hyper(check, hyper);
   if (!check.ok()) return check.status();
   const oribi::AdamwScalars scalars = oribi::adamw_scalars(*hyper);
@@ -126,7 +99,7 @@ extern "C" oribi_status oribi_sum(oribi_ctx* ctx, double* out, const float* x, v
 }
 
 extern "C" int64_t oribi_sum_workspace(int64_t count) {
-  return oribi::chunks_of(count, oribi::kChunkElements) * static_cast<int64_t>(sizeof(double));
+  return oribi::sum_workspace(count);
 }
 
 extern "C" oribi_status oribi_clip_scale(oribi_ctx* ctx, float* grad_scale, float* norm, const double* sum_squares,

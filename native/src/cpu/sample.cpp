@@ -14,18 +14,18 @@
 
 #include "common/context.h"
 #include "common/philox.h"
+#include "common/sample.h"
 #include "cpu/parallel.h"
 #include "cpu/vec.h"
 
 namespace oribi {
 namespace {
 
-constexpr int32_t kNoToken = -1; /* of a row that has no distribution */
-
 struct Candidate {
   float logit, weight;
   int32_t id;
 };
+static_assert(sizeof(Candidate) == kSampleBytes, "the workspace holds one for each token");
 
 bool more_likely(const Candidate& a, const Candidate& b) {
   return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
@@ -111,18 +111,6 @@ int32_t sample_row(Candidate* all, const float* logits, int64_t v, const int32_t
   return draw(all, count, philox_uniform(words.word[row % 4]));
 }
 
-void check_options(Check& check, const oribi_sample_options* o) {
-  check.pointer("options", o);
-  if (!check.ok()) return;
-  check.that(o->temperature >= 0 && o->temperature < INFINITY,
-             "temperature must be 0 or more, found %g", o->temperature);
-  check.that(o->top_k >= 0, "top_k must be 0 (off) or more, found %d", o->top_k);
-  check.that(o->top_p >= 0 && o->top_p <= 1, "top_p must be in [0, 1], found %g", o->top_p);
-  check.that(o->min_p >= 0 && o->min_p <= 1, "min_p must be in [0, 1], found %g", o->min_p);
-  check.that(o->repetition_penalty > 0 && o->repetition_penalty < INFINITY,
-             "repetition_penalty must be above 0, found %g", o->repetition_penalty);
-}
-
 }  // namespace
 }  // namespace oribi
 
@@ -130,15 +118,9 @@ extern "C" oribi_status oribi_sample(oribi_ctx* ctx, int32_t* token, const float
                                      void* workspace, int64_t n, int64_t v, int64_t seen_count,
                                      const oribi_sample_options* options) {
   oribi::Check check(ctx, "oribi_sample");
-  check.size("n", n).size("v", v, 1).elements("logits", n, v).size("seen_count", seen_count);
-  check.that(v <= INT32_MAX, "v must be below 2^31, found %lld", static_cast<long long>(v));
-  oribi::check_options(check, options);
+  oribi::check_sample(check, token, logits, seen, workspace, n, v, seen_count, options);
   if (!check.ok()) return check.status();
-  const int64_t penalized = options->repetition_penalty == 1 ? 0 : seen_count;
-  check.pointer("token", token, n).pointer("logits", logits, n).pointer("workspace", workspace, n);
-  check.pointer("seen", seen, penalized);
-  check.that(n <= 1 || options->repetition_penalty == 1,
-             "n must be 1 with a repetition_penalty, found %lld: seen belongs to row 0", static_cast<long long>(n));
+  const int64_t penalized = oribi::penalized(*options, seen_count);
   for (int64_t i = 0; i < penalized && check.ok(); i++)
     check.that(seen[i] >= 0 && seen[i] < v, "seen[%lld] must be in [0, %lld), found %d", static_cast<long long>(i),
                static_cast<long long>(v), seen[i]);
@@ -155,5 +137,5 @@ extern "C" oribi_status oribi_sample(oribi_ctx* ctx, int32_t* token, const float
 }
 
 extern "C" int64_t oribi_sample_workspace(int64_t n, int64_t v) {
-  return n * v * static_cast<int64_t>(sizeof(oribi::Candidate));
+  return oribi::sample_workspace(n, v);
 }

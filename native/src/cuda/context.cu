@@ -1,4 +1,4 @@
-/* The context of a CUDA device: its number and a stream of its own. */
+/* The context of a CUDA device: its number, a stream of its own and its fault word. */
 #include "cuda/context.cuh"
 
 #include <cstdio>
@@ -20,6 +20,45 @@ oribi_status check_device(int32_t index) {
     return fail_create(ORIBI_NO_DEVICE, "oribi_ctx_create: CUDA device %d asked for, the devices are 0 to %d", index, count - 1);
   }
   return ORIBI_OK;
+}
+
+const char* fault_sentence(int fault) {
+  switch (fault) {
+    case kFaultGatherIndex:
+      return "oribi_gather_rows: an index was outside [0, rows); zeros were written for its row";
+    case kFaultScatterIndex:
+      return "oribi_scatter_rows: an index was outside [0, rows); its row was written nowhere";
+    case kFaultEmbeddingId:
+      return "oribi_embedding_forward or oribi_embedding_backward: an id was outside [0, v); zeros stand for its row";
+    case kFaultRopePosition:
+      return "oribi_rope: a position was outside [0, max_position); zeros were written for its row of q and k";
+    case kFaultLabel:
+      return "oribi_cross_entropy: a label was not below v; zeros were written for its row";
+    case kFaultSequence:
+      return "oribi_attention: cu_seqlens, kv_start or kv_len named rows that there are not; zeros stand for them";
+    case kFaultSeenToken:
+      return "oribi_sample: a token of seen was outside [0, v); it was passed over";
+    case kFaultLogits:
+      return "oribi_sample: the logits of a row held a NaN or +infinity, or nothing finite; token 0 stands for it";
+    default:
+      return "a kernel wrote a fault that is not known here";
+  }
+}
+
+/* The stream and the fault word, in memory that the card can write while a kernel runs. */
+cudaError_t make_resources(CudaContext* made) {
+  cudaError_t error = cudaSetDevice(made->index);
+  if (error == cudaSuccess) error = cudaStreamCreateWithFlags(&made->stream, cudaStreamNonBlocking);
+  if (error == cudaSuccess) error = cudaHostAlloc(reinterpret_cast<void**>(&made->fault), sizeof(int), cudaHostAllocMapped);
+  if (error != cudaSuccess) return error;
+  *made->fault = kFaultNone;
+  return cudaHostGetDevicePointer(reinterpret_cast<void**>(&made->fault_on_device), made->fault, 0);
+}
+
+void free_context(CudaContext* made) {
+  if (made->fault != nullptr) cudaFreeHost(made->fault);
+  if (made->stream != nullptr) cudaStreamDestroy(made->stream);
+  delete made;
 }
 
 }  // namespace
@@ -52,10 +91,9 @@ extern "C" oribi_status oribi_ctx_create(oribi_ctx** ctx, oribi_device device, i
   made->index = index;
   cudaDeviceProp properties;
   cudaError_t error = cudaGetDeviceProperties(&properties, index);
-  if (error == cudaSuccess) error = cudaSetDevice(index);
-  if (error == cudaSuccess) error = cudaStreamCreateWithFlags(&made->stream, cudaStreamNonBlocking);
+  if (error == cudaSuccess) error = make_resources(made);
   if (error != cudaSuccess) {
-    delete made;
+    free_context(made);
     return fail_create(ORIBI_DEVICE_ERROR, "oribi_ctx_create: CUDA device %d reports %s", index, cudaGetErrorString(error));
   }
   made->architecture = 10 * properties.major + properties.minor;
@@ -66,14 +104,18 @@ extern "C" oribi_status oribi_ctx_create(oribi_ctx** ctx, oribi_device device, i
 }
 
 extern "C" void oribi_ctx_destroy(oribi_ctx* ctx) {
-  if (ctx == nullptr) return;
-  cudaStreamDestroy(stream_of(ctx));
-  delete static_cast<CudaContext*>(ctx);
+  if (ctx != nullptr) free_context(static_cast<CudaContext*>(ctx));
 }
 
 extern "C" oribi_status oribi_ctx_synchronize(oribi_ctx* ctx) {
   if (ctx == nullptr) return ORIBI_INVALID_ARGUMENT;
-  return cuda_status(ctx, "oribi_ctx_synchronize", cudaStreamSynchronize(stream_of(ctx)));
+  const oribi_status status = cuda_status(ctx, "oribi_ctx_synchronize", cudaStreamSynchronize(stream_of(ctx)));
+  if (status != ORIBI_OK) return status;
+  volatile int* word = static_cast<CudaContext*>(ctx)->fault; /* written by the card, behind the compiler's back */
+  const int fault = *word;
+  if (fault == kFaultNone) return ORIBI_OK;
+  *word = kFaultNone;
+  return fail(ctx, ORIBI_INVALID_ARGUMENT, "%s", fault_sentence(fault));
 }
 
 extern "C" void* oribi_ctx_stream(const oribi_ctx* ctx) {

@@ -15,8 +15,15 @@ public final class Shapes {
   static {
     add("smollm2-135m", 576, 1536, 30, 9, 3, 64, 49152, 8192, 100_000, true);
     add("smollm2-360m", 960, 2560, 32, 15, 5, 64, 49152, 8192, 100_000, true);
+    add("tinyllama-1.1b", 2048, 5632, 22, 32, 4, 64, 32000, 2048, 10_000, false);
     add("llama-3.2-1b", 2048, 8192, 16, 32, 8, 64, 128256, 131072, 500_000, true);
+    add("smollm2-1.7b", 2048, 8192, 24, 32, 32, 64, 49152, 8192, 130_000, true);
+    add("llama-3.2-3b", 3072, 8192, 28, 24, 8, 128, 128256, 131072, 500_000, true);
+    add("llama-2-7b", 4096, 11008, 32, 32, 32, 128, 32000, 4096, 10_000, false);
+    add("mistral-7b-v0.3", 4096, 14336, 32, 32, 8, 128, 32768, 32768, 1_000_000, false);
     add("llama-3.1-8b", 4096, 14336, 32, 32, 8, 128, 128256, 131072, 500_000, false);
+    add("llama-2-13b", 5120, 13824, 40, 40, 40, 128, 32000, 4096, 10_000, false);
+    add("llama-3.1-70b", 8192, 28672, 80, 64, 8, 128, 128256, 131072, 500_000, false);
   }
 
   private Shapes() {}
@@ -26,7 +33,7 @@ public final class Shapes {
     SHAPES.put(
         name,
         new ModelConfig(
-            "llama", c, f, layers, heads, kvHeads, d, v, positions, 1e-5, "silu", RopeConfig.plain(theta), tied, "float32",
+            "llama", c, f, layers, heads, kvHeads, d, v, positions, 1e-5, "silu", RopeConfig.plain(theta), tied, "bfloat16",
             OptionalInt.empty(), List.of(), OptionalInt.empty(), null));
   }
 

@@ -7,6 +7,7 @@ import dev.oribi.model.Machine;
 import dev.oribi.model.Weights;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.model.config.ModelConfig;
+import dev.oribi.model.config.QuantizationConfig;
 import dev.oribi.program.Emit;
 import dev.oribi.program.Op;
 import dev.oribi.program.Profile;
@@ -14,6 +15,7 @@ import dev.oribi.program.Profile.Sum;
 import dev.oribi.train.ModelStep;
 import dev.oribi.train.StorageType;
 import java.io.PrintStream;
+import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
@@ -24,45 +26,104 @@ import java.util.Set;
  * Times whole optimizer steps (forward, loss, backward, clip, update) on random weights and tokens, every token a target,
  * and sets them beside what the machine's own products and memory would allow.
  */
-public final class StepBench {
+public final class StepBench implements AutoCloseable {
   /** Dense products with the model's weights: what no trainer can do without. */
   private static final Set<Op.Kind> GEMMS =
-      Set.of(Op.Kind.MATMUL, Op.Kind.MATMUL_DX, Op.Kind.MATMUL_DW, Op.Kind.CROSS_ENTROPY);
+      Set.of(
+          Op.Kind.MATMUL, Op.Kind.MATMUL_DX, Op.Kind.MATMUL_DW, Op.Kind.LORA_MATMUL, Op.Kind.LORA_MATMUL_DX,
+          Op.Kind.CROSS_ENTROPY);
 
   /** Products in time: those of the adapters too. */
   private static final Set<Op.Kind> PRODUCTS =
       Set.of(
-          Op.Kind.MATMUL, Op.Kind.MATMUL_DX, Op.Kind.MATMUL_DW, Op.Kind.LORA, Op.Kind.LORA_DX, Op.Kind.LORA_DW);
+          Op.Kind.MATMUL, Op.Kind.MATMUL_DX, Op.Kind.MATMUL_DW, Op.Kind.LORA, Op.Kind.LORA_DX, Op.Kind.LORA_DW,
+          Op.Kind.LORA_H, Op.Kind.LORA_MATMUL, Op.Kind.LORA_MATMUL_DX, Op.Kind.LORA_G_DB, Op.Kind.LORA_DA);
 
   /**
    * What to run.
    *
    * @param full every weight learns; otherwise LoRA of rank {@code r} on all linear layers
+   * @param loadIn4bit the linear layers are in 4 bits
+   * @param json where the numbers go too; null: nowhere
    */
-  public record Options(String shape, int batch, int seq, int r, boolean full, boolean checkpointing, StorageType dtype, int steps) {}
+  public record Options(
+      String shape, int batch, int seq, int r, boolean full, boolean loadIn4bit, boolean checkpointing, StorageType dtype,
+      int steps, Path json) {}
 
-  private StepBench() {}
+  private final Options options;
+  private final Machine machine;
+  private final ModelStep step;
+  private final MicroBatch batch;
+  private long made;
 
-  /** Runs on {@code machine} and prints; returns tokens per second. */
-  public static double run(Options o, Machine machine, PrintStream out) {
+  private StepBench(Options o, Machine machine) {
     ModelConfig config = Shapes.of(o.shape);
     Training training =
         o.full ? Training.FULL : Training.adapter(LoraConfig.of(o.r, o.r, 0, LoraConfig.ALL_LINEAR, false, List.of(), null));
-    int tokens = o.batch * o.seq;
-    Ceilings ceilings = Ceilings.measure(machine);
-    Llama model = new Llama(config, o.dtype.on(machine, config), training, o.seq);
     ModelStep.Options plan =
         new ModelStep.Options(
-            tokens, o.batch, 0, 0, o.checkpointing, 64L << 20, new Emit.AdamW(0.9, 0.999, 1e-8, 0), 1, 1);
-    try (ModelStep step = new ModelStep(model, machine, plan);
-        Profile profile = new Profile(machine.device())) {
-      Weights weights = step.take();
+            o.batch * o.seq, o.batch, 0, 0, o.checkpointing, 64L << 20, new Emit.AdamW(0.9, 0.999, 1e-8, 0), 1, 1);
+    this.options = o;
+    this.machine = machine;
+    QuantizationConfig quantization = o.loadIn4bit ? QuantizationConfig.ON_LOAD : null;
+    this.step = new ModelStep(new Llama(config, o.dtype.on(machine, config), training, quantization, o.seq), machine, plan);
+    this.batch = randomBatch(o, config);
+  }
+
+  /** A model with random weights on {@code machine}, ready for {@link #step}; it does not close the machine. */
+  public static StepBench open(Options o, Machine machine) {
+    StepBench bench = new StepBench(o, machine);
+    try {
+      Weights weights = bench.step.take();
       weights.initRandom(0.02f, 1);
       if (!o.full) {
-        weights.initAdapter(training.lora(), 1);
+        weights.initAdapter(bench.step.model().training().lora(), 1);
       }
-      return measure(o, step, profile, randomBatch(o, config), ceilings, out);
+      return bench;
+    } catch (RuntimeException e) {
+      bench.close();
+      throw e;
     }
+  }
+
+  /** Runs on {@code machine} and prints; returns tokens per second. */
+  public static double run(Options o, Machine machine, PrintStream out) {
+    Ceilings ceilings = Ceilings.measure(machine);
+    long free = machine.device().freeBytes();
+    try (StepBench bench = open(o, machine);
+        Profile profile = new Profile(machine.device())) {
+      if (machine.isCuda()) {
+        return new GpuStepReport(bench, ceilings, profile).measure(free, out);
+      }
+      return bench.measure(ceilings, profile, out);
+    }
+  }
+
+  Options options() {
+    return options;
+  }
+
+  Machine machine() {
+    return machine;
+  }
+
+  ModelStep modelStep() {
+    return step;
+  }
+
+  int tokens() {
+    return batch.tokens();
+  }
+
+  /** One optimizer step of one micro-batch: forward, loss, backward, clip, update. */
+  public void step() {
+    step.microStep(batch, 1.0 / batch.tokens(), made);
+    step.update(++made, 1e-4);
+  }
+
+  @Override
+  public void close() {
+    step.close();
   }
 
   private static MicroBatch randomBatch(Options o, ModelConfig config) {
@@ -80,14 +141,14 @@ public final class StepBench {
     return b;
   }
 
-  private static double measure(
-      Options o, ModelStep step, Profile profile, MicroBatch batch, Ceilings c, PrintStream out) {
-    one(step, batch, 1);
+  private double measure(Ceilings c, Profile profile, PrintStream out) {
+    Options o = options;
+    step();
     step.executor().listen(profile);
     double[] seconds = new double[o.steps];
     for (int i = 0; i < o.steps; i++) {
       long begun = System.nanoTime();
-      one(step, batch, i + 2);
+      step();
       seconds[i] = (System.nanoTime() - begun) / 1e9;
     }
     step.executor().listen(null);
@@ -141,10 +202,5 @@ public final class StepBench {
         .filter(e -> kinds.contains(e.getKey()))
         .mapToDouble(e -> e.getValue().nanos())
         .sum();
-  }
-
-  private static void one(ModelStep step, MicroBatch batch, long number) {
-    step.microStep(batch, 1.0 / batch.tokens(), number);
-    step.update(number, 1e-4);
   }
 }

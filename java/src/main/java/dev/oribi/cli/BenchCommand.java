@@ -3,6 +3,7 @@ package dev.oribi.cli;
 import dev.oribi.bench.StepBench;
 import dev.oribi.model.Machine;
 import dev.oribi.train.StorageType;
+import java.nio.file.Path;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
@@ -20,7 +21,7 @@ final class BenchCommand {
           + " memory would allow.",
       sortOptions = false)
   static final class StepCommand implements Callable<Integer> {
-    @Option(names = "--shape", paramLabel = "NAME", description = "smollm2-135m, smollm2-360m, llama-3.2-1b or llama-3.1-8b.")
+    @Option(names = "--shape", paramLabel = "NAME", description = "From 135M to 70B parameters: smollm2-135m, llama-3.2-1b, llama-3.1-8b and more; a wrong name lists them.")
     private String shape = "smollm2-135m";
 
     @Option(names = "--batch", paramLabel = "N", description = "Sequences in a step.")
@@ -29,11 +30,17 @@ final class BenchCommand {
     @Option(names = "--seq", paramLabel = "N", description = "Tokens in a sequence.")
     private int seq = 256;
 
-    @Option(names = "--lora-r", paramLabel = "R", description = "Rank of the adapter on all linear layers.")
+    @Option(names = {"--lora-r", "--rank"}, paramLabel = "R", description = "Rank of the adapter on all linear layers.")
     private int r = 16;
 
     @Option(names = "--full", description = "Train every weight.")
     private boolean full;
+
+    @Option(names = "--quant", paramLabel = "nf4", description = "nf4 is --load-in-4bit under the name of its format.")
+    private Quant quant;
+
+    @Option(names = "--load-in-4bit", description = "Hold the linear layers in 4 bits under the adapter.")
+    private boolean loadIn4bit;
 
     @Option(names = "--gradient-checkpointing", description = "Run each layer's forward pass twice, to keep less.")
     private boolean checkpointing;
@@ -46,10 +53,19 @@ final class BenchCommand {
     @Option(names = "--steps", paramLabel = "N", description = "Steps that are timed, after one that is not.")
     private int steps = 5;
 
+    @Option(names = "--json", paramLabel = "FILE", description = "Write the numbers there too.")
+    private Path json;
+
+    /** The formats of 4 bits. */
+    enum Quant {
+      nf4
+    }
+
     @Override
     public Integer call() {
       try (Machine open = machine.open()) {
-        StepBench.run(new StepBench.Options(shape, batch, seq, r, full, checkpointing, dtype, steps), open, System.out);
+        StepBench.run(
+            new StepBench.Options(shape, batch, seq, r, full, loadIn4bit || quant != null, checkpointing, dtype, steps, json), open, System.out);
       }
       return 0;
     }

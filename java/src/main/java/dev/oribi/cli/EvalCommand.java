@@ -6,6 +6,7 @@ import dev.oribi.data.Dataset;
 import dev.oribi.generate.TextModel;
 import dev.oribi.model.Machine;
 import dev.oribi.model.config.ModelConfig;
+import dev.oribi.model.config.QuantizationConfig;
 import dev.oribi.train.Evaluator;
 import dev.oribi.train.RunData;
 import dev.oribi.train.StorageType;
@@ -45,7 +46,9 @@ final class EvalCommand implements Callable<Integer> {
     Batches batches = new Batches(rows, batchSize, length, false, false, 0);
     try (Machine machine = model.machine.open();
         Evaluator evaluator =
-            new Evaluator(config, dtype.on(machine, config), TextModel.training(model.adapter), machine, batches)) {
+            new Evaluator(
+                config, dtype.on(machine, config), TextModel.training(model.adapter),
+                QuantizationConfig.of(config, model.loadIn4bit), machine, batches)) {
       evaluator.take().load(folder, model.adapter);
       Evaluator.Result r = evaluator.run();
       System.out.printf(Locale.ROOT, "loss %.6f  perplexity %.6f  tokens %d%n", r.loss(), r.perplexity(), r.tokens());

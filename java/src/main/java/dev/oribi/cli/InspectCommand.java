@@ -10,6 +10,7 @@ import dev.oribi.io.TensorType;
 import dev.oribi.model.config.LlamaTensors;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.model.config.ModelConfig;
+import dev.oribi.model.config.QuantizationConfig;
 import dev.oribi.text.ChatTemplate;
 import dev.oribi.text.Tokenizer;
 import dev.oribi.train.RunData;
@@ -98,7 +99,7 @@ final class InspectCommand implements Callable<Integer> {
     ModelConfig c = ModelConfig.read(folder);
     try (Checkpoint weights = Checkpoint.open(folder)) {
       LlamaTensors.check(c, weights);
-      out.printf(Locale.ROOT, "%s: a %s model with %,d parameters%n", folder, c.modelType(), elements(weights));
+      out.printf(Locale.ROOT, "%s: a %s model with %,d parameters%n", folder, c.modelType(), LlamaTensors.elements(c));
       line("layers", "%d, hidden size %d, feed-forward size %d, %s", c.numHiddenLayers(), c.hiddenSize(),
           c.intermediateSize(), c.hiddenAct());
       line("attention", "%d heads over %d of keys and values, head size %d", c.numAttentionHeads(),
@@ -107,8 +108,15 @@ final class InspectCommand implements Callable<Integer> {
       line("vocabulary", "%,d tokens, output head %s", c.vocabSize(),
           c.tieWordEmbeddings() ? "shared with the embedding" : "of its own");
       line("weights", "%s", sizes(weights));
+      if (c.quantization() != null) {
+        line("quantization", "linear layers in 4 bits: NF4 with double quantization%s", skips(c.quantization()));
+      }
     }
     showText(folder);
+  }
+
+  private static String skips(QuantizationConfig quantization) {
+    return quantization.skipModules().isEmpty() ? "" : ", but for " + String.join(", ", quantization.skipModules());
   }
 
   private void showText(Path folder) {

@@ -18,6 +18,11 @@ final class ModelOptions {
   @Option(names = "--adapter", paramLabel = "DIR", description = "Folder of a PEFT adapter to run on top of the model.")
   Path adapter;
 
+  @Option(
+      names = "--load-in-4bit",
+      description = "Hold the linear layers in 4 bits, as the adapter was trained with.")
+  boolean loadIn4bit = false;
+
   @Mixin MachineOptions machine;
 
   @Option(
@@ -31,7 +36,7 @@ final class ModelOptions {
   }
 
   TextModel open() {
-    return TextModel.open(folder(), adapter, machine.open(), maxSeqLength);
+    return TextModel.open(folder(), adapter, loadIn4bit, machine.open(), maxSeqLength);
   }
 
   static List<Map<String, Object>> user(String content) {

@@ -59,7 +59,7 @@ final class TrainCommand extends TrainOptions implements Callable<Integer> {
   /** The likeliest answer to each prompt. */
   private static void show(String title, TrainConfig config, Path model, Path adapter) {
     List<String> prompts = prompts(config.prompts);
-    try (TextModel text = TextModel.open(model, adapter, config.machine(), CONTEXT)) {
+    try (TextModel text = TextModel.open(model, adapter, config.loadIn4bit, config.machine(), CONTEXT)) {
       System.out.println(title);
       for (String prompt : prompts) {
         StringBuilder answer = new StringBuilder();

@@ -13,6 +13,7 @@ import java.util.concurrent.ExecutionException;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
+import java.util.concurrent.TimeUnit;
 
 /**
  * Reads on the calling thread, tokenizes on others, and collects in the order of the files: the result, and the row that
@@ -52,12 +53,29 @@ final class DatasetLoader {
     try {
       entry = loader.run(files);
     } finally {
-      loader.executor.shutdownNow();
+      loader.stop();
     }
     if (cache != null) {
       DatasetCache.write(cache, entry);
     }
     return entry;
+  }
+
+  /** Returns when no thread reads the tokenizer any more: the caller may close it. */
+  private void stop() {
+    pending.forEach(task -> task.cancel(false));
+    executor.shutdown();
+    boolean interrupted = false;
+    while (!executor.isTerminated()) {
+      try {
+        executor.awaitTermination(1, TimeUnit.MINUTES);
+      } catch (InterruptedException e) {
+        interrupted = true;
+      }
+    }
+    if (interrupted) {
+      Thread.currentThread().interrupt();
+    }
   }
 
   private DatasetCache.Entry run(List<Path> files) {

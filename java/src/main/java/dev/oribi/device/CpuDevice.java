@@ -80,6 +80,9 @@ public final class CpuDevice implements Device {
 
   @Override
   public void read(Mem from, ByteBuffer into) {
+    if (!into.hasRemaining()) {
+      return; // A pointer of capacity 0 becomes a buffer of another size.
+    }
     ByteBuffer source =
         new BytePointer(from.slice(0, into.remaining()).pointer()).capacity(into.remaining()).asByteBuffer();
     into.put(source);

@@ -104,7 +104,7 @@ public final class Generator implements AutoCloseable {
         new Emit(program, sizes, machine.library()), inputs, model.caches(context, slots, start, length), logits);
     List<Buffer> held = new ArrayList<>(model.parameters().buffers());
     held.addAll(List.of(token, seen, sampling));
-    plan = new Plan(List.of(program), held);
+    plan = new Plan(List.of(program), held, model.loadingBytes());
   }
 
   /** The memory and the ops. */
@@ -115,7 +115,7 @@ public final class Generator implements AutoCloseable {
   /** Takes the memory and returns what fills it. */
   public Weights take() {
     plan.take(machine.device(), "generation");
-    return new Weights(model, machine);
+    return new Weights(model, machine, plan.shared());
   }
 
   /**
@@ -162,11 +162,16 @@ public final class Generator implements AutoCloseable {
       same++;
     }
     cached.subList(same, cached.size()).clear();
-    for (int begin = same; begin < text.length; begin += (int) slots.rows()) {
-      forward(text, begin, (int) Math.min(slots.rows(), text.length - begin));
-    }
     float[] first = new float[1];
-    machine.device().read(logits.mem(), first, 0, 1);
+    try {
+      for (int begin = same; begin < text.length; begin += (int) slots.rows()) {
+        forward(text, begin, (int) Math.min(slots.rows(), text.length - begin));
+      }
+      machine.device().read(logits.mem(), first, 0, 1);
+    } catch (OribiException e) {
+      cached.clear(); // A GPU tells of a wrong token only now: what it wrote for it must not be taken for a cache.
+      throw e;
+    }
     return first;
   }
 

@@ -7,6 +7,7 @@ import dev.oribi.model.Machine;
 import dev.oribi.model.config.GenerationConfig;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.model.config.ModelConfig;
+import dev.oribi.model.config.QuantizationConfig;
 import dev.oribi.text.ChatTemplate;
 import dev.oribi.text.StreamDecoder;
 import dev.oribi.text.Tokenizer;
@@ -53,24 +54,30 @@ public final class TextModel implements AutoCloseable {
    * @param context most tokens of prompt and answer; cut to what the model was made for
    */
   public static TextModel open(Path folder, Path adapter, int threads, int context) {
-    return open(folder, adapter, Machine.open("auto", threads), context);
+    return open(folder, adapter, false, Machine.open("auto", threads), context);
   }
 
-  /** Opens a folder and takes its memory on {@code machine}, which is closed with it, or at once if this fails. */
-  public static TextModel open(Path folder, Path adapter, Machine machine, int context) {
+  /**
+   * Opens a folder and takes its memory on {@code machine}, which is closed with it, or at once if this fails.
+   *
+   * @param loadIn4bit hold the linear layers in 4 bits, as an adapter was trained on top of them
+   */
+  public static TextModel open(Path folder, Path adapter, boolean loadIn4bit, Machine machine, int context) {
     try {
-      return load(folder, adapter, machine, context);
+      return load(folder, adapter, loadIn4bit, machine, context);
     } catch (RuntimeException e) {
       machine.close();
       throw e;
     }
   }
 
-  private static TextModel load(Path folder, Path adapter, Machine machine, int context) {
+  private static TextModel load(Path folder, Path adapter, boolean loadIn4bit, Machine machine, int context) {
     ModelConfig config = ModelConfig.read(folder);
     Tokenizer tokenizer = Tokenizer.load(folder);
     int positions = Math.min(context, config.maxPositionEmbeddings());
-    Llama model = new Llama(config, machine.defaultType(config), training(adapter), positions);
+    Llama model =
+        new Llama(
+            config, machine.defaultType(config), training(adapter), QuantizationConfig.of(config, loadIn4bit), positions);
     Generator generator = new Generator(model, machine, positions);
     try {
       generator.take().load(folder, adapter);

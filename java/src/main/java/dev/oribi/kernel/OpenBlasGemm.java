@@ -1,13 +1,13 @@
 package dev.oribi.kernel;
 
-import static org.bytedeco.openblas.global.openblas.CblasNoTrans;
-import static org.bytedeco.openblas.global.openblas.CblasRowMajor;
-import static org.bytedeco.openblas.global.openblas.CblasTrans;
-import static org.bytedeco.openblas.global.openblas.cblas_sgemm;
-import static org.bytedeco.openblas.global.openblas.cblas_sgemv;
+import static org.bytedeco.openblas.global.openblas_nolapack.CblasNoTrans;
+import static org.bytedeco.openblas.global.openblas_nolapack.CblasRowMajor;
+import static org.bytedeco.openblas.global.openblas_nolapack.CblasTrans;
+import static org.bytedeco.openblas.global.openblas_nolapack.cblas_sgemm;
+import static org.bytedeco.openblas.global.openblas_nolapack.cblas_sgemv;
 
 import dev.oribi.device.Mem;
-import org.bytedeco.openblas.global.openblas;
+import org.bytedeco.openblas.global.openblas_nolapack;
 
 /**
  * Products by OpenBLAS, in fp32. Its build has no 16-bit product, so 16-bit operands are widened first, a panel of the
@@ -21,7 +21,7 @@ public final class OpenBlasGemm implements Gemm {
 
   public OpenBlasGemm(Kernels kernels) {
     this.kernels = kernels;
-    openblas.blas_set_num_threads(kernels.threads());
+    openblas_nolapack.blas_set_num_threads(kernels.threads());
   }
 
   @Override

@@ -17,7 +17,9 @@ import java.util.List;
  *
  * The A of all adapted projections are stacked too, so that x is read once for h and once for dA. Only h[N,R] is saved; a
  * frozen W gets no gradient. With dropout each projection has a mask of its own, as in PEFT, which is drawn again in the
- * backward pass. Derivation: docs/derivations/lora.md
+ * backward pass. Where the device has kernels for it, {@link FusedLora} writes the layer with fewer passes over memory; the
+ * products one by one, below, are what always works. A weight in 4 bits is dequantized before each product that reads it.
+ * Derivation: docs/derivations/lora.md
  */
 public final class Linear {
   /**
@@ -31,8 +33,13 @@ public final class Linear {
    */
   public record Adapter(long firstRow, long outFeatures, long firstRank, int rank, Param b, float scale, int stream) {}
 
-  /** All adapters of the stack: {@code a} [sum of ranks, in]. */
-  public record Lora(Param a, List<Adapter> adapters, float dropout) {
+  /**
+   * All adapters of the stack.
+   *
+   * @param a [sum of ranks, in]
+   * @param b [sum of their rows, rank]: the B of all adapters, one after the other; null if their ranks differ
+   */
+  public record Lora(Param a, Param b, List<Adapter> adapters, float dropout) {
     public Lora {
       adapters = List.copyOf(adapters);
     }
@@ -56,11 +63,11 @@ public final class Linear {
   }
 
   public long outFeatures() {
-    return weight.value().rows();
+    return weight.rows();
   }
 
   public long inFeatures() {
-    return weight.value().cols();
+    return weight.cols();
   }
 
   /** True if anything here learns, so that the backward pass must come this far. */
@@ -70,9 +77,13 @@ public final class Linear {
 
   /** y[N,out] = ; {@code y} null: only what the backward pass reads is wanted. */
   public Saved emitForward(Emit e, Buffer y, Buffer x) {
+    FusedLora fused = fused(e);
+    if (fused != null) {
+      return new Saved(x, fused.emitForward(y, x));
+    }
     View in = View.of(x);
     if (y != null) {
-      e.matmul(Kind.MATMUL, name, View.of(y), in, weight.value(), 1, 0);
+      e.matmul(Kind.MATMUL, name, View.of(y), in, weight(e), 1, 0);
     }
     if (lora == null) {
       return new Saved(x, null);
@@ -97,10 +108,15 @@ public final class Linear {
 
   /** dx[N,in] =, gradients of all that learns +=. {@code dx} null: nothing below learns, so it is not wanted. */
   public void emitBackward(Emit e, Buffer dx, Buffer dy, Saved saved) {
+    FusedLora fused = fused(e);
+    if (fused != null) {
+      fused.emitBackward(dx, dy, saved);
+      return;
+    }
     View out = View.of(dy);
     View in = View.of(saved.x);
     if (dx != null) {
-      e.matmulDx(Kind.MATMUL_DX, name, View.of(dx), out, weight.value(), 1, 0);
+      e.matmulDx(Kind.MATMUL_DX, name, View.of(dx), out, weight(e), 1, 0);
     }
     if (weight.trainable()) {
       e.matmulDw(Kind.MATMUL_DW, name, weight.grad(), out, in, 1);
@@ -128,6 +144,17 @@ public final class Linear {
         e.matmulDx(Kind.LORA_DX, name + ".lora_A", View.of(dx), View.of(g), lora.a.value(), 1, 1);
       }
     }
+  }
+
+  /** The weight as the products read it: as it lies, or from 4 bits into memory that activations share. */
+  private View weight(Emit e) {
+    return weight.frozen() == null ? weight.value() : View.of(e.lora().dequantize(name, weight.frozen()));
+  }
+
+  /** The fused kernels of this layer; null where it is written as products one by one. */
+  private FusedLora fused(Emit e) {
+    boolean fits = lora != null && lora.b != null && !drops(e) && !weight.trainable();
+    return fits ? FusedLora.of(e, name, weight, lora) : null;
   }
 
   private boolean drops(Emit e) {

@@ -1,19 +1,24 @@
 package dev.oribi.layer;
 
+import dev.oribi.OribiException;
 import dev.oribi.kernel.DType;
+import dev.oribi.kernel.Nf4;
 import dev.oribi.program.Buffer;
 import dev.oribi.program.Buffer.Lifetime;
 import dev.oribi.program.Buffer.Rows;
+import dev.oribi.program.FrozenStack;
+import dev.oribi.program.Nf4Matrix;
 import dev.oribi.program.View;
 import java.util.ArrayList;
 import java.util.Collections;
+import java.util.Iterator;
 import java.util.List;
 
 /**
  * The one table of a model's tensors: names, shapes, where each lies, whether it learns. Checkpoints, the optimizer and the
  * tests walk this table.
  *
- * <p>Frozen tensors have a buffer of their own in the storage type. All that learns lies in two {@link Group}s, with and
+ * <p>Frozen tensors have a buffer of their own in the storage type, or several in 4 bits ({@link Nf4Matrix}). All that learns lies in two {@link Group}s, with and
  * without weight decay: fp32 values, gradients and moments side by side at equal offsets, so that one launch updates a
  * group; with 16-bit storage also a 16-bit copy, which is what the products read.
  */
@@ -31,17 +36,23 @@ public final class Parameters {
   /**
    * One tensor of the checkpoint.
    *
-   * @param value in the type that the products read
+   * @param value in the type that the products read; null if it is in 4 bits
+   * @param nf4 where its parts lie; null unless it is in 4 bits
    * @param group where its fp32 value, gradient and moments lie; null if it is frozen
    * @param offset elements from the beginning of the group
    */
-  public record Tensor(String name, long[] shape, View value, Group group, long offset) {
+  public record Tensor(String name, long[] shape, View value, Nf4Matrix nf4, Group group, long offset) {
     public boolean trainable() {
       return group != null;
     }
 
     public long elements() {
-      return value.elements();
+      return nf4 != null ? nf4.count() : value.elements();
+    }
+
+    /** What holds its value, but for the fp32 original of what learns. */
+    List<Buffer> buffers() {
+      return nf4 != null ? nf4.buffers() : List.of(value.buffer());
     }
 
     /** The fp32 value, gradient or moment of a trainable tensor. */
@@ -50,10 +61,28 @@ public final class Parameters {
     }
   }
 
-  /** One or several tensors stacked by rows, as a layer uses them; {@code grad} is null if frozen. */
-  public record Param(View value, View grad) {
+  /**
+   * One or several tensors stacked by rows, as a layer uses them.
+   *
+   * @param value null where {@code frozen} holds it
+   * @param grad null if frozen
+   * @param frozen null unless something of it is in 4 bits
+   */
+  public record Param(View value, View grad, FrozenStack frozen) {
+    public Param(View value, View grad) {
+      this(value, grad, null);
+    }
+
     public boolean trainable() {
       return grad != null;
+    }
+
+    public long rows() {
+      return frozen != null ? frozen.rows() : value.rows();
+    }
+
+    public long cols() {
+      return frozen != null ? frozen.cols() : value.cols();
     }
 
     public Param rows(long begin, long count) {
@@ -109,16 +138,61 @@ public final class Parameters {
     if (trainable) {
       value = View.matrix(group.value16 == null ? group.value : group.value16, base, total, cols);
     } else {
-      String label = names.size() == 1 ? names.get(0) : names.get(0) + " .. " + names.get(names.size() - 1);
-      value = View.of(new Buffer(label, Lifetime.WEIGHT, type, Rows.FIXED, total, cols));
+      value = plain(label(names), total, cols);
     }
     long at = 0;
     for (int i = 0; i < names.size(); i++) {
       long[] shape = vector ? new long[] {cols} : new long[] {rows[i], cols};
-      tensors.add(new Tensor(names.get(i), shape, value.rows(at, rows[i]), group, base + at * cols));
+      tensors.add(new Tensor(names.get(i), shape, value.rows(at, rows[i]), null, group, base + at * cols));
       at += rows[i];
     }
     return new Param(value, trainable ? View.matrix(group.grad, base, total, cols) : null);
+  }
+
+  /**
+   * Several frozen tensors [rows_i, cols] of which some are in 4 bits, used as one [sum of rows, cols].
+   *
+   * @param quantized for each, whether it is in 4 bits
+   */
+  public Param stackIn4Bits(List<String> names, long[] rows, long cols, boolean[] quantized) {
+    List<String> labels = new ArrayList<>();
+    List<Long> rowsIn4Bits = new ArrayList<>();
+    long total = 0;
+    for (int i = 0; i < rows.length; i++) {
+      total += rows[i];
+      if (quantized[i]) {
+        checkBlocks(names.get(i), rows[i], cols);
+        labels.add(names.get(i));
+        rowsIn4Bits.add(rows[i]);
+      }
+    }
+    Iterator<Nf4Matrix> matrices =
+        Nf4Matrix.stack(label(labels), rowsIn4Bits.stream().mapToLong(Long::longValue).toArray(), cols).iterator();
+    List<FrozenStack.Part> parts = new ArrayList<>();
+    for (int i = 0; i < rows.length; i++) {
+      FrozenStack.Part part =
+          quantized[i]
+              ? new FrozenStack.Part(null, matrices.next())
+              : new FrozenStack.Part(plain(names.get(i), rows[i], cols), null);
+      parts.add(part);
+      tensors.add(new Tensor(names.get(i), new long[] {rows[i], cols}, part.plain(), part.nf4(), null, 0));
+    }
+    return new Param(null, null, new FrozenStack(total, cols, parts));
+  }
+
+  private static void checkBlocks(String name, long rows, long cols) {
+    if (Math.multiplyExact(rows, cols) % Nf4.BLOCK != 0) {
+      throw new OribiException(
+          name + " [" + rows + ", " + cols + "] cannot be in 4 bits: its elements are no multiple of " + Nf4.BLOCK);
+    }
+  }
+
+  private static String label(List<String> names) {
+    return names.size() == 1 ? names.get(0) : names.get(0) + " .. " + names.get(names.size() - 1);
+  }
+
+  private View plain(String label, long rows, long cols) {
+    return View.of(new Buffer(label, Lifetime.WEIGHT, type, Rows.FIXED, rows, cols));
   }
 
   private long reserve(Group g, long elements) {
@@ -151,8 +225,10 @@ public final class Parameters {
   public List<Buffer> buffers() {
     List<Buffer> all = new ArrayList<>();
     for (Tensor t : tensors) {
-      if (!all.contains(t.value.buffer())) {
-        all.add(t.value.buffer());
+      for (Buffer b : t.buffers()) {
+        if (!all.contains(b)) {
+          all.add(b);
+        }
       }
     }
     for (Group g : groups()) {

@@ -11,6 +11,7 @@ import dev.oribi.layer.Parameters;
 import dev.oribi.layer.Parameters.Param;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.model.config.ModelConfig;
+import dev.oribi.model.config.QuantizationConfig;
 import dev.oribi.program.Buffer;
 import dev.oribi.program.Buffer.Lifetime;
 import dev.oribi.program.Buffer.Rows;
@@ -74,6 +75,7 @@ public final class Llama {
   private final ModelConfig config;
   private final Parameters parameters;
   private final Training training;
+  private final QuantizationConfig quantization;
   private final Heads heads;
   private final RopeTable table;
   private final Param embed;
@@ -82,13 +84,26 @@ public final class Llama {
   private final Param head;
   private int dropoutStreams;
 
+  /** A model whose linear layers are held as its checkpoint holds them. */
+  public Llama(ModelConfig config, DType type, Training training, int maxPositions) {
+    this(config, type, training, config.quantization(), maxPositions);
+  }
+
   /**
    * @param type storage of activations and frozen weights
+   * @param quantization which weights are in 4 bits; null: none
    * @param maxPositions longest sequence that will be run
    */
-  public Llama(ModelConfig config, DType type, Training training, int maxPositions) {
+  public Llama(
+      ModelConfig config, DType type, Training training, QuantizationConfig quantization, int maxPositions) {
+    if (training.full && quantization != null) {
+      throw new OribiException(
+          "weights in 4 bits cannot learn: train an adapter (without --full), or give the 16-bit model without"
+              + " --load-in-4bit");
+    }
     this.config = config;
     this.training = training;
+    this.quantization = quantization;
     this.parameters = new Parameters(type);
     this.heads = new Heads(config.numAttentionHeads(), config.numKeyValueHeads(), config.headDim());
     this.table = new RopeTable(angles("rope.cos", maxPositions), angles("rope.sin", maxPositions));
@@ -152,9 +167,20 @@ public final class Llama {
   }
 
   private Linear linear(String name, List<String> modules, long[] out, long in) {
+    return new Linear(name, weight(modules, out, in), training.lora == null ? null : lora(modules, out, in));
+  }
+
+  private Param weight(List<String> modules, long[] out, long in) {
     List<String> names = modules.stream().map(m -> m + ".weight").toList();
-    Param weight = parameters.stack(names, out, in, false, training.full, true);
-    return new Linear(name, weight, training.lora == null ? null : lora(modules, out, in));
+    boolean[] in4Bits = new boolean[out.length];
+    boolean any = false;
+    for (int i = 0; i < out.length; i++) {
+      in4Bits[i] = quantization != null && quantization.quantizes(modules.get(i));
+      any |= in4Bits[i];
+    }
+    return any
+        ? parameters.stackIn4Bits(names, out, in, in4Bits)
+        : parameters.stack(names, out, in, false, training.full, true);
   }
 
   /** The adapters of those modules that the configuration targets; null if there is none. */
@@ -172,20 +198,42 @@ public final class Llama {
       return null;
     }
     Param a = parameters.stack(namesA, ranks.stream().mapToLong(Long::longValue).toArray(), in, false, true, true);
+    Param b = ranks.stream().distinct().count() == 1 ? stackB(modules, out) : null;
     List<Linear.Adapter> adapters = new ArrayList<>();
     long row = 0;
     long rank = 0;
+    long rowOfB = 0;
     for (int i = 0; i < modules.size(); i++) {
       String m = modules.get(i);
       if (l.targets(m)) {
-        Param b = parameters.add(LoraConfig.tensorName(m, "lora_B"), out[i], l.rank(m), false, true, true);
+        Param own =
+            b != null
+                ? b.rows(rowOfB, out[i])
+                : parameters.add(LoraConfig.tensorName(m, "lora_B"), out[i], l.rank(m), false, true, true);
         adapters.add(
-            new Linear.Adapter(row, out[i], rank, l.rank(m), b, (float) l.scale(m), dropoutStreams++));
+            new Linear.Adapter(row, out[i], rank, l.rank(m), own, (float) l.scale(m), dropoutStreams++));
         rank += l.rank(m);
+        rowOfB += out[i];
       }
       row += out[i];
     }
-    return new Linear.Lora(a, adapters, (float) l.loraDropout());
+    return new Linear.Lora(a, b, adapters, (float) l.loraDropout());
+  }
+
+  /** The B of adapters of one rank, one after the other, as the fused kernels read them. */
+  private Param stackB(List<String> modules, long[] out) {
+    LoraConfig l = training.lora;
+    List<String> names = new ArrayList<>();
+    List<Long> rows = new ArrayList<>();
+    int rank = 0;
+    for (int i = 0; i < modules.size(); i++) {
+      if (l.targets(modules.get(i))) {
+        names.add(LoraConfig.tensorName(modules.get(i), "lora_B"));
+        rows.add(out[i]);
+        rank = l.rank(modules.get(i));
+      }
+    }
+    return parameters.stack(names, rows.stream().mapToLong(Long::longValue).toArray(), rank, false, true, true);
   }
 
   private void checkTargets() {
@@ -222,8 +270,24 @@ public final class Llama {
     return training;
   }
 
+  /** Which weights are in 4 bits; null: none. */
+  public QuantizationConfig quantization() {
+    return quantization;
+  }
+
   public Parameters parameters() {
     return parameters;
+  }
+
+  /** Bytes of the device's memory that filling the weights takes for a while; see {@link Weights}. */
+  public long loadingBytes() {
+    long largest = 0;
+    for (Parameters.Tensor t : parameters.tensors()) {
+      if (t.nf4() != null && !quantization.stored()) {
+        largest = Math.max(largest, t.elements());
+      }
+    }
+    return largest == 0 ? 0 : Nf4Loader.scratchBytes(largest);
   }
 
   /** Tokens of the longest sequence that can be run. */

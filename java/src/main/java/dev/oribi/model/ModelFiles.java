@@ -1,5 +1,6 @@
 package dev.oribi.model;
 
+import com.fasterxml.jackson.databind.node.ObjectNode;
 import com.fasterxml.jackson.databind.node.TextNode;
 import dev.oribi.io.AtomicFiles;
 import dev.oribi.io.Json;
@@ -14,6 +15,8 @@ import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
+import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -68,16 +71,33 @@ public final class ModelFiles {
     AtomicFiles.text(folder.resolve("README.md"), card(lora));
   }
 
-  /** Weights in the type that {@code config.json} names, and {@code config.json}. */
+  /** Weights in the type that {@code config.json} names, or in 4 bits where they are so, and {@code config.json}. */
   private void writeModel(Path folder) {
-    Map<String, Tensor> tensors = named(model.parameters().tensors());
     TensorType type = fileType(model.config());
+    String dtype = model.config().dtype() == null ? "float32" : model.config().dtype();
+    List<SafetensorsWriter.Tensor> tensors = new ArrayList<>();
+    Map<String, Content> contents = new HashMap<>();
+    for (Tensor t : model.parameters().tensors()) {
+      if (t.nf4() != null) {
+        Nf4Tensors.add(t, dtype, weights, tensors, contents);
+      } else {
+        tensors.add(new SafetensorsWriter.Tensor(t.name(), type, t.shape()));
+        contents.put(t.name(), sink -> put(t, sink));
+      }
+    }
     SafetensorsWriter.writeModel(
-        folder,
-        tensors.values().stream().map(t -> new SafetensorsWriter.Tensor(t.name(), type, t.shape())).toList(),
-        SafetensorsWriter.DEFAULT_SHARD_BYTES,
-        (t, sink) -> put(tensors.get(t.name()), sink));
-    Json.write(folder.resolve(ModelConfig.FILE), model.config().toJson());
+        folder, tensors, SafetensorsWriter.DEFAULT_SHARD_BYTES, (t, sink) -> contents.get(t.name()).write(sink));
+    ObjectNode config = model.config().toJson();
+    if (model.quantization() != null) {
+      model.quantization().putInto(config, dtype);
+    }
+    Json.write(folder.resolve(ModelConfig.FILE), config);
+  }
+
+  /** Puts the data of one tensor of a file. */
+  @FunctionalInterface
+  interface Content {
+    void write(SafetensorsWriter.Sink sink) throws IOException;
   }
 
   private static TensorType fileType(ModelConfig config) {

@@ -33,11 +33,22 @@ public final class Weights {
 
   private final Llama model;
   private final Machine machine;
+  private final Nf4Loader nf4;
 
-  /** The plan that holds the model must have been taken. */
+  /** Of a model that quantizes nothing as it is loaded. The plan that holds it must have been taken. */
   public Weights(Llama model, Machine machine) {
+    this(model, machine, null);
+  }
+
+  /**
+   * The plan that holds the model must have been taken.
+   *
+   * @param scratch at least {@link Llama#loadingBytes} that nothing else uses while weights are filled; null if that is 0
+   */
+  public Weights(Llama model, Machine machine, Mem scratch) {
     this.model = model;
     this.machine = machine;
+    this.nf4 = new Nf4Loader(machine, scratch);
     fillRopeTable();
   }
 
@@ -133,6 +144,10 @@ public final class Weights {
   }
 
   private void load(Checkpoint files, String name, Tensor t) {
+    if (t.nf4() != null && model.quantization().stored()) {
+      nf4.copy(files, name, t);
+      return;
+    }
     TensorInfo info = files.tensors().get(name);
     if (info == null) {
       throw new OribiException("the checkpoint has no tensor " + name + " " + Arrays.toString(t.shape()));
@@ -141,6 +156,10 @@ public final class Weights {
       throw new OribiException(
           info.file() + ": tensor " + name + " has shape " + Arrays.toString(info.shape()) + " where config.json asks for "
               + Arrays.toString(t.shape()));
+    }
+    if (t.nf4() != null) {
+      nf4.quantize(files, info, t);
+      return;
     }
     SafetensorsFile file = files.fileOf(info);
     View to = t.trainable() ? t.part(t.group().value()) : t.value();
@@ -221,6 +240,11 @@ public final class Weights {
       if (isLora(t)) {
         continue;
       }
+      if (t.nf4() != null) {
+        long drawn = stream;
+        nf4.quantize(t, values -> machine.kernels().randomNormal(values, t.elements(), 0, std, seed, drawn, DType.F32));
+        continue;
+      }
       View to = t.trainable() ? t.part(t.group().value()) : t.value();
       if (t.shape().length == 1) {
         machine.kernels().fill(to.mem(), t.elements(), 1, to.type());
@@ -233,10 +257,18 @@ public final class Weights {
 
   // ----------------------------------------------------------------------------------------------------------- read
 
-  /** Elements of a tensor from {@code offset} on, as fp32: of what learns the fp32 value, not its 16-bit copy. */
+  /**
+   * Elements of a tensor from {@code offset} on, as fp32: of what learns the fp32 value, not its 16-bit copy. Not of one in 4
+   * bits.
+   */
   public void read(Tensor t, long offset, FloatBuffer into) {
     View from = t.trainable() ? t.part(t.group().value()) : t.value();
     readFloats(machine, from, offset, into);
+  }
+
+  /** Bytes of a part of a tensor in 4 bits, as they are. */
+  public void readBytes(View from, long offset, ByteBuffer into) {
+    machine.device().read(from.mem().slice(offset, into.remaining()), into);
   }
 
   static void readFloats(Machine machine, View from, long offset, FloatBuffer into) {

@@ -11,6 +11,7 @@ public final class Buffer {
   /** How long a buffer lives, and the class under which the plan counts it. */
   public enum Lifetime {
     WEIGHT("weights", true),
+    WEIGHT_4BIT("weights in 4 bits", true),
     TRAINABLE("trainable weights", true),
     GRADIENT("gradients", true),
     OPTIMIZER("optimizer state", true),

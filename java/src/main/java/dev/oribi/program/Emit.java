@@ -24,6 +24,7 @@ public final class Emit {
   private final Program program;
   private final Sizes sizes;
   private final Library library;
+  private final EmitLora lora;
 
   /**
    * The largest run that is planned.
@@ -46,10 +47,16 @@ public final class Emit {
     this.program = program;
     this.sizes = sizes;
     this.library = library;
+    this.lora = new EmitLora(this, library.kernels());
   }
 
   public Program program() {
     return program;
+  }
+
+  /** The ops of weights in 4 bits and of fused adapters. */
+  public EmitLora lora() {
+    return lora;
   }
 
   public DType type() {
@@ -455,7 +462,7 @@ public final class Emit {
             value.rows(), value16 == null ? DType.F32 : value16.type()));
   }
 
-  private void add(
+  void add(
       Kind kind, String name, List<Buffer> reads, List<Buffer> writes, long bytes, long flops, Op.Action action) {
     program.add(new Op(kind, name, reads, writes, bytes, flops, action));
   }

@@ -28,6 +28,15 @@ public final class Plan implements AutoCloseable {
    * @param extra permanent buffers that no program names but the host fills or reads
    */
   public Plan(List<Program> programs, List<Buffer> extra) {
+    this(programs, extra, 0);
+  }
+
+  /**
+   * The same with room for what fills the weights.
+   *
+   * @param loadingBytes fewest bytes of the region that activations share, for use before the first run
+   */
+  public Plan(List<Program> programs, List<Buffer> extra, long loadingBytes) {
     this.programs = List.copyOf(programs);
     Set<Buffer> seen = Collections.newSetFromMap(new IdentityHashMap<>());
     for (Program p : programs) {
@@ -42,7 +51,7 @@ public final class Plan implements AutoCloseable {
         permanent.add(b);
       }
     }
-    long step = 0;
+    long step = Place.align(loadingBytes);
     for (Program p : programs) {
       Place.Placement placement = Place.of(p);
       Verify.check(p, placement);
@@ -90,6 +99,11 @@ public final class Plan implements AutoCloseable {
         e.getKey().bind(step.slice(e.getValue(), e.getKey().bytes()));
       }
     }
+  }
+
+  /** The region that activations share, free between runs; the plan must have been taken. */
+  public Mem shared() {
+    return arena.all().slice(permanentBytes, stepBytes);
   }
 
   /** The memory taken; {@code null} before {@link #take}. */

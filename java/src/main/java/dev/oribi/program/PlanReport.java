@@ -3,10 +3,12 @@ package dev.oribi.program;
 import dev.oribi.program.Buffer.Lifetime;
 import dev.oribi.program.Program.Span;
 import java.util.EnumMap;
+import java.util.EnumSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.Set;
 import java.util.TreeMap;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
@@ -15,6 +17,9 @@ import java.util.regex.Pattern;
 public final class PlanReport {
   private static final Pattern LAYER = Pattern.compile("layers\\.(\\d+)\\.");
   private static final Pattern CACHE = Pattern.compile("_cache\\.(\\d+)");
+
+  /** What stays the same in training; in generation the cache counts to it. */
+  private static final Set<Lifetime> FROZEN = EnumSet.of(Lifetime.WEIGHT, Lifetime.WEIGHT_4BIT, Lifetime.CACHE);
 
   private final Plan plan;
 
@@ -43,7 +48,7 @@ public final class PlanReport {
     Map<String, Long> weights = new LinkedHashMap<>();
     Map<String, Long> activations = new LinkedHashMap<>();
     for (Buffer b : plan.permanent()) {
-      if (b.lifetime() == Lifetime.WEIGHT || b.lifetime() == Lifetime.CACHE) {
+      if (FROZEN.contains(b.lifetime())) {
         weights.merge(layer(b.name()), b.bytes(), Long::sum);
       }
     }

@@ -33,7 +33,7 @@ final class Verify {
         }
       }
       for (Buffer b : op.writes()) {
-        if (b.lifetime() == Lifetime.WEIGHT) {
+        if (b.lifetime() == Lifetime.WEIGHT || b.lifetime() == Lifetime.WEIGHT_4BIT) {
           throw new IllegalStateException(program.name() + ": " + op.name() + " writes the frozen weight " + b);
         }
         written.add(b);

@@ -11,6 +11,9 @@ import java.nio.file.Path;
 import java.util.Map;
 import java.util.Optional;
 import java.util.OptionalInt;
+import java.util.concurrent.locks.ReadWriteLock;
+import java.util.concurrent.locks.ReentrantReadWriteLock;
+import java.util.function.Supplier;
 
 /**
  * The tokenizer of a model folder: text to token ids and back, exactly as Hugging Face's {@code tokenizers} does it,
@@ -32,6 +35,11 @@ public final class Tokenizer implements AutoCloseable {
 
   private final Path folder;
   private final HuggingFaceTokenizer library;
+
+  /** Calls share it, close() takes it alone: the library would read freed memory, and end the process, if one came late. */
+  private final ReadWriteLock open = new ReentrantReadWriteLock();
+
+  private boolean closed;
   private final Map<String, Integer> ids;
   private final String[] tokens;
   private final SpecialTokens special;
@@ -84,12 +92,13 @@ public final class Tokenizer implements AutoCloseable {
 
   /** The ids of the text; with {@code addSpecialTokens} also those that the tokenizer puts around every text. */
   public int[] encode(String text, boolean addSpecialTokens) {
-    return toInts(library.encode(text, addSpecialTokens, false).getIds());
+    return toInts(call(() -> library.encode(text, addSpecialTokens, false)).getIds());
   }
 
   /** Like {@link #encode}, with the characters that each token stands for. */
   public Encoding encodeWithOffsets(String text, boolean addSpecialTokens) {
-    ai.djl.huggingface.tokenizers.Encoding encoding = library.encode(text, addSpecialTokens, false);
+    ai.djl.huggingface.tokenizers.Encoding encoding =
+        call(() -> library.encode(text, addSpecialTokens, false));
     CharSpan[] spans = encoding.getCharTokenSpans();
     int[] begin = new int[spans.length];
     int[] end = new int[spans.length];
@@ -118,7 +127,7 @@ public final class Tokenizer implements AutoCloseable {
       requireId(tokenIds[i]);
       wide[i] = tokenIds[i];
     }
-    return library.decode(wide, skipSpecialTokens);
+    return call(() -> library.decode(wide, skipSpecialTokens));
   }
 
   /** One more than the largest id. The model's embedding may have more rows than that, for alignment. */
@@ -186,9 +195,28 @@ public final class Tokenizer implements AutoCloseable {
     return fingerprint;
   }
 
+  private <T> T call(Supplier<T> work) {
+    open.readLock().lock();
+    try {
+      if (closed) {
+        throw new IllegalStateException("the tokenizer of " + folder + " is closed");
+      }
+      return work.get();
+    } finally {
+      open.readLock().unlock();
+    }
+  }
+
+  /** Waits for the calls that are under way. */
   @Override
   public void close() {
-    library.close();
+    open.writeLock().lock();
+    try {
+      closed = true;
+      library.close();
+    } finally {
+      open.writeLock().unlock();
+    }
   }
 
   private static int[] toInts(long[] wide) {

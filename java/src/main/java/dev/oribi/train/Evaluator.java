@@ -10,6 +10,7 @@ import dev.oribi.model.Llama.Training;
 import dev.oribi.model.Machine;
 import dev.oribi.model.Weights;
 import dev.oribi.model.config.ModelConfig;
+import dev.oribi.model.config.QuantizationConfig;
 import dev.oribi.program.Emit;
 import dev.oribi.program.Executor;
 import dev.oribi.program.Plan;
@@ -38,24 +39,28 @@ public final class Evaluator implements AutoCloseable {
   private final Plan plan;
   private final Executor executor;
 
-  /** {@code training}: which adapter runs on top of the base, or {@link Training#NONE}. */
-  public Evaluator(ModelConfig config, DType type, Training training, Machine machine, Batches batches) {
+  /**
+   * @param training which adapter runs on top of the base, or {@link Training#NONE}
+   * @param quantization which weights are in 4 bits; null: none
+   */
+  public Evaluator(
+      ModelConfig config, DType type, Training training, QuantizationConfig quantization, Machine machine, Batches batches) {
     this.machine = machine;
     this.executor = machine.executor();
     this.batches = batches;
-    this.model = new Llama(config, type, training, batches.maxSequenceLength());
+    this.model = new Llama(config, type, training, quantization, batches.maxSequenceLength());
     Emit.Sizes sizes =
         new Emit.Sizes(
             batches.maxTokens(), batches.maxTokens(), batches.maxSequences(), batches.maxSequenceLength(), type, false, 0);
     inputs = Inputs.of(sizes);
     model.emitEvaluate(new Emit(program, sizes, machine.library()), inputs, FineTuning.LOGITS_BUDGET);
-    plan = new Plan(List.of(program), model.parameters().buffers());
+    plan = new Plan(List.of(program), model.parameters().buffers(), model.loadingBytes());
   }
 
   /** Takes the memory and returns what fills it. */
   public Weights take() {
     plan.take(machine.device(), "evaluation");
-    return new Weights(model, machine);
+    return new Weights(model, machine, plan.shared());
   }
 
   /** Runs every row once. */

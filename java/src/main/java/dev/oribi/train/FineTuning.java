@@ -10,6 +10,7 @@ import dev.oribi.model.ModelFiles;
 import dev.oribi.model.Weights;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.model.config.ModelConfig;
+import dev.oribi.model.config.QuantizationConfig;
 import dev.oribi.program.Emit;
 import dev.oribi.program.Plan;
 import java.io.PrintStream;
@@ -50,7 +51,8 @@ public final class FineTuning implements AutoCloseable {
     this.machine = config.machine();
     Training training = lora == null ? Training.FULL : Training.adapter(lora);
     try {
-      this.model = new Llama(numbers, config.dtype.on(machine, numbers), training, longest(data));
+      QuantizationConfig quantization = QuantizationConfig.of(numbers, config.loadIn4bit);
+      this.model = new Llama(numbers, config.dtype.on(machine, numbers), training, quantization, longest(data));
       this.step = new ModelStep(model, machine, options(config, data));
     } catch (RuntimeException e) {
       machine.close();
@@ -80,7 +82,8 @@ public final class FineTuning implements AutoCloseable {
   /**
    * Reads the model's numbers and the data, and plans the step.
    *
-   * @param config what the model settles is put in its place: the length it was made for, the numbers of the adapter
+   * @param config what the model settles is put in its place: the length it was made for, the numbers of the adapter,
+   *     4 bits if its folder is in 4 bits
    * @param out where progress is told
    */
   public static FineTuning open(TrainConfig config, PrintStream out) {
@@ -90,6 +93,7 @@ public final class FineTuning implements AutoCloseable {
     }
     ModelConfig numbers = ModelConfig.read(config.model);
     config.maxSeqLength = Math.min(config.maxSeqLength, numbers.maxPositionEmbeddings());
+    config.loadIn4bit |= numbers.quantization() != null;
     LoraConfig lora = config.trainsAllWeights() ? null : lora(config);
     out.print(config.toYaml());
     RunData data = readData(config, numbers, out);

@@ -65,6 +65,8 @@ public final class ModelStep implements TrainStep {
   private final Program update = new Program("update");
   private final Program clear = new Program("clear");
   private final Buffer gradNorm = Llama.io("grad_norm", DType.F32, Rows.FIXED, 1);
+  private final Buffer clip = Llama.io("clip_scale", DType.F32, Rows.FIXED, 1);
+  private final double maxGradNorm;
   private final List<Hyper> hypers = new ArrayList<>();
   private final Plan plan;
   private final Executor executor;
@@ -73,6 +75,7 @@ public final class ModelStep implements TrainStep {
   public ModelStep(Llama model, Machine machine, Options o) {
     this.model = model;
     this.machine = machine;
+    this.maxGradNorm = o.maxGradNorm;
     this.executor = machine.executor();
     long longest = model.maxPositions();
     int tokens = Math.max(o.tokens, o.evalTokens);
@@ -90,7 +93,7 @@ public final class ModelStep implements TrainStep {
     emitUpdate(sizes, o);
     List<Buffer> held = new ArrayList<>(model.parameters().buffers());
     held.add(gradNorm);
-    plan = new Plan(List.of(micro, evaluate, norm, update, clear), held);
+    plan = new Plan(List.of(micro, evaluate, norm, update, clear), held, model.loadingBytes());
   }
 
   private void emitUpdate(Emit.Sizes sizes, Options o) {
@@ -98,7 +101,6 @@ public final class ModelStep implements TrainStep {
     Emit u = new Emit(update, sizes, machine.library());
     Emit c = new Emit(clear, sizes, machine.library());
     Buffer sumSquares = Llama.io("sum_squares", DType.F64, Rows.FIXED, 1);
-    Buffer clip = Llama.io("clip_scale", DType.F32, Rows.FIXED, 1);
     boolean more = false;
     for (Group g : model.parameters().groups()) {
       n.sumSquares(g.name(), sumSquares, g.grad(), more);
@@ -130,8 +132,9 @@ public final class ModelStep implements TrainStep {
 
   /** Takes the memory and returns what fills it; the weights are undefined until then. */
   public Weights take() {
+    machine.tuneProducts();
     plan.take(machine.device(), "training");
-    return new Weights(model, machine);
+    return new Weights(model, machine, plan.shared());
   }
 
   @Override
@@ -184,7 +187,7 @@ public final class ModelStep implements TrainStep {
   }
 
   @Override
-  public double update(long step, double learningRate) {
+  public double update(long step, double learningRate, double lossScale) {
     for (Hyper h : hypers) {
       machine.device().write(h.place.mem(), h.numbers.at(step, learningRate).bytes());
     }
@@ -192,10 +195,24 @@ public final class ModelStep implements TrainStep {
     executor.run(norm, run);
     float[] value = new float[1];
     machine.device().read(gradNorm.mem(), value, 0, 1);
+    double norm = value[0] / lossScale;
     if (Float.isFinite(value[0])) {
+      if (lossScale != 1) {
+        machine.device().write(clip.mem(), new float[] {(float) (clipFactor(norm) / lossScale)}, 0, 1);
+      }
       executor.run(update, run);
     }
-    return value[0];
+    return norm;
+  }
+
+  /** What {@code oribi_clip_scale} writes, for a norm that it could not know. */
+  private double clipFactor(double norm) {
+    return maxGradNorm > 0 ? Math.min(1, maxGradNorm / (norm + 1e-6)) : 1;
+  }
+
+  @Override
+  public boolean scalesLoss() {
+    return model.parameters().type() == DType.F16;
   }
 
   @Override

@@ -1,5 +1,7 @@
 package dev.oribi.train;
 
+import dev.oribi.optim.LossScale;
+
 /**
  * Where a run stands between two optimizer steps; with the trained tensors all that is needed to go on.
  *
@@ -11,20 +13,29 @@ package dev.oribi.train;
  * @param lossSum sum of the losses of the steps since the last line of the log
  * @param lossSteps their number
  * @param totalLoss sum of the losses of all steps
+ * @param lossScale of the next step
  */
 record RunState(int step, int epoch, int microBatch, long microBatches, long tokens, double lossSum, int lossSteps,
-    double totalLoss) {
-  static final RunState START = new RunState(0, 0, 0, 0, 0, 0, 0, 0);
+    double totalLoss, LossScale lossScale) {
+  static RunState start(LossScale lossScale) {
+    return new RunState(0, 0, 0, 0, 0, 0, 0, 0, lossScale);
+  }
+
+  /** A checkpoint of before there was a loss scale has none. */
+  RunState {
+    lossScale = lossScale == null ? LossScale.NONE : lossScale;
+  }
 
   /** After one more step. */
-  RunState advance(StepPlan plan, double loss) {
+  RunState advance(StepPlan plan, double loss, LossScale next) {
     boolean epochEnds = plan.end() == plan.ofEpoch();
     return new RunState(step + 1, epochEnds ? epoch + 1 : epoch, epochEnds ? 0 : plan.end(),
-        microBatches + plan.batches().size(), tokens + plan.tokens(), lossSum + loss, lossSteps + 1, totalLoss + loss);
+        microBatches + plan.batches().size(), tokens + plan.tokens(), lossSum + loss, lossSteps + 1, totalLoss + loss,
+        next);
   }
 
   /** After a line of the log. */
   RunState logged() {
-    return new RunState(step, epoch, microBatch, microBatches, tokens, 0, 0, totalLoss);
+    return new RunState(step, epoch, microBatch, microBatches, tokens, 0, 0, totalLoss, lossScale);
   }
 }

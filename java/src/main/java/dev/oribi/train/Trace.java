@@ -130,9 +130,9 @@ public final class Trace {
       } else {
         model.emitTrain(new Emit(step, sizes, machine.library()), inputs, false, FineTuning.LOGITS_BUDGET);
       }
-      try (Plan plan = new Plan(List.of(forward, step), model.parameters().buffers())) {
+      try (Plan plan = new Plan(List.of(forward, step), model.parameters().buffers(), model.loadingBytes())) {
         plan.take(machine.device(), "the trace");
-        new Weights(model, machine).load(folder, adapter);
+        new Weights(model, machine, plan.shared()).load(folder, adapter);
         double loss = run(machine, executor, inputs, flat, forward, step);
         save(out, machine, model, rows, logits, loss);
       }

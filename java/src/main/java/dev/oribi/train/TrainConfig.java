@@ -1,5 +1,6 @@
 package dev.oribi.train;
 
+import dev.oribi.kernel.AttentionLibrary;
 import dev.oribi.model.Machine;
 import dev.oribi.optim.SchedulerType;
 import java.nio.file.Path;
@@ -120,6 +121,12 @@ public final class TrainConfig {
   @Option(names = "--modules-to-save", paramLabel = "NAMES", split = ",", showDefaultValue = Visibility.NEVER,
       description = "Layers trained whole and stored beside the adapter, such as lm_head or embed_tokens.")
   public List<String> modulesToSave = new ArrayList<>();
+
+  @Option(names = "--load-in-4bit", arity = "0..1", fallbackValue = "true",
+      showDefaultValue = Visibility.ALWAYS, paramLabel = "true|false",
+      description = "Hold the linear layers in 4 bits (NF4 with double quantization) under the adapter: QLoRA. A quarter of"
+          + " the memory of 16 bits. A model folder that is in 4 bits already stays so without it.")
+  public boolean loadIn4bit = false;
 
   @Option(names = "--dtype", paramLabel = "TYPE",
       description = "Storage of activations and frozen weights: ${COMPLETION-CANDIDATES}. What is trained is always"
@@ -258,6 +265,23 @@ public final class TrainConfig {
           + " work for the CPU.")
   public boolean noCudaGraph = false;
 
+  @Option(names = "--attention", paramLabel = "NAME",
+      description = "Library of attention on a GPU: ${COMPLETION-CANDIDATES}. auto takes cuDNN where it is installed and"
+          + " covers the model, else Oribi's own kernels.")
+  public AttentionLibrary attention = AttentionLibrary.AUTO;
+
+  @Option(names = "--deterministic", arity = "0..1", fallbackValue = "true",
+      showDefaultValue = Visibility.ALWAYS, paramLabel = "true|false",
+      description = "On a GPU, give the same bits for the same seed on the same card. Everything but cuDNN's attention does"
+          + " in any case; the CPU always does.")
+  public boolean deterministic = false;
+
+  @Option(names = "--tune-products", arity = "0..1", fallbackValue = "true",
+      showDefaultValue = Visibility.ALWAYS, paramLabel = "true|false",
+      description = "On a GPU, time the algorithms that cublasLt has for each product before training and keep the fastest,"
+          + " in place of the one that it holds for the fastest.")
+  public boolean tuneProducts = false;
+
   @Option(names = "--overfit-one-batch", arity = "0..1", fallbackValue = "true",
       showDefaultValue = Visibility.ALWAYS, paramLabel = "true|false",
       description = "Train on the first micro-batch alone, again and again: the loss must go to 0, or something is"
@@ -266,7 +290,7 @@ public final class TrainConfig {
 
   /** The device that {@code --device} names, open; the caller closes it. */
   public Machine machine() {
-    return Machine.open(device, threads, Machine.Options.of(debugSync, noCudaGraph));
+    return Machine.open(device, threads, new Machine.Options(debugSync, !noCudaGraph, tuneProducts, attention, deterministic));
   }
 
   /** Whether every weight is trained: {@code full}, or {@code from_scratch} which implies it. */

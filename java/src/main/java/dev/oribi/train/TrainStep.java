@@ -16,7 +16,7 @@ public interface TrainStep extends AutoCloseable {
    * Forward and backward of one micro-batch; adds to the gradients those of {@code gradScale * (sum of the target
    * losses)}.
    *
-   * @param gradScale one over the number of target tokens of the whole optimizer step
+   * @param gradScale one over the number of target tokens of the whole optimizer step, times the loss scale
    * @param dropoutStream names the random numbers of dropout; distinct for every micro-batch of the run
    * @return the sum of the target losses, in nats; not scaled
    */
@@ -26,13 +26,23 @@ public interface TrainStep extends AutoCloseable {
   double evaluate(MicroBatch batch);
 
   /**
-   * Clips the gradients to {@link TrainConfig#maxGradNorm} (0: off), makes one AdamW update and clears the gradients.
-   * If the norm is not finite nothing is updated.
+   * Divides the gradients by the loss scale, clips them to {@link TrainConfig#maxGradNorm} (0: off), makes one AdamW update
+   * and clears them. If the norm is not finite nothing is updated.
    *
    * @param step number of this update, from 1: the exponent of AdamW's bias correction
-   * @return the norm of the gradients before clipping
+   * @param lossScale how much larger than theirs the gradients are
+   * @return the norm of the gradients, without the loss scale, before clipping
    */
-  double update(long step, double learningRate);
+  double update(long step, double learningRate, double lossScale);
+
+  default double update(long step, double learningRate) {
+    return update(step, learningRate, 1);
+  }
+
+  /** Whether the storage type is one whose gradients need a loss scale: fp16. */
+  default boolean scalesLoss() {
+    return false;
+  }
 
   /** Loss of every target of the last micro-batch, in the order of the rows that have a target. */
   float[] lastLosses();

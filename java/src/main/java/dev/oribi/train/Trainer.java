@@ -4,6 +4,7 @@ import dev.oribi.OribiException;
 import dev.oribi.data.MicroBatch;
 import dev.oribi.io.AtomicFiles;
 import dev.oribi.io.Json;
+import dev.oribi.optim.LossScale;
 import dev.oribi.optim.Schedule;
 import java.io.PrintStream;
 import java.nio.file.Path;
@@ -38,7 +39,7 @@ public final class Trainer {
   private int totalSteps;
   private Schedule schedule;
   private TrainLog log;
-  private RunState state = RunState.START;
+  private RunState state;
   private volatile boolean stopRequested;
 
   /**
@@ -105,6 +106,7 @@ public final class Trainer {
   private void trainStep() {
     meter.begin();
     StepPlan plan = StepPlan.next(config, data.batches(), state);
+    LossScale scale = state.lossScale();
     double lossSum = 0;
     for (int i = 0; i < plan.batches().size(); i++) {
       if (stopRequested) {
@@ -113,21 +115,31 @@ public final class Trainer {
         return;
       }
       MicroBatch batch = plan.batches().get(i);
-      double batchLoss = step.microStep(batch, 1.0 / plan.targetTokens(), state.microBatches() + i);
+      double batchLoss = step.microStep(batch, scale.value() / plan.targetTokens(), state.microBatches() + i);
       if (!Double.isFinite(batchLoss)) {
         throw notFinite("loss", batchLoss, NotFinite.sample(batch, step.lastLosses(), data.train()));
       }
       lossSum += batchLoss;
     }
     double rate = schedule.rate(state.step());
-    double gradNorm = step.update(state.step() + 1, rate);
-    if (!Double.isFinite(gradNorm)) {
-      throw notFinite("gradient norm", gradNorm, NotFinite.samples(plan.batches(), data.train()));
-    }
+    double gradNorm = step.update(state.step() + 1, rate, scale.value());
+    LossScale next = Double.isFinite(gradNorm) ? scale.afterUpdate() : overflow(scale, gradNorm, plan);
     double loss = lossSum / plan.targetTokens();
-    state = state.advance(plan, loss);
+    state = state.advance(plan, loss, next);
     meter.end(plan.tokens());
     report(loss, gradNorm, rate);
+  }
+
+  /** In fp16 the step counts but changes nothing, and the next is made with a smaller loss scale. */
+  private LossScale overflow(LossScale scale, double gradNorm, StepPlan plan) {
+    if (!scale.canShrink()) {
+      throw notFinite("gradient norm", gradNorm, NotFinite.samples(plan.batches(), data.train()));
+    }
+    step.clearGradients();
+    LossScale next = scale.afterOverflow();
+    console.say(String.format(Locale.ROOT, "step %d: gradients overflow fp16, nothing is updated; the loss scale falls from %.0f to %.0f",
+        state.step() + 1, scale.value(), next.value()));
+    return next;
   }
 
   private void report(double loss, double gradNorm, double rate) {
@@ -138,7 +150,9 @@ public final class Trainer {
     if (logging) {
       Map<String, Number> entry = entry();
       entry.put("loss", shownLoss);
-      entry.put("grad_norm", gradNorm);
+      if (Double.isFinite(gradNorm)) { // JSON has no infinity, and an fp16 step that overflowed has no norm
+        entry.put("grad_norm", gradNorm);
+      }
       entry.put("learning_rate", rate);
       entry.put("tokens", state.tokens());
       entry.put("tokens_per_second", meter.tokensPerSecond());
@@ -221,6 +235,7 @@ public final class Trainer {
     totalSteps = StepPlan.totalSteps(config, data.batches());
     int warmup = Schedule.warmupSteps(config.warmupSteps, config.warmupRatio, totalSteps);
     schedule = new Schedule(config.lrSchedulerType, config.peakLearningRate(), warmup, totalSteps, config.minLrRate);
+    state = RunState.start(step.scalesLoss() ? LossScale.FIRST : LossScale.NONE);
     List<Map<String, Number>> history = List.of();
     Optional<Path> checkpoint = OutputFolder.prepare(config, checkpoints);
     if (checkpoint.isPresent()) {

@@ -1,6 +1,7 @@
 package dev.oribi.cli;
 
 import dev.oribi.io.Json;
+import dev.oribi.testing.TestMachine;
 import dev.oribi.testing.TinyModels;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
@@ -37,7 +38,7 @@ final class TinyRun {
     }
     Files.writeString(rows, lines);
     Outcome made = run("train", "--model", shape.toString(), "--data", rows.toString(), "--from-scratch", "--max-steps=1",
-        "--output-dir", model.toString(), "--save-strategy=no");
+        "--output-dir", model.toString(), "--save-strategy=no", device());
     if (made.code() != 0) {
       throw new IllegalStateException(made.err());
     }
@@ -47,9 +48,14 @@ final class TinyRun {
   List<String> train(Path outputDir, String... options) {
     List<String> arguments = new ArrayList<>(List.of("train", "--model", model.toString(), "--data", rows.toString(),
         "--output-dir", outputDir.toString(), "--per-device-train-batch-size=2", "--gradient-accumulation-steps=2",
-        "--lora-dropout=0.1", "--learning-rate=1e-3", "--logging-steps=1", "--lora-r=4"));
+        "--lora-dropout=0.1", "--learning-rate=1e-3", "--logging-steps=1", "--lora-r=4", device()));
     arguments.addAll(List.of(options));
     return arguments;
+  }
+
+  private static String device() {
+    TestMachine.commandRuns();
+    return "--device=" + TestMachine.name();
   }
 
   static Outcome run(List<String> arguments) {

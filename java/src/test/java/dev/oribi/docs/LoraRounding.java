@@ -57,7 +57,7 @@ public final class LoraRounding {
   private LoraRounding(Machine machine, DType type) {
     this.machine = machine;
     this.type = type;
-    this.emit = new Emit(program, new Emit.Sizes(N, N, 1, type, false, 0), machine.library());
+    this.emit = new Emit(program, new Emit.Sizes(N, N, 1, N, type, false, 0), machine.library());
     this.x = matrix("x", N, IN);
     this.w = matrix("w", OUT, IN);
     this.a = matrix("a", R, IN);
@@ -112,7 +112,7 @@ public final class LoraRounding {
     Param paramA = new Param(View.of(a), View.of(gradient("da", R, IN)));
     Param paramB = new Param(View.of(b), View.of(gradient("db", OUT, R)));
     Linear.Adapter adapter = new Linear.Adapter(0, OUT, 0, R, paramB, SCALE, 0);
-    Linear linear = new Linear("ours", new Param(View.of(w), null), new Linear.Lora(paramA, List.of(adapter), 0));
+    Linear linear = new Linear("ours", new Param(View.of(w), null), new Linear.Lora(paramA, paramB, List.of(adapter), 0));
     linear.emitBackward(emit, dx, dy, linear.emitForward(emit, y, x));
     return new Way("\\text{ours}", y, dx);
   }
@@ -139,7 +139,7 @@ public final class LoraRounding {
       plan.take(machine.device(), "the measurement");
       for (float sizeOfB : SIZES_OF_B) {
         fill(sizeOfB);
-        new Executor().run(program, new Run(machine.kernels(), machine.gemm(), N, N, 1, 0, 0, 0));
+        new Executor().run(program, new Run(machine.library(), N, N, 1, N, 0));
         print(sizeOfB);
       }
     }

@@ -4,29 +4,39 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import dev.oribi.device.Arena;
-import dev.oribi.device.CpuDevice;
+import dev.oribi.device.Device;
 import dev.oribi.device.Mem;
-import dev.oribi.kernel.Kernels.AttentionShape;
+import dev.oribi.model.Machine;
 import dev.oribi.model.config.RopeConfig;
+import dev.oribi.testing.TestMachine;
 import dev.oribi.text.TestData;
 import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
 import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 
 /** The kernels against the published snapshots of Stanford's course CS336: attention, rotary positions, AdamW. */
 class Cs336Test {
   private static final String FILE = "numeric/cs336-attention-rope-adamw-lr.json";
 
-  private final CpuDevice device = new CpuDevice();
-  private final Kernels kernels = Kernels.cpu(2);
+  private Machine machine;
+  private Device device;
+  private Kernels kernels;
   private final List<Arena> arenas = new ArrayList<>();
+
+  @BeforeEach
+  void open() {
+    machine = TestMachine.open(2);
+    device = machine.device();
+    kernels = machine.kernels();
+  }
 
   @AfterEach
   void close() {
     arenas.forEach(Arena::close);
-    kernels.close();
+    machine.close();
   }
 
   /** The fourth case is a schedule that ends above zero, which ours does not. */
@@ -131,7 +141,7 @@ class Cs336Test {
       }
     }
     AttentionShape shape = new AttentionShape(
-        n, n, 1, 1, d, d, d, d, d, ints(cuSeqlens), ints(begin), ints(count), 1f / 8, DType.F32);
+        n, n, 1, 1, 1, d, d, d, d, d, ints(cuSeqlens), ints(begin), ints(count), 1f / 8, 0, 0, DType.F32);
     Mem o = room(n * d);
     Mem workspace = room((int) (kernels.attentionWorkspace(shape, false) / 4 + 16));
     kernels.attentionForward(o, null, floats(q), floats(seenK), floats(seenV), workspace, shape);
@@ -185,6 +195,8 @@ class Cs336Test {
     Mem w = floats(flat(c.get("inputs").get("w0")));
     Mem m = floats(new float[6]);
     Mem v = floats(new float[6]);
+    Mem gradient = room(6);
+    Mem numbers = room(AdamwHyper.BYTES / 4);
     for (int step = 1; step <= x.length / 3; step++) {
       float[] now = read(w, 6);
       float[] row = {x[3 * step - 3], x[3 * step - 2], x[3 * step - 1]};
@@ -199,13 +211,14 @@ class Cs336Test {
           g[3 * i + j] = (float) (2 * error * row[j]);
         }
       }
-      try (Arena arena = device.allocate("a gradient", 64)) {
-        device.write(arena.all(), g, 0, 6);
-        kernels.adamw(
-            w, null, m, v, arena.all(), null, params.get("lr").doubleValue(), params.get("betas").get(0).doubleValue(),
-            params.get("betas").get(1).doubleValue(), params.get("eps").doubleValue(),
-            params.get("weight_decay").doubleValue(), step, 6, DType.F32);
-      }
+      AdamwHyper hyper =
+          new AdamwHyper(
+              params.get("lr").doubleValue(), params.get("betas").get(0).doubleValue(),
+              params.get("betas").get(1).doubleValue(), params.get("eps").doubleValue(),
+              params.get("weight_decay").doubleValue(), step);
+      device.write(gradient, g, 0, 6);
+      device.write(numbers, hyper.bytes());
+      kernels.adamw(w, null, m, v, gradient, null, numbers, 6, DType.F32);
     }
     assertNear(read(w, 6), flat(c.get("expected").get("array")), c.get("tolerance").doubleValue());
     assertNear(read(w, 6), flat(c.get("pytorch_adamw_result")), 2e-6);

@@ -1,21 +1,29 @@
 package dev.oribi.kernel;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import dev.oribi.OribiException;
 import dev.oribi.device.Arena;
 import dev.oribi.device.Mem;
+import dev.oribi.io.Half;
 import dev.oribi.kernel.Gemm.Shape;
 import dev.oribi.model.Machine;
+import dev.oribi.testing.TestMachine;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Random;
 import java.util.stream.Stream;
+import org.junit.jupiter.api.AfterAll;
+import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.DynamicTest;
 import org.junit.jupiter.api.TestFactory;
 
 /**
  * Dense products in every form that a program uses: operands as they lie or transposed, rows with gaps, adding or not, fp32
- * and bf16. The elements are small integers, so that every sum is exact and one wrong index shows.
+ * and 16 bits. The elements are small integers, so that every sum is exact and one wrong index shows.
  */
 class GemmTest {
   /** What the gaps between rows and the memory behind a matrix hold before, and must hold after. */
@@ -51,12 +59,26 @@ class GemmTest {
             all.add(new Case(ta, tb, mnk, beta, DType.F32, DType.F32, DType.F32));
             all.add(new Case(ta, tb, mnk, beta, DType.BF16, DType.BF16, DType.BF16));
             all.add(new Case(ta, tb, mnk, beta, DType.BF16, DType.BF16, DType.F32));
+            all.add(new Case(ta, tb, mnk, beta, DType.F16, DType.F16, DType.F16));
+            all.add(new Case(ta, tb, mnk, beta, DType.F16, DType.F16, DType.F32));
             all.add(new Case(ta, tb, mnk, beta, DType.F32, DType.BF16, DType.BF16));
           }
         }
       }
     }
     return all;
+  }
+
+  private static Machine machine;
+
+  @BeforeAll
+  static void open() {
+    machine = TestMachine.open();
+  }
+
+  @AfterAll
+  static void close() {
+    machine.close();
   }
 
   @TestFactory
@@ -71,11 +93,17 @@ class GemmTest {
     float[] a = matrix(random, c.ta ? s.k() : s.m(), c.ta ? s.m() : s.k(), s.lda());
     float[] b = matrix(random, c.tb ? s.n() : s.k(), c.tb ? s.k() : s.n(), s.ldb());
     float[] before = matrix(random, s.m(), s.n(), s.ldc());
-    try (Machine machine = Machine.cpu(0); Arena arena = machine.device().allocate("a test", 16L << 20)) {
+    TestMachine.uses(machine);
+    try (Arena arena = machine.device().allocate("a test", 16L << 20)) {
       Stack stack = new Stack(machine, arena.all());
       Mem memA = stack.put(a, c.a);
       Mem memB = stack.put(b, c.b);
       Mem memC = stack.put(before, c.c);
+      if (machine.isCuda() && c.a != c.b) {
+        assertThatThrownBy(() -> machine.gemm().workspace(s))
+            .isInstanceOf(OribiException.class).hasMessageContaining("operands of one type");
+        return;
+      }
       long scratch = machine.gemm().workspace(s);
       Mem workspace = scratch == 0 ? null : stack.take(scratch);
       Mem guard = stack.put(new float[] {UNTOUCHED, UNTOUCHED}, DType.F32);
@@ -127,18 +155,28 @@ class GemmTest {
     }
 
     Mem put(float[] values, DType type) {
-      Mem wide = take(4L * values.length);
-      machine.device().write(wide, values, 0, values.length);
-      Mem piece = take((long) type.bytes() * values.length);
-      machine.kernels().cast(piece, wide, values.length, type, DType.F32);
+      ByteBuffer bytes = ByteBuffer.allocate(type.bytes() * values.length).order(ByteOrder.nativeOrder());
+      for (float x : values) {
+        if (type == DType.F32) {
+          bytes.putFloat(x);
+        } else {
+          bytes.putShort(type == DType.BF16 ? Half.toBf16(x) : Half.toF16(x));
+        }
+      }
+      Mem piece = take(bytes.position());
+      machine.device().write(piece, bytes.flip());
       return piece;
     }
 
     float[] get(Mem from, int count, DType type) {
-      Mem wide = take(4L * count);
-      machine.kernels().cast(wide, from, count, DType.F32, type);
+      ByteBuffer bytes = ByteBuffer.allocate(type.bytes() * count).order(ByteOrder.nativeOrder());
+      machine.device().read(from, bytes);
+      bytes.flip();
       float[] values = new float[count];
-      machine.device().read(wide, values, 0, count);
+      for (int i = 0; i < count; i++) {
+        values[i] = type == DType.F32 ? bytes.getFloat()
+            : type == DType.BF16 ? Half.fromBf16(bytes.getShort()) : Half.fromF16(bytes.getShort());
+      }
       return values;
     }
   }

@@ -23,6 +23,7 @@ import dev.oribi.program.Executor;
 import dev.oribi.program.Plan;
 import dev.oribi.program.Program;
 import dev.oribi.program.Run;
+import dev.oribi.testing.TestMachine;
 import dev.oribi.text.TestData;
 import java.io.IOException;
 import java.util.ArrayList;
@@ -59,7 +60,7 @@ class TorchtuneTest {
       this.adapted = adapted;
       rank = c.get("rank").intValue();
       scale = (float) (c.get("alpha").doubleValue() / rank);
-      emit = new Emit(program, new Emit.Sizes(TOKENS, TOKENS, SEQUENCES, DType.F32, false, 0), machine.library());
+      emit = new Emit(program, new Emit.Sizes(TOKENS, TOKENS, SEQUENCES, LENGTH, DType.F32, false, 0), machine.library());
       RopeTable table = new RopeTable(angles("cos"), angles("sin"));
       packing =
           new Packing(
@@ -91,7 +92,7 @@ class TorchtuneTest {
         }
         row += out[i];
       }
-      return new Linear(layer + modules.get(0), weight, new Linear.Lora(a, adapters, 0));
+      return new Linear(layer + modules.get(0), weight, new Linear.Lora(a, null, adapters, 0));
     }
 
     Linear qkv(String layer) {
@@ -127,7 +128,7 @@ class TorchtuneTest {
       } else {
         d.write(in.mem(), x, 0, x.length);
       }
-      new Executor().run(b.program, new Run(machine.kernels(), machine.gemm(), TOKENS, TOKENS, SEQUENCES, 0, 0, 0));
+      new Executor().run(b.program, new Run(machine.library(), TOKENS, TOKENS, SEQUENCES, LENGTH, 0));
       float[] values = new float[(int) (out.rows() * out.cols())];
       d.read(out.mem(), values, 0, values.length);
       return IntStream.range(0, values.length).mapToDouble(i -> values[i]).average().orElseThrow();
@@ -206,7 +207,7 @@ class TorchtuneTest {
     JsonNode file = TestData.json("numeric/torchtune.json");
     for (JsonNode c : named(file, "lora_linear")) {
       int out = c.get("out_dim").intValue();
-      try (Machine machine = Machine.cpu(2)) {
+      try (Machine machine = TestMachine.open(2)) {
         Build b = new Build(machine, c, Set.of("proj"));
         Buffer x = io("x", HIDDEN);
         Buffer y = io("y", out);
@@ -228,7 +229,7 @@ class TorchtuneTest {
     List<JsonNode> cases = named(file, "lora_llama2_self_attention");
     assertThat(cases).hasSize(3);
     for (JsonNode c : cases) {
-      try (Machine machine = Machine.cpu(2)) {
+      try (Machine machine = TestMachine.open(2)) {
         Build b = new Build(machine, c, modules(c.get("lora_modules")));
         Buffer x = io("x", HIDDEN);
         Buffer y = io("y", HIDDEN);
@@ -259,7 +260,7 @@ class TorchtuneTest {
         adapted.add("head");
       }
       int vocabulary = c.get("vocab").intValue();
-      try (Machine machine = Machine.cpu(2)) {
+      try (Machine machine = TestMachine.open(2)) {
         Build b = new Build(machine, c, adapted);
         Buffer ids = Llama.io("ids", DType.I32, Rows.TOKENS, TOKENS);
         Buffer logits = io("logits", vocabulary);

@@ -77,7 +77,7 @@ class PlaceTest {
     for (int i = 0; i < all.size(); i++) {
       Buffer a = all.get(i);
       long beginA = placement.offsets().get(a);
-      assertThat(beginA % 64).isZero();
+      assertThat(beginA % 256).isZero();
       assertThat(beginA + a.bytes()).isLessThanOrEqualTo(placement.bytes());
       for (Buffer b : all.subList(i + 1, all.size())) {
         long beginB = placement.offsets().get(b);
@@ -163,18 +163,19 @@ class PlaceTest {
 
   @Example
   void anOverlapOfLiveBuffersIsRefused() {
-    Program together = of(op("one", List.of(), List.of(a, b)));
-    refuses(together, placement(192, a, 0, b, 64), "overlaps");
-    Verify.check(together, placement(256, a, 0, b, 128));
-    Program apart = of(op("one", List.of(), List.of(a)), op("two", List.of(), List.of(b)));
-    Verify.check(apart, placement(128, a, 0, b, 0));
+    Buffer large = buffer("large", Lifetime.ACTIVATION, 300);
+    Program together = of(op("one", List.of(), List.of(large, b)));
+    refuses(together, placement(512, large, 0, b, 256), "overlaps");
+    Verify.check(together, placement(1024, large, 0, b, 512));
+    Program apart = of(op("one", List.of(), List.of(large)), op("two", List.of(), List.of(b)));
+    Verify.check(apart, placement(512, large, 0, b, 0));
   }
 
   @Example
   void aLongBufferThatCoversAShortOneIsRefused() {
     Buffer large = buffer("large", Lifetime.ACTIVATION, 1000);
     Program together = of(op("one", List.of(), List.of(large, a, b)));
-    refuses(together, placement(1024, large, 0, a, 128, b, 1024 - 128), "overlaps");
+    refuses(together, placement(1024, large, 0, a, 256, b, 1024 - 256), "overlaps");
   }
 
   @Example
@@ -182,6 +183,6 @@ class PlaceTest {
     Program program = of(op("one", List.of(), List.of(a)));
     refuses(program, placement(99, a, 0), "outside");
     refuses(program, placement(256, a, 32), "outside");
-    refuses(program, placement(256, a, -64), "outside");
+    refuses(program, placement(256, a, -256), "outside");
   }
 }

@@ -1,20 +1,26 @@
 package dev.oribi.testing;
 
 import dev.oribi.device.Arena;
-import dev.oribi.device.CpuDevice;
+import dev.oribi.device.Clock;
 import dev.oribi.device.Device;
 import dev.oribi.device.Mem;
 import java.nio.ByteBuffer;
 import java.util.Arrays;
 
-/** The CPU, with a page of known bytes before and after each arena: what writes outside of it is seen. */
+/** Another device, with a page of known bytes before and after each arena: what writes outside of it is seen. */
 public final class GuardedDevice implements Device {
   private static final int GUARD = 4096;
   private static final byte PATTERN = (byte) 0xA5;
 
-  private final CpuDevice cpu = new CpuDevice();
+  private Device inner;
   private Arena block;
   private long bytes;
+
+  /** Stands around {@code device} from now on. */
+  GuardedDevice around(Device device) {
+    inner = device;
+    return this;
+  }
 
   @Override
   public Arena allocate(String what, long size) {
@@ -22,21 +28,21 @@ public final class GuardedDevice implements Device {
       throw new IllegalStateException("this device gives one arena");
     }
     bytes = size;
-    block = cpu.allocate(what, size + 2 * GUARD);
+    block = inner.allocate(what, size + 2 * GUARD);
     byte[] guard = new byte[GUARD];
     Arrays.fill(guard, PATTERN);
-    cpu.write(block.all(), ByteBuffer.wrap(guard));
-    cpu.write(block.all().slice(GUARD + size, GUARD), ByteBuffer.wrap(guard));
-    Mem inner = block.all().slice(GUARD, size);
+    inner.write(block.all(), ByteBuffer.wrap(guard));
+    inner.write(block.all().slice(GUARD + size, GUARD), ByteBuffer.wrap(guard));
+    Mem middle = block.all().slice(GUARD, size);
     return new Arena() {
       @Override
       public Mem all() {
-        return inner;
+        return middle;
       }
 
       @Override
       public long bytes() {
-        return inner.bytes();
+        return middle.bytes();
       }
 
       @Override
@@ -53,7 +59,7 @@ public final class GuardedDevice implements Device {
 
   private boolean intact(long at) {
     byte[] guard = new byte[GUARD];
-    cpu.read(block.all().slice(at, GUARD), ByteBuffer.wrap(guard));
+    inner.read(block.all().slice(at, GUARD), ByteBuffer.wrap(guard));
     for (byte b : guard) {
       if (b != PATTERN) {
         return false;
@@ -64,51 +70,56 @@ public final class GuardedDevice implements Device {
 
   @Override
   public String name() {
-    return cpu.name();
+    return inner.name();
   }
 
   @Override
   public long freeBytes() {
-    return cpu.freeBytes();
+    return inner.freeBytes();
   }
 
   @Override
   public void write(Mem to, ByteBuffer source) {
-    cpu.write(to, source);
+    inner.write(to, source);
   }
 
   @Override
   public void write(Mem to, float[] source, int offset, int length) {
-    cpu.write(to, source, offset, length);
+    inner.write(to, source, offset, length);
   }
 
   @Override
   public void write(Mem to, int[] source, int length) {
-    cpu.write(to, source, length);
+    inner.write(to, source, length);
   }
 
   @Override
   public void read(Mem from, ByteBuffer into) {
-    cpu.read(from, into);
+    inner.read(from, into);
   }
 
   @Override
   public void read(Mem from, float[] into, int offset, int length) {
-    cpu.read(from, into, offset, length);
+    inner.read(from, into, offset, length);
   }
 
   @Override
   public double readDouble(Mem from) {
-    return cpu.readDouble(from);
+    return inner.readDouble(from);
   }
 
   @Override
   public int readInt(Mem from) {
-    return cpu.readInt(from);
+    return inner.readInt(from);
+  }
+
+  @Override
+  public Clock clock() {
+    return inner.clock();
   }
 
   @Override
   public void close() {
-    cpu.close();
+    inner.close();
   }
 }

@@ -1,17 +1,16 @@
 package dev.oribi.testing;
 
-import dev.oribi.device.CpuDevice;
-import dev.oribi.device.Device;
+import dev.oribi.device.Mem;
 import dev.oribi.io.Half;
 import dev.oribi.kernel.DType;
-import dev.oribi.kernel.Kernels;
-import dev.oribi.kernel.OpenBlasGemm;
+import dev.oribi.kernel.LoraKernels;
 import dev.oribi.layer.Parameters.Tensor;
 import dev.oribi.model.Llama;
 import dev.oribi.model.Llama.Training;
 import dev.oribi.model.Machine;
 import dev.oribi.model.Weights;
 import dev.oribi.model.config.ModelConfig;
+import dev.oribi.model.config.QuantizationConfig;
 import dev.oribi.program.Emit;
 import dev.oribi.program.View;
 import dev.oribi.testing.ReferenceLlama.Sequence;
@@ -68,13 +67,40 @@ public final class StepFixture implements AutoCloseable {
   private final Map<String, double[]> values = new LinkedHashMap<>();
 
   public StepFixture(ModelConfig config, Training training, Plan plan, long seed) {
-    this(config, training, plan, seed, new CpuDevice());
+    this(config, training, plan, seed, TestMachine.open(plan.threads));
   }
 
-  public StepFixture(ModelConfig config, Training training, Plan plan, long seed, Device device) {
-    Kernels kernels = Kernels.cpu(plan.threads);
-    machine = new Machine(device, kernels, new OpenBlasGemm(kernels));
-    model = new Llama(config, plan.type, training, 512);
+  /** With guards around the arena, and every error told with its op. */
+  public StepFixture(ModelConfig config, Training training, Plan plan, long seed, GuardedDevice guard) {
+    this(config, training, null, plan, seed, guard);
+  }
+
+  /** The same with weights in 4 bits. */
+  public StepFixture(
+      ModelConfig config, Training training, QuantizationConfig quantization, Plan plan, long seed, GuardedDevice guard) {
+    this(config, training, quantization, plan, seed, guarded(plan, guard));
+  }
+
+  private static Machine guarded(Plan plan, GuardedDevice guard) {
+    Machine.Options options = Machine.Options.DEFAULT.withDebugSync(true).withCudaGraph(false);
+    Machine m = TestMachine.open(plan.threads, options);
+    return new Machine(guard.around(m.device()), m.kernels(), m.gemm(), m.attention(), options, "");
+  }
+
+  /** On {@code machine}, which is closed with this. */
+  public StepFixture(ModelConfig config, Training training, Plan plan, long seed, Machine machine) {
+    this(config, training, null, plan, seed, machine);
+  }
+
+  /** {@code quantization}: which weights are in 4 bits; their {@link #values} are those that the reference makes of them. */
+  public StepFixture(ModelConfig config, Training training, QuantizationConfig quantization, Plan plan, long seed) {
+    this(config, training, quantization, plan, seed, TestMachine.open(plan.threads));
+  }
+
+  private StepFixture(
+      ModelConfig config, Training training, QuantizationConfig quantization, Plan plan, long seed, Machine machine) {
+    this.machine = machine;
+    model = new Llama(config, plan.type, training, quantization, 512);
     step = new ModelStep(model, machine, plan.options());
     weights = step.take();
     for (Tensor t : model.parameters().tensors()) {
@@ -94,8 +120,20 @@ public final class StepFixture implements AutoCloseable {
       w[i] = (float) ((norm ? 1 : 0) + std * random.nextGaussian());
       exact[i] = w[i];
     }
-    write(t, w);
+    if (t.nf4() != null) {
+      quantize(t, w);
+      exact = Nf4Reference.roundTrip(w);
+    } else {
+      write(t, w);
+    }
     values.put(t.name(), exact);
+  }
+
+  private void quantize(Tensor t, float[] w) {
+    Mem values = step.plan().shared().slice(0, 4L * w.length);
+    Mem workspace = step.plan().shared().slice((values.bytes() + 63) / 64 * 64, LoraKernels.nf4Workspace(w.length));
+    machine.device().write(values, w, 0, w.length);
+    machine.kernels().lora().nf4Quantize(t.nf4().place(), values, workspace, w.length, DType.F32);
   }
 
   private void write(Tensor t, float[] w) {

@@ -8,7 +8,11 @@ import dev.oribi.OribiException;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.List;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.stream.IntStream;
 import java.util.stream.StreamSupport;
 import org.junit.jupiter.api.Test;
@@ -86,6 +90,39 @@ class TokenizerTest {
       assertThat(tokenizer.encode("x".repeat(100_000), true)).hasSize(100_001);
       assertThat(tokenizer.encode("", false)).isEmpty();
     }
+  }
+
+  /** The library would read freed memory and end the process. */
+  @Test
+  void closingWaitsForCallsAndEndsUse() throws Exception {
+    Tokenizer tokenizer = Tokenizer.load(ByteTokenizer.write(shared.resolve("closing")));
+    String text = "x".repeat(50_000);
+    CountDownLatch begun = new CountDownLatch(4);
+    List<Thread> threads = new ArrayList<>();
+    AtomicInteger whole = new AtomicInteger();
+    for (int i = 0; i < 4; i++) {
+      Thread thread = new Thread(() -> {
+        try {
+          while (true) {
+            assertThat(tokenizer.encode(text, true)).hasSize(50_001);
+            whole.incrementAndGet();
+            begun.countDown();
+          }
+        } catch (IllegalStateException closed) {
+          assertThat(closed).hasMessageContaining("is closed");
+        }
+      });
+      thread.start();
+      threads.add(thread);
+    }
+    begun.await();
+    tokenizer.close();
+    for (Thread thread : threads) {
+      thread.join();
+    }
+    assertThat(whole.get()).isGreaterThanOrEqualTo(4);
+    assertThatThrownBy(() -> tokenizer.decode(new int[] {1}, true)).isInstanceOf(IllegalStateException.class);
+    tokenizer.close();
   }
 
   @Test

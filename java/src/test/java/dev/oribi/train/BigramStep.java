@@ -23,6 +23,8 @@ final class BigramStep implements TrainStep {
   int poisonToken = -1;
   /** A gradient of infinity from this micro-batch on. */
   long poisonStream = Long.MAX_VALUE;
+  /** A gradient above this is infinite, as in fp16; positive: the loss is scaled. */
+  double largest;
   /** Called before each forward and backward pass. */
   Runnable beforeMicroStep = () -> {};
   int microSteps;
@@ -55,6 +57,9 @@ final class BigramStep implements TrainStep {
           gradient[batch.inputIds()[i] * vocabulary + j] += kept ? (float) (gradScale * p[j]) : 0;
         }
       }
+    }
+    for (int i = 0; largest > 0 && i < gradient.length; i++) {
+      gradient[i] = Math.abs(gradient[i]) > largest ? Float.POSITIVE_INFINITY : gradient[i];
     }
     if (dropoutStream >= poisonStream) {
       gradient[0] = Float.POSITIVE_INFINITY;
@@ -95,16 +100,16 @@ final class BigramStep implements TrainStep {
   }
 
   @Override
-  public double update(long step, double learningRate) {
+  public double update(long step, double learningRate, double lossScale) {
     double square = 0;
     for (float g : gradient) {
       square += (double) g * g;
     }
-    double norm = Math.sqrt(square);
+    double norm = Math.sqrt(square) / lossScale;
     if (!Double.isFinite(norm)) {
       return norm;
     }
-    double scale = config.maxGradNorm > 0 && norm > config.maxGradNorm ? config.maxGradNorm / norm : 1;
+    double scale = (config.maxGradNorm > 0 && norm > config.maxGradNorm ? config.maxGradNorm / norm : 1) / lossScale;
     for (int i = 0; i < value.length; i++) {
       double g = gradient[i] * scale;
       moment1[i] = (float) (config.adamBeta1 * moment1[i] + (1 - config.adamBeta1) * g);
@@ -130,6 +135,11 @@ final class BigramStep implements TrainStep {
   @Override
   public void clearGradients() {
     Arrays.fill(gradient, 0);
+  }
+
+  @Override
+  public boolean scalesLoss() {
+    return largest > 0;
   }
 
   float[] values() {

@@ -4,7 +4,8 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import dev.oribi.io.Checkpoint;
 import dev.oribi.io.TensorInfo;
-import dev.oribi.kernel.DType;
+import dev.oribi.model.Machine;
+import dev.oribi.testing.TestMachine;
 import java.nio.FloatBuffer;
 import java.nio.file.Path;
 import java.util.Map;
@@ -37,12 +38,14 @@ class LlamaGoldensTest {
   void logitsLossAndGradientsAreThoseOfTransformers(String name) {
     Path folder = GOLDENS.resolve(name);
     Path full = temp.resolve("full.safetensors");
-    Trace.write(folder.resolve("model"), null, true, folder.resolve("batch.json"), full, DType.F32, 0);
-    compare(full, folder.resolve("full.safetensors"));
-
+    Path batch = folder.resolve("batch.json");
     Path adapter = temp.resolve("adapter.safetensors");
-    Trace.write(
-        folder.resolve("model"), folder.resolve("adapter"), false, folder.resolve("batch.json"), adapter, DType.F32, 0);
+    try (Machine machine = TestMachine.open()) {
+      Trace.write(folder.resolve("model"), null, true, batch, full, StorageType.FLOAT32, machine);
+      Trace.write(
+          folder.resolve("model"), folder.resolve("adapter"), false, batch, adapter, StorageType.FLOAT32, machine);
+    }
+    compare(full, folder.resolve("full.safetensors"));
     compare(adapter, folder.resolve("adapter.safetensors"));
   }
 

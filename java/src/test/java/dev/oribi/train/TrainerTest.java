@@ -184,6 +184,40 @@ class TrainerTest {
     assertThat(run.step.gradients()).containsOnly(0f);
   }
 
+  /** Scales are powers of two, so that a scaled run in which nothing overflows is the plain run to the bit. */
+  @Test
+  void aLossScaleChangesNothingUntilSomethingOverflows() {
+    TestRun plain = new TestRun(folder.resolve("plain"));
+    plain.run();
+    TestRun scaled = new TestRun(folder.resolve("scaled")).open();
+    scaled.step.largest = 1e30;
+    scaled.trainer.run();
+    assertThat(scaled.step.values()).isEqualTo(plain.step.values());
+  }
+
+  @Test
+  void anOverflowLeavesOneUpdateOutAndShrinksTheScale() {
+    TestRun run = new TestRun(folder.resolve("out"));
+    run.config.saveStrategy = IntervalStrategy.STEPS;
+    run.config.saveSteps = 1;
+    run.open();
+    run.step.largest = 1000;
+    float[] before = run.step.values();
+    Trainer.Result result = run.trainer.run();
+    assertThat(result.finished()).isTrue();
+    assertThat(run.step.values()).isNotEqualTo(before).doesNotContain(Float.NaN, Float.POSITIVE_INFINITY);
+    double previous = 65536;
+    int fell = 0;
+    for (int step = 1; step <= result.step(); step++) {
+      double scale = Json.read(run.config.outputDir.resolve("checkpoint-" + step + "/oribi_state.json"))
+          .at("/state/lossScale/value").asDouble();
+      assertThat(scale).isIn(previous, previous / 2);
+      fell += scale < previous ? 1 : 0;
+      previous = scale;
+    }
+    assertThat(fell).isPositive().isLessThan(result.step());
+  }
+
   @Test
   void overfitsOneBatch() {
     TestRun run = new TestRun(folder.resolve("out"));

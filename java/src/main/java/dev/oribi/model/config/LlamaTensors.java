@@ -3,6 +3,7 @@ package dev.oribi.model.config;
 import dev.oribi.OribiException;
 import dev.oribi.io.Checkpoint;
 import dev.oribi.io.TensorInfo;
+import dev.oribi.quant.Nf4Format;
 import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -34,6 +35,11 @@ public final class LlamaTensors {
     return List.copyOf(specs);
   }
 
+  /** Parameters of the model, a shared head counted once. */
+  public static long elements(ModelConfig config) {
+    return of(config).stream().mapToLong(s -> Arrays.stream(s.shape()).reduce(1, (a, b) -> a * b)).sum();
+  }
+
   private static void addLayer(List<TensorSpec> specs, String layer, ModelConfig config) {
     long c = config.hiddenSize();
     long f = config.intermediateSize();
@@ -51,15 +57,21 @@ public final class LlamaTensors {
   }
 
   /**
-   * Checks that a checkpoint holds exactly what the model needs: every tensor, in its shape, as F32, BF16 or F16, and none
-   * that the model would not use. Rotary tables that older tools stored are let pass, and so is an {@code lm_head.weight} that
+   * Checks that a checkpoint holds exactly what the model needs: every tensor, in its shape, as F32, BF16 or F16 (or in 4 bits,
+   * where config.json says so), and none that the model would not use. Rotary tables that older tools stored are let pass, and so is an {@code lm_head.weight} that
    * repeats the tied embedding.
    */
   public static void check(ModelConfig config, Checkpoint checkpoint) {
     Set<String> known = new HashSet<>();
+    QuantizationConfig quantization = config.quantization();
     for (TensorSpec spec : of(config)) {
-      checkOne(spec, checkpoint);
       known.add(spec.name());
+      if (isQuantized(spec, quantization)) {
+        checkQuantized(spec, checkpoint);
+        Nf4Format.SUFFIXES.forEach(suffix -> known.add(spec.name() + suffix));
+      } else {
+        checkOne(spec, checkpoint);
+      }
     }
     for (TensorInfo tensor : checkpoint.tensors().values()) {
       if (tensor.name().equals(LM_HEAD) && config.tieWordEmbeddings()) {
@@ -71,10 +83,29 @@ public final class LlamaTensors {
     }
   }
 
+  /** Whether the checkpoint holds this weight in 4 bits: those of linear layers that are not left out by name. */
+  private static boolean isQuantized(TensorSpec spec, QuantizationConfig quantization) {
+    boolean linear = spec.shape().length == 2 && !spec.name().equals(EMBEDDING) && !spec.name().equals(LM_HEAD);
+    return linear && quantization != null
+        && quantization.quantizes(spec.name().substring(0, spec.name().length() - ".weight".length()));
+  }
+
+  private static void checkQuantized(TensorSpec spec, Checkpoint checkpoint) {
+    if (checkpoint.tensors().containsKey(spec.name()) && !Nf4Format.isStored(checkpoint, spec.name())) {
+      throw new OribiException(checkpoint.tensor(spec.name()).file() + ": tensor " + spec.name() + " is not in 4 bits although"
+          + " quantization_config of config.json says so; name its layer in llm_int8_skip_modules, or fetch both again.");
+    }
+    Nf4Format.check(checkpoint, spec.name(), spec.shape());
+  }
+
   private static void checkOne(TensorSpec spec, Checkpoint checkpoint) {
     TensorInfo tensor = checkpoint.tensors().get(spec.name());
     if (tensor == null) {
       throw new OribiException(checkpoint.describe() + ": tensor " + spec.name() + " is missing; do config.json and weights belong together?");
+    }
+    if (Nf4Format.isStored(checkpoint, spec.name())) {
+      throw new OribiException(tensor.file() + ": tensor " + spec.name() + " is in 4 bits, and config.json does not say so, or it is"
+          + " the embedding or the head, which must be plain.");
     }
     if (!Arrays.equals(tensor.shape(), spec.shape())) {
       throw new OribiException(tensor.file() + ": tensor " + spec.name() + " has shape " + Arrays.toString(tensor.shape())

@@ -45,7 +45,7 @@ public record ModelConfig(String modelType, int hiddenSize, int intermediateSize
   private static final int MAX_LAYERS = 4096;
 
   /** Settings that change the arithmetic in ways we do not implement, when they are on. */
-  private static final List<String> UNSUPPORTED = List.of("attention_bias", "mlp_bias", "quantization_config", "sliding_window",
+  private static final List<String> UNSUPPORTED = List.of("attention_bias", "mlp_bias", "sliding_window",
       "use_sliding_window", "attention_dropout", "rope_interleaved", "add_cross_attention", "is_encoder_decoder",
       "attn_logit_softcapping", "final_logit_softcapping", "num_local_experts", "num_experts");
 
@@ -77,6 +77,7 @@ public record ModelConfig(String modelType, int hiddenSize, int intermediateSize
   public static ModelConfig parse(JsonNode json, String where) {
     Fields config = Fields.of(json, where);
     refuseUnsupported(config);
+    QuantizationConfig.read(config); // refuses what quantization() could not tell
     int hidden = config.integer("hidden_size", 1, MAX_SIZE);
     int heads = config.integer("num_attention_heads", 1, MAX_SIZE);
     if (!config.has("head_dim") && hidden % heads != 0) {
@@ -155,6 +156,11 @@ public record ModelConfig(String modelType, int hiddenSize, int intermediateSize
   private static OptionalInt padId(Fields config) {
     boolean none = config.has("pad_token_id") && config.integer("pad_token_id", -1, Integer.MAX_VALUE) == -1;
     return none ? OptionalInt.empty() : config.id("pad_token_id");
+  }
+
+  /** How the checkpoint's weights are quantized; null if they are not. */
+  public QuantizationConfig quantization() {
+    return raw == null ? null : QuantizationConfig.read(Fields.of(raw, FILE));
   }
 
   /** Query heads that share one key and value head. */

@@ -1,0 +1,117 @@
+package dev.oribi.layer;
+
+import dev.oribi.kernel.LoraShape;
+import dev.oribi.layer.Linear.Adapter;
+import dev.oribi.layer.Linear.Lora;
+import dev.oribi.layer.Linear.Saved;
+import dev.oribi.layer.Parameters.Param;
+import dev.oribi.program.Buffer;
+import dev.oribi.program.Emit;
+import dev.oribi.program.EmitLora;
+import dev.oribi.program.Nf4Matrix;
+import dev.oribi.program.Op.Kind;
+import dev.oribi.program.View;
+
+/**
+ * A stack of adapted projections written with the kernels that pass over memory once for what the products of {@link Linear}
+ * pass over it several times.
+ *
+ * <pre>
+ * forward   h = s·x·Aᵀ          y = x·Wᵀ + h·Bᵀ
+ * backward  g = s·dy·B, dB += dyᵀ·h in one pass      dx = dy·W + g·A      dA += gᵀ·x
+ * </pre>
+ *
+ * The scale is in h and g, each of which is rounded to 16 bits with it; y and dx are rounded once, after the adapter's part.
+ * The large products go to the fused kernel or to the library, whichever was faster where it was measured ({@link
+ * dev.oribi.kernel.LoraPaths}). A weight in 4 bits is read by the fused kernel only if it is one matrix: a stack of several
+ * has several offsets, and is dequantized first.
+ */
+final class FusedLora {
+  private final Emit e;
+  private final EmitLora kernels;
+  private final String name;
+  private final Param weight;
+  private final Lora lora;
+  private final LoraShape shape;
+
+  private FusedLora(Emit e, String name, Param weight, Lora lora, LoraShape shape) {
+    this.e = e;
+    this.kernels = e.lora();
+    this.name = name;
+    this.weight = weight;
+    this.lora = lora;
+    this.shape = shape;
+  }
+
+  /** For adapters of one rank, without dropout, on a frozen weight; null where the device has no kernels for the shape. */
+  static FusedLora of(Emit e, String name, Param weight, Lora lora) {
+    if (lora.adapters().size() > LoraShape.MAX_ADAPTERS) {
+      return null;
+    }
+    LoraShape shape =
+        new LoraShape(
+            e.tokens(), weight.cols(), weight.rows(), weight.cols(), weight.rows(), lora.adapters().get(0).rank(), e.type(),
+            lora.adapters().stream().map(p -> new LoraShape.Adapter(p.firstRow(), p.outFeatures(), p.scale())).toList());
+    return e.lora().fuses(shape) ? new FusedLora(e, name, weight, lora, shape) : null;
+  }
+
+  /** y = unless it is null; returns h, with the scale in it. */
+  Buffer emitForward(Buffer y, Buffer x) {
+    Buffer h = e.activation(name + ".h", lora.a().rows());
+    kernels.h(name, h, x, lora.a().value(), shape);
+    if (y == null) {
+      return h;
+    }
+    Nf4Matrix nf4 = in4Bits(false);
+    if (nf4 != null) {
+      kernels.matmul(name, y, x, null, nf4, h, lora.b().value(), shape);
+      return h;
+    }
+    View w = plainWeight();
+    if (kernels.fusesProduct(shape, false, false)) {
+      kernels.matmul(name, y, x, w, null, h, lora.b().value(), shape);
+      return h;
+    }
+    e.matmul(Kind.MATMUL, name, View.of(y), View.of(x), w, 1, 0);
+    for (Adapter p : lora.adapters()) {
+      View yp = View.of(y).cols(p.firstRow(), p.outFeatures());
+      e.matmul(Kind.LORA, name + ".lora_B", yp, View.of(h).cols(p.firstRank(), p.rank()), p.b().value(), 1, 1);
+    }
+    return h;
+  }
+
+  /** dx = unless it is null; dA +=, dB +=. */
+  void emitBackward(Buffer dx, Buffer dy, Saved saved) {
+    Buffer g = e.activation(name + ".g", lora.a().rows());
+    kernels.gDb(name, g, lora.b().grad(), dy, lora.b().value(), saved.h(), shape);
+    if (dx != null) {
+      emitDx(dx, dy, g);
+    }
+    kernels.da(name, lora.a().grad(), g, saved.x(), shape);
+  }
+
+  private void emitDx(Buffer dx, Buffer dy, Buffer g) {
+    Nf4Matrix nf4 = in4Bits(true);
+    if (nf4 != null) {
+      kernels.matmulDx(name, dx, dy, null, nf4, g, lora.a().value(), shape);
+      return;
+    }
+    View w = plainWeight();
+    if (kernels.fusesProduct(shape, true, false)) {
+      kernels.matmulDx(name, dx, dy, w, null, g, lora.a().value(), shape);
+      return;
+    }
+    e.matmulDx(Kind.MATMUL_DX, name, View.of(dx), View.of(dy), w, 1, 0);
+    e.matmulDx(Kind.LORA_DX, name + ".lora_A", View.of(dx), View.of(g), lora.a().value(), 1, 1);
+  }
+
+  /** The weight in 4 bits, if it is one matrix and the fused kernel is to read it; else null. */
+  private Nf4Matrix in4Bits(boolean dx) {
+    Nf4Matrix whole = weight.frozen() == null ? null : weight.frozen().whole();
+    return whole != null && kernels.fusesProduct(shape, dx, true) ? whole : null;
+  }
+
+  private View plainWeight() {
+    return weight.frozen() == null ? weight.value() : View.of(kernels.dequantize(name, weight.frozen()));
+  }
+}

@@ -1,0 +1,151 @@
+package dev.oribi.program;
+
+import dev.oribi.kernel.DType;
+import dev.oribi.kernel.Kernels;
+import dev.oribi.kernel.LoraPaths;
+import dev.oribi.kernel.LoraShape;
+import dev.oribi.kernel.Nf4;
+import dev.oribi.program.Buffer.Lifetime;
+import dev.oribi.program.Buffer.Rows;
+import dev.oribi.program.Op.Kind;
+import java.util.ArrayList;
+import java.util.List;
+
+/**
+ * The part of {@link Emit} that weights in 4 bits and the fused kernels of adapters need. Shapes are those planned.
+ *
+ * <p>In the fused kernels the adapter's scale is in h and in g: h = s·x·Aᵀ, g = s·dy·B. The products one by one, {@link
+ * dev.oribi.layer.Linear}'s other way, keep h without it. Derivation: docs/derivations/lora.md
+ */
+public final class EmitLora {
+  private final Emit emit;
+  private final Kernels kernels;
+
+  EmitLora(Emit emit, Kernels kernels) {
+    this.emit = emit;
+    this.kernels = kernels;
+  }
+
+  /**
+   * w[rows,cols] in the storage of activations, for the products that follow; it shares memory with activations.
+   *
+   * <p>Every product with a weight in 4 bits has its own: the memory of one such weight is all that this costs.
+   */
+  public Buffer dequantize(String name, FrozenStack stack) {
+    Buffer w = new Buffer(name + ".dequantized", Lifetime.ACTIVATION, emit.type(), Rows.FIXED, stack.rows(), stack.cols());
+    List<View> places = new ArrayList<>();
+    long row = 0;
+    for (FrozenStack.Part p : stack.parts()) {
+      places.add(View.of(w).rows(row, p.rows()));
+      row += p.rows();
+    }
+    emit.add(Kind.DEQUANTIZE, name, stack.buffers(), List.of(w), stack.bytes() + w.bytes(), 2 * stack.rows() * stack.cols(), r -> {
+      for (int i = 0; i < places.size(); i++) {
+        unpack(r.kernels(), places.get(i), stack.parts().get(i));
+      }
+    });
+    return w;
+  }
+
+  private static void unpack(Kernels kernels, View to, FrozenStack.Part p) {
+    if (p.nf4() == null) {
+      kernels.cast(to.mem(), p.plain().mem(), to.elements(), to.type(), p.plain().type());
+      return;
+    }
+    // A matrix lies without gaps, so its blocks may be taken for its rows where they do not fill rows.
+    long cols = to.cols() % Nf4.BLOCK == 0 ? to.cols() : Nf4.BLOCK;
+    kernels.lora().nf4Dequantize(to.mem(), p.nf4().place(), to.elements() / cols, cols, cols, to.type());
+  }
+
+  // --------------------------------------------------------------------------------------------------- fused kernels
+
+  /** Whether the kernels h, g and db, da of this stack are used: where the device has them, unless they are switched off. */
+  public boolean fuses(LoraShape s) {
+    return LoraPaths.wanted(kernels.architecture()) && kernels.lora().unsupported(s, false) == null;
+  }
+
+  /**
+   * Whether the product with the weight takes the adapters in, or the library's product and thin ones follow each other.
+   *
+   * @param dx the backward product, dx = dy·W + g·A
+   * @param nf4 the kernel reads the weight in 4 bits; otherwise one of 16 bits
+   */
+  public boolean fusesProduct(LoraShape s, boolean dx, boolean nf4) {
+    return kernels.lora().unsupported(s, nf4) == null
+        && LoraPaths.of(kernels.architecture(), s.n(), s.in(), s.out(), dx, nf4) == LoraPaths.Path.FUSED;
+  }
+
+  /** h = s·x·Aᵀ */
+  public void h(String name, Buffer h, Buffer x, View a, LoraShape s) {
+    Buffer space = workspace(name + ".lora_A", s);
+    emit.add(Kind.LORA_H, name + ".lora_A", List.of(x, a.buffer()), List.of(h, space), x.bytes() + bytes(a) + h.bytes(),
+        2 * s.n() * s.in() * h.cols(), r ->
+        r.kernels().lora().h(h.mem(), x.mem(), a.mem(), space.mem(), s.rows(r.tokens())));
+  }
+
+  /** y = x·Wᵀ + h·Bᵀ; either {@code w} or {@code nf4} is null. */
+  public void matmul(String name, Buffer y, Buffer x, View w, Nf4Matrix nf4, Buffer h, View b, LoraShape s) {
+    List<Buffer> reads = reads(w, nf4, x, h, b.buffer());
+    emit.add(Kind.LORA_MATMUL, name, reads, List.of(y), x.bytes() + bytes(w, nf4) + h.bytes() + bytes(b) + y.bytes(),
+        flops(s, b), r ->
+        r.kernels().lora().matmul(
+            y.mem(), x.mem(), w == null ? null : w.mem(), nf4 == null ? null : nf4.place(), h.mem(), b.mem(),
+            s.rows(r.tokens())));
+  }
+
+  /** dx = dy·W + g·A; either {@code w} or {@code nf4} is null. */
+  public void matmulDx(String name, Buffer dx, Buffer dy, View w, Nf4Matrix nf4, Buffer g, View a, LoraShape s) {
+    List<Buffer> reads = reads(w, nf4, dy, g, a.buffer());
+    emit.add(Kind.LORA_MATMUL_DX, name, reads, List.of(dx), dy.bytes() + bytes(w, nf4) + g.bytes() + bytes(a) + dx.bytes(),
+        flops(s, a), r ->
+        r.kernels().lora().matmulDx(
+            dx.mem(), dy.mem(), w == null ? null : w.mem(), nf4 == null ? null : nf4.place(), g.mem(), a.mem(),
+            s.rows(r.tokens())));
+  }
+
+  /** g = s·dy·B, db += dyᵀ·h in one pass over dy */
+  public void gDb(String name, Buffer g, View db, Buffer dy, View b, Buffer h, LoraShape s) {
+    Buffer space = workspace(name + ".lora_B", s);
+    long adapted = b.rows();
+    emit.add(Kind.LORA_G_DB, name + ".lora_B", List.of(dy, b.buffer(), h, db.buffer()), List.of(g, db.buffer(), space),
+        s.n() * adapted * dy.type().bytes() + bytes(b) + h.bytes() + g.bytes() + 2 * bytes(db),
+        4 * s.n() * adapted * s.rank(), r ->
+        r.kernels().lora().gDb(
+            g.mem(), db.mem(), dy.mem(), b.mem(), h.mem(), space.mem(), s.rows(r.tokens())));
+  }
+
+  /** da += gᵀ·x */
+  public void da(String name, View da, Buffer g, Buffer x, LoraShape s) {
+    Buffer space = workspace(name + ".lora_A.da", s);
+    emit.add(Kind.LORA_DA, name + ".lora_A", List.of(g, x, da.buffer()), List.of(da.buffer(), space),
+        x.bytes() + g.bytes() + 2 * bytes(da), 2 * s.n() * s.in() * g.cols(), r ->
+        r.kernels().lora().da(da.mem(), g.mem(), x.mem(), space.mem(), s.rows(r.tokens())));
+  }
+
+  private Buffer workspace(String name, LoraShape s) {
+    return new Buffer(name + ".workspace", Lifetime.WORKSPACE, DType.U8, Rows.FIXED, 1, kernels.lora().workspace(s));
+  }
+
+  private static List<Buffer> reads(View w, Nf4Matrix nf4, Buffer... others) {
+    List<Buffer> reads = new ArrayList<>(List.of(others));
+    if (w != null) {
+      reads.add(w.buffer());
+    } else {
+      reads.addAll(nf4.buffers());
+    }
+    return reads;
+  }
+
+  private static long bytes(View v) {
+    return v.elements() * v.type().bytes();
+  }
+
+  private static long bytes(View w, Nf4Matrix nf4) {
+    return w != null ? bytes(w) : nf4.bytes();
+  }
+
+  /** The product with the weight, and the one with {@code adapter}: B of [sum of outs, rank], or A of [R, in]. */
+  private static long flops(LoraShape s, View adapter) {
+    return 2 * s.n() * s.in() * s.out() + 2 * s.n() * adapter.elements();
+  }
+}

@@ -1,0 +1,135 @@
+package dev.oribi.train;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import dev.oribi.kernel.DType;
+import dev.oribi.model.Llama.Training;
+import dev.oribi.model.Machine;
+import dev.oribi.model.config.LoraConfig;
+import dev.oribi.testing.ReferenceLlama.Sequence;
+import dev.oribi.testing.StepFixture;
+import dev.oribi.testing.StepFixture.Plan;
+import dev.oribi.testing.TestMachine;
+import dev.oribi.testing.TinyModels;
+import dev.oribi.train.TrainableTensor.Part;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+
+/** Whole training on a GPU: its losses are those of the CPU, and a replayed step has the bits of an issued one. */
+class GpuTrainingTest {
+  private static final long SEED = 11;
+  private static final int STEPS = 20;
+  private static final double LEARNING_RATE = 3e-3;
+  private static final Plan PLAN = Plan.DEFAULT.tokens(256).maxGradNorm(1);
+  private static final LoraConfig LORA = LoraConfig.of(8, 16, 0, LoraConfig.ALL_LINEAR, false, List.of(), null);
+
+  /** fp32 sums in another order, through 20 updates. */
+  private static final double FLOAT32 = 1e-4;
+
+  /** Rounding to eight bits takes part in every activation, and each update carries on what the last one rounded. */
+  private static final double BFLOAT16 = 2e-2;
+
+  @BeforeEach
+  void onAGpu() {
+    TestMachine.needsCuda();
+  }
+
+  private static List<Sequence> rows() {
+    List<Sequence> rows = new ArrayList<>(TinyModels.sequences(SEED, 512, 57, 33, 61, 40));
+    rows.set(1, TinyModels.masked(rows.get(1), 12));
+    return rows;
+  }
+
+  private static StepFixture fixture(Training training, Plan plan, Machine machine) {
+    return new StepFixture(TinyModels.small(false), training, plan, SEED, machine);
+  }
+
+  private static Machine gpu(boolean graph) {
+    // Deterministic: cuDNN's backward pass of attention is not, and then no two runs could be compared bit by bit.
+    return TestMachine.open(0, Machine.Options.DEFAULT.withCudaGraph(graph).withDeterministic(true));
+  }
+
+  private static double[] losses(StepFixture f) {
+    double[] losses = new double[STEPS];
+    int targets = TinyModels.targets(rows());
+    for (int i = 0; i < STEPS; i++) {
+      losses[i] = f.microStep(rows()) / targets;
+      f.step().update(i + 1, LEARNING_RATE * (i + 1) / STEPS);
+    }
+    return losses;
+  }
+
+  private static double worst(Training training, DType type) {
+    try (StepFixture cpu = fixture(training, PLAN.type(type), TestMachine.cpu());
+        StepFixture gpu = fixture(training, PLAN.type(type), gpu(true))) {
+      double[] expected = losses(cpu);
+      double[] found = losses(gpu);
+      assertThat(expected[STEPS - 1]).as("it learns").isLessThan(0.8 * expected[0]);
+      assertThat(gpu.step().executor().replays()).as("replayed programs").isGreaterThan(STEPS);
+      double worst = 0;
+      for (int i = 0; i < STEPS; i++) {
+        worst = Math.max(worst, Math.abs(found[i] - expected[i]) / expected[i]);
+      }
+      System.out.printf(
+          "%s %s: loss %.6f to %.6f on the CPU, %.6f on the GPU; worst of %d steps off by %.1e%n", type.label(),
+          training.full() ? "full" : "adapter", expected[0], expected[STEPS - 1], found[STEPS - 1], STEPS, worst);
+      return worst;
+    }
+  }
+
+  @Test
+  void lossesAreThoseOfTheCpu() {
+    assertThat(worst(Training.FULL, DType.F32)).isLessThanOrEqualTo(FLOAT32);
+    assertThat(worst(Training.adapter(LORA), DType.F32)).isLessThanOrEqualTo(FLOAT32);
+  }
+
+  @Test
+  void lossesAreThoseOfTheCpuInBfloat16() {
+    assertThat(worst(Training.FULL, DType.BF16)).isLessThanOrEqualTo(BFLOAT16);
+    assertThat(worst(Training.adapter(LORA), DType.BF16)).isLessThanOrEqualTo(BFLOAT16);
+  }
+
+  /** Batches of two shapes in turn, so that recordings alternate; the learning rate changes in every step. */
+  @Test
+  void aReplayedStepHasTheSameBits() {
+    List<Sequence> other = rows().subList(0, 3);
+    for (DType type : List.of(DType.F32, DType.BF16)) {
+      for (Training training : List.of(Training.FULL, Training.adapter(LORA))) {
+        try (StepFixture issued = fixture(training, PLAN.type(type), gpu(false));
+            StepFixture replayed = fixture(training, PLAN.type(type), gpu(true))) {
+          for (int i = 1; i <= 8; i++) {
+            List<Sequence> batch = i % 2 == 0 ? other : rows();
+            assertThat(replayed.microStep(batch)).as("loss %d", i).isEqualTo(issued.microStep(batch));
+            assertThat(replayed.step().lastLosses()).isEqualTo(issued.step().lastLosses());
+            assertThat(replayed.step().update(i, 1e-3 / i)).as("norm %d", i).isEqualTo(issued.step().update(i, 1e-3 / i));
+          }
+          assertThat(issued.step().executor().replays()).isZero();
+          // Of each shape the first run is issued, of norm and update the first of eight: 2*3 + 2*7.
+          assertThat(replayed.step().executor().replays()).isEqualTo(20);
+          for (Part part : List.of(Part.VALUE, Part.MOMENT1, Part.MOMENT2)) {
+            Map<String, float[]> expected = issued.parts(part);
+            replayed.parts(part).forEach((name, v) -> assertThat(v).as(name).isEqualTo(expected.get(name)));
+          }
+        }
+      }
+    }
+  }
+
+  /** A program with dropout is issued each time: every micro-batch has a mask of its own. */
+  @Test
+  void dropoutIsNotReplayed() {
+    LoraConfig dropout = LoraConfig.of(8, 16, 0.3, LoraConfig.ALL_LINEAR, false, List.of(), null);
+    try (StepFixture f = fixture(Training.adapter(dropout), PLAN, gpu(true))) {
+      double first = 0;
+      for (int stream = 1; stream <= 4; stream++) {
+        double loss = f.step().microStep(TinyModels.batch(rows()), 1e-3, stream);
+        assertThat(loss).isNotEqualTo(first);
+        first = loss;
+      }
+      assertThat(f.step().executor().replays()).isZero();
+    }
+  }
+}

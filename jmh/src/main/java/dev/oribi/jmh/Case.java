@@ -1,0 +1,257 @@
+package dev.oribi.jmh;
+
+import dev.oribi.device.Mem;
+import dev.oribi.jmh.Bench.Work;
+import dev.oribi.kernel.AdamwHyper;
+import dev.oribi.kernel.AttentionShape;
+import dev.oribi.kernel.DType;
+import dev.oribi.kernel.Kernels;
+import dev.oribi.kernel.Kernels.Activation;
+import java.util.function.Function;
+
+/** Every kernel at the sizes of SmolLM2-135M, with {@link Bench#n} tokens: C 576, F 1536, 9 query heads and 3 others of 64. */
+public enum Case {
+  CAST(b -> {
+    Mem x = b.normals(b.n * C());
+    Mem y = b.raw(4L * b.n * C());
+    return new Work(() -> b.kernels.cast(y, x, b.n * C(), DType.F32, b.type), b.n * C() * (4.0 + b.type.bytes()), 0);
+  }),
+  CAST_ROWS(b -> {
+    Mem x = b.normals(b.n * QKV());
+    Mem y = b.raw(4L * b.n * C());
+    return new Work(() -> b.kernels.castRows(y, x, b.n, C(), C(), QKV(), DType.F32, b.type, false),
+        b.n * C() * (4.0 + b.type.bytes()), 0);
+  }),
+  ADD(b -> {
+    Mem x = b.normals(b.n * C());
+    Mem z = b.normals(b.n * C());
+    Mem y = b.normals(b.n * C());
+    return new Work(() -> b.kernels.add(y, x, z, b.n * C(), b.type), 3 * bytes(b, C()), b.n * C());
+  }),
+  FILL(b -> {
+    Mem y = b.normals(b.n * C());
+    return new Work(() -> b.kernels.fill(y, b.n * C(), 0, b.type), bytes(b, C()), 0);
+  }),
+  GATHER_ROWS(b -> {
+    Mem x = b.normals(b.n * C());
+    Mem y = b.normals(b.n * C());
+    Mem index = b.counting(b.n, b.n);
+    return new Work(() -> b.kernels.gatherRows(y, x, index, b.n, b.n, C(), C(), C(), b.type), 2 * bytes(b, C()), 0);
+  }),
+  SCATTER_ROWS(b -> {
+    Mem x = b.normals(b.n * C());
+    Mem y = b.normals(b.n * C());
+    Mem index = b.counting(b.n, b.n);
+    return new Work(() -> b.kernels.scatterRows(y, x, index, b.n, b.n, C(), C(), C(), b.type), 2 * bytes(b, C()), 0);
+  }),
+  RANDOM_UNIFORM(b -> {
+    Mem y = b.normals(b.n * C());
+    return new Work(() -> b.kernels.randomUniform(y, b.n * C(), -1, 1, 1, 1, b.type), bytes(b, C()), 0);
+  }),
+  RANDOM_NORMAL(b -> {
+    Mem y = b.normals(b.n * C());
+    return new Work(() -> b.kernels.randomNormal(y, b.n * C(), 0, 1, 1, 1, b.type), bytes(b, C()), 0);
+  }),
+  DROPOUT(b -> {
+    Mem x = b.normals(b.n * C());
+    Mem y = b.normals(b.n * C());
+    return new Work(() -> b.kernels.dropout(y, x, b.n * C(), 0.1f, 1, 1, false, b.type), 2 * bytes(b, C()), b.n * C());
+  }),
+  EMBEDDING_FORWARD(b -> {
+    Mem table = b.normals(ROWS() * C());
+    Mem y = b.normals(b.n * C());
+    Mem ids = b.counting(b.n, ROWS());
+    return new Work(() -> b.kernels.embeddingForward(y, table, ids, b.n, C(), ROWS(), b.type), 2 * bytes(b, C()), 0);
+  }),
+  EMBEDDING_BACKWARD(b -> {
+    Mem table = b.floats(ROWS() * C(), 0);
+    Mem dy = b.normals(b.n * C());
+    Mem ids = b.counting(b.n, ROWS());
+    return new Work(() -> b.kernels.embeddingBackward(table, dy, ids, b.n, C(), ROWS(), b.type),
+        bytes(b, C()) + 8.0 * b.n * C(), b.n * C());
+  }),
+  RMS_NORM_FORWARD(b -> {
+    Mem x = b.normals(b.n * C());
+    Mem y = b.normals(b.n * C());
+    Mem w = b.normals(C());
+    Mem rstd = b.floats(b.n, 0);
+    return new Work(() -> b.kernels.rmsNormForward(y, rstd, x, w, b.n, C(), 1e-5f, b.type), 2 * bytes(b, C()), 4.0 * b.n * C());
+  }),
+  ADD_RMS_NORM_FORWARD(b -> {
+    Mem x = b.normals(b.n * C());
+    Mem delta = b.normals(b.n * C());
+    Mem r = b.normals(b.n * C());
+    Mem y = b.normals(b.n * C());
+    Mem w = b.normals(C());
+    Mem rstd = b.floats(b.n, 0);
+    return new Work(() -> b.kernels.addRmsNormForward(r, y, rstd, x, delta, w, b.n, C(), 1e-5f, b.type),
+        4 * bytes(b, C()), 5.0 * b.n * C());
+  }),
+  RMS_NORM_BACKWARD(b -> {
+    Mem x = b.normals(b.n * C());
+    Mem dy = b.normals(b.n * C());
+    Mem dx = b.normals(b.n * C());
+    Mem w = b.normals(C());
+    Mem dw = b.floats(C(), 0);
+    Mem rstd = b.floats(b.n, 1);
+    Mem space = b.raw(Kernels.rmsNormBackwardWorkspace(b.n, C()));
+    return new Work(() -> b.kernels.rmsNormBackward(dx, dw, rstd, dy, x, w, space, b.n, C(), false, b.type),
+        3 * bytes(b, C()), 8.0 * b.n * C());
+  }),
+  ROPE(b -> {
+    Mem qkv = b.normals(b.n * QKV());
+    Mem k = qkv.slice(C() * b.type.bytes(), qkv.bytes() - C() * b.type.bytes());
+    Mem cos = b.floats(b.n * D() / 2, 0.6f);
+    Mem sin = b.floats(b.n * D() / 2, 0.8f);
+    Mem positions = b.counting(b.n, b.n);
+    return new Work(() -> b.kernels.rope(qkv, k, cos, sin, positions, b.n, H(), KV(), D(), QKV(), b.n, false, b.type),
+        2 * bytes(b, (H() + KV()) * D()), 3.0 * b.n * (H() + KV()) * D());
+  }),
+  GLU_FORWARD(b -> {
+    Mem gu = b.normals(2 * b.n * F());
+    Mem f = b.normals(b.n * F());
+    return new Work(() -> b.kernels.gluForward(f, gu, b.n, F(), Activation.SILU, b.type), 3 * bytes(b, F()), 6.0 * b.n * F());
+  }),
+  GLU_BACKWARD(b -> {
+    Mem gu = b.normals(2 * b.n * F());
+    Mem df = b.normals(b.n * F());
+    Mem dgu = b.normals(2 * b.n * F());
+    return new Work(() -> b.kernels.gluBackward(dgu, df, gu, b.n, F(), Activation.SILU, b.type), 5 * bytes(b, F()), 12.0 * b.n * F());
+  }),
+  ATTENTION_FORWARD(b -> attention(b, false)),
+  ATTENTION_BACKWARD(b -> attention(b, true)),
+  CROSS_ENTROPY(b -> {
+    int rows = Math.max(1, b.n / 16);
+    Mem logits = b.normals(rows * V(), DType.F32);
+    Mem dlogits = b.floats(rows * V(), 0);
+    Mem loss = b.floats(rows, 0);
+    Mem labels = b.counting(rows, rows);
+    Mem scale = b.floats(1, 0.5f);
+    return new Work(() -> b.kernels.crossEntropy(dlogits, loss, logits, labels, scale, rows, V(), 1, 0, DType.F32), 8.0 * rows * V(), 4.0 * rows * V());
+  }),
+  ADAMW(b -> {
+    long count = b.n * C();
+    Mem p = b.floats(count, 1);
+    Mem p16 = b.raw(2 * count);
+    Mem m = b.floats(count, 0);
+    Mem v = b.floats(count, 0);
+    Mem g = b.normals(count, DType.F32);
+    Mem hyper = b.raw(AdamwHyper.BYTES);
+    b.machine.device().write(hyper, new AdamwHyper(1e-4, 0.9, 0.999, 1e-8, 0.01, 1).bytes());
+    return new Work(() -> b.kernels.adamw(p, p16, m, v, g, null, hyper, count, DType.BF16),
+        30.0 * count, 14.0 * count);
+  }),
+  SUM(b -> {
+    Mem x = b.normals(b.n * C(), DType.F32);
+    Mem out = b.raw(8);
+    Mem space = b.raw(Kernels.sumWorkspace(b.n * C()));
+    return new Work(() -> b.kernels.sum(out, x, space, b.n * C(), false), 4.0 * b.n * C(), b.n * C());
+  }),
+  SUM_SQUARES(b -> {
+    Mem x = b.normals(b.n * C(), DType.F32);
+    Mem out = b.raw(8);
+    Mem space = b.raw(Kernels.sumWorkspace(b.n * C()));
+    return new Work(() -> b.kernels.sumSquares(out, x, space, b.n * C(), false), 4.0 * b.n * C(), 2.0 * b.n * C());
+  }),
+  CLIP_SCALE(b -> {
+    Mem squares = b.raw(8);
+    Mem scale = b.floats(1, 0);
+    Mem norm = b.floats(1, 0);
+    return new Work(() -> b.kernels.clipScale(scale, norm, squares, 1), 16, 4);
+  }),
+  SAMPLE(b -> {
+    Mem logits = b.normals(V(), DType.F32);
+    Mem token = b.ints(new int[1]);
+    Mem seen = b.ints(new int[1]);
+    Mem space = b.raw(Kernels.sampleWorkspace(1, V()));
+    Kernels.Sampling how = new Kernels.Sampling(0.8f, 40, 0.95f, 0, 1, 1, 1);
+    return new Work(() -> b.kernels.sample(token, logits, seen, space, 1, V(), 0, how), 4.0 * V(), V());
+  });
+
+  private final Function<Bench, Work> make;
+
+  Case(Function<Bench, Work> make) {
+    this.make = make;
+  }
+
+  Work of(Bench b) {
+    return make.apply(b);
+  }
+
+  // Methods and not constants: an enum's own constants do not exist yet where its values are made.
+
+  static long C() {
+    return 576;
+  }
+
+  static int F() {
+    return 1536;
+  }
+
+  static int H() {
+    return 9;
+  }
+
+  static int KV() {
+    return 3;
+  }
+
+  static int D() {
+    return 64;
+  }
+
+  static int V() {
+    return 49152;
+  }
+
+  /** Rows of the embedding that are looked up: a part of the table, as in a text. */
+  static int ROWS() {
+    return 4096;
+  }
+
+  static long QKV() {
+    return C() + 2L * KV() * D();
+  }
+
+  /** Of n rows of some columns in the storage type. */
+  private static double bytes(Bench b, long columns) {
+    return (double) b.n * columns * b.type.bytes();
+  }
+
+  /** Packed sequences of about 256 tokens. */
+  private static Work attention(Bench b, boolean backward) {
+    int sequences = Math.max(1, b.n / 256);
+    int[] cu = new int[sequences + 1];
+    double pairs = 0;
+    for (int s = 1; s <= sequences; s++) {
+      cu[s] = (int) ((long) b.n * s / sequences);
+      double length = cu[s] - cu[s - 1];
+      pairs += length * (length + 1) / 2;
+    }
+    Mem qkv = b.normals(b.n * QKV());
+    Mem dqkv = b.normals(b.n * QKV());
+    Mem o = b.normals(b.n * C());
+    Mem dOut = b.normals(b.n * C());
+    Mem lse = b.floats((long) b.n * H(), 0);
+    AttentionShape shape = new AttentionShape(b.n, sequences, (b.n + sequences - 1) / sequences, H(), KV(), D(), QKV(), QKV(), QKV(),
+        C(), b.ints(cu), null, null, 0.125f, 0, 0, b.type);
+    Mem space = b.raw(b.kernels.attentionWorkspace(shape, backward));
+    Mem forwardSpace = b.raw(b.kernels.attentionWorkspace(shape, false));
+    Mem k = part(b, qkv, C());
+    Mem v = part(b, qkv, C() + (long) KV() * D());
+    double flops = 4 * pairs * H() * D();
+    if (!backward) {
+      return new Work(() -> b.kernels.attentionForward(o, lse, qkv, k, v, space, shape), bytes(b, QKV() + C()), flops);
+    }
+    b.kernels.attentionForward(o, lse, qkv, k, v, forwardSpace, shape);
+    Mem dk = part(b, dqkv, C());
+    Mem dv = part(b, dqkv, C() + (long) KV() * D());
+    return new Work(() -> b.kernels.attentionBackward(dqkv, dk, dv, o, lse, dOut, qkv, k, v, space, shape),
+        2 * bytes(b, QKV() + C()), 2.5 * flops);
+  }
+
+  private static Mem part(Bench b, Mem row, long columns) {
+    long offset = columns * b.type.bytes();
+    return row.slice(offset, row.bytes() - offset);
+  }
+}

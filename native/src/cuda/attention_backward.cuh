@@ -1,0 +1,316 @@
+/*
+ * Math        delta = sum(do * o);  P = exp(S - lse);  dP = do.v;  dS = P * (dP - delta), times the softcap's derivative
+ *             dq = scale * dS.k;  dk = scale * transpose(dS).q;  dv = transpose(P).do
+ * Shapes      q, o, dq, do (N,H,D)  k, v, dk, dv (N,Hkv,D)  lse (N,H)  delta, lse2 (H,N) in the workspace
+ * Layout      as the forward pass
+ * Precision   tensor cores with fp32 sums; P and dS are rounded to the storage type before their second product; delta uses
+ *             the stored o; dq, dk and dv are summed in registers and rounded once
+ * Saved       o, lse of the forward pass
+ * Writes      dq =, dk =, dv =
+ * Determinism bit-exact, without atomics: one kernel owns keys and sums dk and dv over all queries and heads of the group, a
+ *             second owns queries and sums dq; the scores are computed in both, seven products instead of five
+ * Limits      those of the forward pass; no cache
+ *
+ * The kernel that owns keys works on transposed scores, keys along the rows: P and dS leave the accumulators as left
+ * operands of dv and dk, and need not pass through shared memory.
+ */
+#ifndef ORIBI_CUDA_ATTENTION_BACKWARD_CUH
+#define ORIBI_CUDA_ATTENTION_BACKWARD_CUH
+
+#include "cuda/attention_mma.cuh"
+
+namespace oribi::attention {
+
+/* kQueries a step; kStages of them in shared memory; kParts: which gradients, because a head of 256 leaves registers for one. */
+enum Parts { kDkAndDv, kDkOnly, kDvOnly };
+template <int kHead_, int kWarps_, int kQueries_, int kStages_, Parts kParts = kDkAndDv>
+struct KeyTile {
+  static constexpr int kHead = kHead_, kWarps = kWarps_, kQueries = kQueries_, kStages = kStages_;
+  static constexpr bool kDk = kParts != kDvOnly, kDv = kParts != kDkOnly;
+  static constexpr int kThreads = 32 * kWarps, kKeys = 16 * kWarps;
+  static constexpr int kKeyBytes = kKeys * kHead * 2, kQueryBytes = kQueries * kHead * 2;
+  static constexpr int kStageBytes = 2 * kQueryBytes, kRowBytes = 2 * kQueries * 4; /* q, do; lse2, delta */
+  static constexpr int kBytes = (kDk ? 2 : 1) * kKeyBytes + kStages * (kStageBytes + kRowBytes);
+};
+
+/* p = exp(s - lse), 0 where a query does not see a key. S is transposed: rows are keys. ahead: of the thread's first
+   query to its first key. */
+template <int kN>
+__device__ inline void probabilities_of_keys(float (&s)[1][kN][4], const float* lse2, float factor, bool masked, int32_t ahead,
+                                             int32_t window) {
+#pragma unroll
+  for (int n = 0; n < kN; n++) {
+    const float2 lse = *reinterpret_cast<const float2*>(lse2 + 8 * n);
+#pragma unroll
+    for (int i = 0; i < 4; i++) s[0][n][i] = fast_exp2(s[0][n][i] * factor - (i % 2 == 0 ? lse.x : lse.y));
+  }
+  if (!masked) return;
+#pragma unroll
+  for (int n = 0; n < kN; n++)
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      const int32_t behind = ahead + 8 * n + i % 2 - i / 2 * 8;
+      if (behind < 0 || behind >= window) s[0][n][i] = 0;
+    }
+}
+
+/* ds = p * (dp - delta), where dp began as -delta. */
+template <int kM, int kN>
+__device__ inline void multiply_elements(float (&ds)[kM][kN][4], const float (&p)[kM][kN][4]) {
+#pragma unroll
+  for (int m = 0; m < kM; m++)
+#pragma unroll
+    for (int n = 0; n < kN; n++)
+#pragma unroll
+      for (int i = 0; i < 4; i++) ds[m][n][i] *= p[m][n][i];
+}
+
+/* One step of queries against the block's keys. */
+template <class T, class Tile>
+__device__ inline void step_of_keys(float (&dk)[1][Tile::kHead / 8][4], float (&dv)[1][Tile::kHead / 8][4], uint32_t k_tile,
+                                    uint32_t v_tile, uint32_t q_tile, uint32_t do_tile, const float* rows, const ScoreRule& rule,
+                                    int row, bool masked, int32_t ahead, int32_t window) {
+  constexpr int kN = Tile::kQueries / 8;
+  const float *lse2 = rows + threadIdx.x % 4 * 2, *delta = lse2 + Tile::kQueries;
+  float p[1][kN][4] = {};
+  multiply_rows<T, Tile::kHead>(p, k_tile, row, q_tile);
+  rule.apply(p);
+  probabilities_of_keys(p, lse2, rule.factor, masked, ahead, window);
+  uint32_t left[1][kN / 2][4];
+  if (Tile::kDv) {
+    pack_left<T>(left, p);
+    multiply_columns<T, Tile::kHead>(dv, left, do_tile);
+  }
+  if constexpr (!Tile::kDk) return;
+  float ds[1][kN][4];
+#pragma unroll
+  for (int n = 0; n < kN; n++)
+#pragma unroll
+    for (int i = 0; i < 4; i++) ds[0][n][i] = -delta[8 * n + i % 2];
+  multiply_rows<T, Tile::kHead>(ds, v_tile, row, do_tile);
+  multiply_elements(ds, p);
+  if (rule.softcap != 0) {
+#pragma unroll
+    for (int n = 0; n < kN; n++)
+#pragma unroll
+      for (int i = 0; i < 4; i++) ds[0][n][i] *= rule.derivative(p[0][n][i], lse2[8 * n + i % 2]);
+  }
+  pack_left<T>(left, ds);
+  multiply_columns<T, Tile::kHead>(dk, left, q_tile);
+}
+
+template <class T, class Tile>
+__global__ void __launch_bounds__(Tile::kThreads, 1) keys_kernel(const BackwardArguments<T> x, int32_t tiles) {
+  extern __shared__ __align__(1024) unsigned char memory[];
+  constexpr int kHead = Tile::kHead, kKeys = Tile::kKeys, kQueries = Tile::kQueries;
+  const int32_t kv_head = blockIdx.x / tiles;
+  /* The first keys of a sequence, which the most queries see, come first. */
+  const Place place = find_tile<kKeys>(x.at, blockIdx.x % tiles);
+  if (place.sequence < 0) return;
+  const Sequence sequence = sequence_of(x.at, place.sequence);
+  const int32_t first_key = place.tile * kKeys, count = sequence.query_count;
+  const int32_t last = count - first_key > x.at.window ? min(count, first_key + kKeys - 1 + x.at.window) : count;
+  const int32_t steps = (last - first_key + kQueries - 1) / kQueries, total = steps * x.at.group;
+
+  const uint32_t k_tile = shared_address(memory), v_tile = k_tile + Tile::kKeyBytes;
+  const uint32_t stages = k_tile + (Tile::kDk ? 2 : 1) * Tile::kKeyBytes, rows_at = stages + Tile::kStages * Tile::kStageBytes;
+  const float* const rows = reinterpret_cast<const float*>(memory + (rows_at - k_tile));
+  const auto load_step = [&](int32_t i) {
+    const int32_t head = kv_head * x.at.group + i / steps, query = first_key + i % steps * kQueries, stage = i % Tile::kStages;
+    const int64_t row = sequence.query_begin + query;
+    const uint32_t to = stages + stage * Tile::kStageBytes;
+    load_tile<T, kHead, kQueries, Tile::kThreads>(to, x.q + row * x.at.ld_q + head * x.at.d, x.at.ld_q, count - query, x.at);
+    load_tile<T, kHead, kQueries, Tile::kThreads>(to + Tile::kQueryBytes, x.d_o + row * x.at.ld_o + head * x.at.d, x.at.ld_o,
+                                                  count - query, x.at);
+    for (int32_t r = threadIdx.x; r < 2 * kQueries; r += Tile::kThreads) {
+      const float* from = (r < kQueries ? x.lse2 : x.delta) + static_cast<int64_t>(head) * x.at.n + row;
+      const bool inside = query + r % kQueries < count;
+      copy_4(rows_at + stage * Tile::kRowBytes + 4 * r, inside ? from + r % kQueries : from, inside);
+    }
+    close_copies();
+  };
+  const int64_t key_row = sequence.query_begin + first_key;
+  load_tile<T, kHead, kKeys, Tile::kThreads>(k_tile, x.k + key_row * x.at.ld_k + kv_head * x.at.d, x.at.ld_k, count - first_key, x.at);
+  if (Tile::kDk) {
+    load_tile<T, kHead, kKeys, Tile::kThreads>(v_tile, x.v + key_row * x.at.ld_v + kv_head * x.at.d, x.at.ld_v, count - first_key, x.at);
+  }
+  load_step(0);
+
+  const ScoreRule rule(x.at);
+  const int lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16;
+  float dk[1][kHead / 8][4] = {}, dv[1][kHead / 8][4] = {};
+  for (int32_t i = 0; i < total; i++) {
+    wait_for_copies<0>();
+    __syncthreads(); /* this step is here, and the last has been read */
+    if (Tile::kStages == 2 && i + 1 < total) load_step(i + 1);
+    const int32_t stage = i % Tile::kStages, step = i % steps * kQueries; /* first query less first key */
+    const uint32_t q_tile = stages + stage * Tile::kStageBytes;
+    const bool masked = step < kKeys - 1 || step + kQueries > x.at.window;
+    step_of_keys<T, Tile>(dk, dv, k_tile, v_tile, q_tile, q_tile + Tile::kQueryBytes, rows + stage * 2 * kQueries, rule, row,
+                          masked, step + lane % 4 * 2 - row - lane / 4, x.at.window);
+    if (Tile::kStages == 1) {
+      __syncthreads();
+      if (i + 1 < total) load_step(i + 1);
+    }
+  }
+  /* A warp alone reads its rows of k and v, so that it may write the gradients over them. */
+  const float scale[1][2] = {{x.at.scale, x.at.scale}}, one[1][2] = {{1, 1}};
+  const int64_t out = key_row + row;
+  const int32_t left = count - first_key - row;
+  if (Tile::kDk) store_rows<T, kHead, 1>(x.dk + out * x.at.ld_k + kv_head * x.at.d, x.at.ld_k, left, k_tile, row, dk, scale, x.at);
+  if (Tile::kDv) {
+    store_rows<T, kHead, 1>(x.dv + out * x.at.ld_v + kv_head * x.at.d, x.at.ld_v, left, Tile::kDk ? v_tile : k_tile, row, dv, one, x.at);
+  }
+}
+
+template <int kHead_, int kWarps_, int kM_, int kKeys_, int kStages_, int kBlocks_>
+struct QueryTile {
+  static constexpr int kHead = kHead_, kWarps = kWarps_, kM = kM_, kKeys = kKeys_, kStages = kStages_, kBlocks = kBlocks_;
+  static constexpr int kThreads = 32 * kWarps, kRows = 16 * kM * kWarps;
+  static constexpr int kRowBytes = kRows * kHead * 2, kKeyBytes = kKeys * kHead * 2;
+  static constexpr int kBytes = 2 * kRowBytes + kStages * 2 * kKeyBytes;
+};
+
+/* A thread's rows of lse2 or delta; beyond the sequence 0, which leaves dS of rows of zeros 0. */
+template <int kM>
+__device__ inline void load_rows(float (&to)[kM][2], const float* from, int32_t rows) {
+  const int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int m = 0; m < kM; m++)
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      const int32_t r = 16 * m + 8 * half + lane / 4;
+      to[m][half] = r < rows ? from[r] : 0.0f;
+    }
+}
+
+/* One tile of keys against a warp's queries. ahead: of the thread's first query to the tile's first key. */
+template <class T, class Tile>
+__device__ inline void step_of_queries(float (&dq)[Tile::kM][Tile::kHead / 8][4], uint32_t q_tile, uint32_t do_tile,
+                                       uint32_t k_tile, const float (&lse2)[Tile::kM][2], const float (&delta)[Tile::kM][2],
+                                       const ScoreRule& rule, int row, bool masked, int32_t ahead, int32_t window) {
+  constexpr int kM = Tile::kM, kN = Tile::kKeys / 8;
+  const int lane = threadIdx.x % 32;
+  float p[kM][kN][4] = {};
+  multiply_rows<T, Tile::kHead>(p, q_tile, row, k_tile);
+  rule.apply(p);
+  float ds[kM][kN][4];
+#pragma unroll
+  for (int m = 0; m < kM; m++)
+#pragma unroll
+    for (int n = 0; n < kN; n++)
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        p[m][n][i] = fast_exp2(p[m][n][i] * rule.factor - lse2[m][i / 2]);
+        ds[m][n][i] = -delta[m][i / 2];
+      }
+  if (masked) {
+#pragma unroll
+    for (int m = 0; m < kM; m++)
+#pragma unroll
+      for (int n = 0; n < kN; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+          const int32_t behind = ahead + 16 * m + i / 2 * 8 - (8 * n + lane % 4 * 2 + i % 2);
+          if (behind < 0 || behind >= window) p[m][n][i] = 0;
+        }
+  }
+  multiply_rows<T, Tile::kHead>(ds, do_tile, row, k_tile + Tile::kKeyBytes);
+  multiply_elements(ds, p);
+  if (rule.softcap != 0) {
+#pragma unroll
+    for (int m = 0; m < kM; m++)
+#pragma unroll
+      for (int n = 0; n < kN; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) ds[m][n][i] *= rule.derivative(p[m][n][i], lse2[m][i / 2]);
+  }
+  uint32_t left[kM][kN / 2][4];
+  pack_left<T>(left, ds);
+  multiply_columns<T, Tile::kHead>(dq, left, k_tile);
+}
+
+template <class T, class Tile>
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) queries_kernel(const BackwardArguments<T> x, int32_t tiles) {
+  extern __shared__ __align__(1024) unsigned char memory[];
+  constexpr int kHead = Tile::kHead, kRows = Tile::kRows, kKeys = Tile::kKeys, kM = Tile::kM;
+  const int32_t kv_head = blockIdx.x / (tiles * x.at.group), rest = blockIdx.x % (tiles * x.at.group);
+  const int32_t head = kv_head * x.at.group + rest % x.at.group;
+  const Place place = find_tile<kRows>(x.at, rest / x.at.group);
+  if (place.sequence < 0) return;
+  const Sequence sequence = sequence_of(x.at, place.sequence);
+  const int32_t count = sequence.query_count, first = ((count - 1) / kRows - place.tile) * kRows;
+  const int32_t begin_tile = x.at.window > first ? 0 : (first - x.at.window + 1) / kKeys;
+  const int32_t end_tile = (min(count, first + kRows) - 1) / kKeys;
+
+  const uint32_t q_tile = shared_address(memory), do_tile = q_tile + Tile::kRowBytes, stages = do_tile + Tile::kRowBytes;
+  const auto load_step = [&](int32_t tile) {
+    const uint32_t to = stages + tile % Tile::kStages * 2 * Tile::kKeyBytes;
+    const int64_t key_row = sequence.key_begin + static_cast<int64_t>(tile) * kKeys;
+    const int32_t left = count - tile * kKeys;
+    load_tile<T, kHead, kKeys, Tile::kThreads>(to, x.k + key_row * x.at.ld_k + kv_head * x.at.d, x.at.ld_k, left, x.at);
+    load_tile<T, kHead, kKeys, Tile::kThreads>(to + Tile::kKeyBytes, x.v + key_row * x.at.ld_v + kv_head * x.at.d, x.at.ld_v, left, x.at);
+    close_copies();
+  };
+  const int64_t query_row = sequence.query_begin + first;
+  load_tile<T, kHead, kRows, Tile::kThreads>(q_tile, x.q + query_row * x.at.ld_q + head * x.at.d, x.at.ld_q, count - first, x.at);
+  load_tile<T, kHead, kRows, Tile::kThreads>(do_tile, x.d_o + query_row * x.at.ld_o + head * x.at.d, x.at.ld_o, count - first, x.at);
+  load_step(end_tile);
+
+  const ScoreRule rule(x.at);
+  const int lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16 * kM;
+  float lse2[kM][2], delta[kM][2];
+  const int64_t state = static_cast<int64_t>(head) * x.at.n + query_row + row;
+  load_rows<kM>(lse2, x.lse2 + state, count - first - row);
+  load_rows<kM>(delta, x.delta + state, count - first - row);
+  float dq[kM][kHead / 8][4] = {};
+  for (int32_t tile = end_tile; tile >= begin_tile; tile--) {
+    wait_for_copies<0>();
+    __syncthreads(); /* this tile is here, and the last has been read */
+    if (Tile::kStages == 2 && tile > begin_tile) load_step(tile - 1);
+    const int32_t ahead = first - tile * kKeys;
+    const bool masked = ahead < kKeys - 1 || ahead + kRows > x.at.window;
+    step_of_queries<T, Tile>(dq, q_tile, do_tile, stages + tile % Tile::kStages * 2 * Tile::kKeyBytes, lse2, delta, rule, row,
+                             masked, ahead + row + lane / 4, x.at.window);
+    if (Tile::kStages == 1) {
+      __syncthreads();
+      if (tile > begin_tile) load_step(tile - 1);
+    }
+  }
+  float scale[kM][2];
+#pragma unroll
+  for (int m = 0; m < kM; m++) scale[m][0] = scale[m][1] = x.at.scale;
+  store_rows<T, kHead, kM>(x.dq + (query_row + row) * x.at.ld_q + head * x.at.d, x.at.ld_q, count - first - row, q_tile, row, dq,
+                           scale, x.at);
+}
+
+template <class T, class Tile>
+cudaError_t launch_keys(cudaStream_t stream, const BackwardArguments<T>& x) {
+  const cudaError_t error = cudaFuncSetAttribute(keys_kernel<T, Tile>, cudaFuncAttributeMaxDynamicSharedMemorySize, Tile::kBytes);
+  if (error != cudaSuccess) return error;
+  const int64_t tiles = tile_bound(x.at, Tile::kKeys);
+  keys_kernel<T, Tile><<<static_cast<unsigned>(tiles * x.at.h_kv), Tile::kThreads, Tile::kBytes, stream>>>(
+      x, static_cast<int32_t>(tiles));
+  return cudaSuccess;
+}
+
+template <class T, class Tile>
+cudaError_t launch_queries(cudaStream_t stream, const BackwardArguments<T>& x) {
+  const cudaError_t error = cudaFuncSetAttribute(queries_kernel<T, Tile>, cudaFuncAttributeMaxDynamicSharedMemorySize, Tile::kBytes);
+  if (error != cudaSuccess) return error;
+  const int64_t tiles = tile_bound(x.at, Tile::kRows);
+  queries_kernel<T, Tile><<<static_cast<unsigned>(tiles * x.at.h), Tile::kThreads, Tile::kBytes, stream>>>(
+      x, static_cast<int32_t>(tiles));
+  return cudaSuccess;
+}
+
+/* One for each size of head, in attention_backward_*.cu. shared_bytes: what a block may have on this card. */
+template <class T>
+cudaError_t launch_backward_64(cudaStream_t stream, const BackwardArguments<T>& x, int32_t shared_bytes);
+template <class T>
+cudaError_t launch_backward_128(cudaStream_t stream, const BackwardArguments<T>& x, int32_t shared_bytes);
+template <class T>
+cudaError_t launch_backward_256(cudaStream_t stream, const BackwardArguments<T>& x, int32_t shared_bytes);
+
+}  // namespace oribi::attention
+#endif

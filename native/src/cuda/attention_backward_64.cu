@@ -1,0 +1,23 @@
+/* Attention backward for heads of at most 64 elements. */
+#include "cuda/attention_backward.cuh"
+
+namespace oribi::attention {
+
+/* 64.5 KB: dk and dv are 64 registers, S and dP 64. */
+using Keys = KeyTile<64, 8, 64, 2>;
+/* sm_75 has 64 KB. */
+using SmallKeys = KeyTile<64, 8, 64, 1>;
+/* 64 KB. */
+using Queries = QueryTile<64, 4, 2, 64, 2, 2>;
+
+template <class T>
+cudaError_t launch_backward_64(cudaStream_t stream, const BackwardArguments<T>& x, int32_t shared_bytes) {
+  const cudaError_t error = launch_queries<T, Queries>(stream, x);
+  if (error != cudaSuccess) return error;
+  return shared_bytes < Keys::kBytes ? launch_keys<T, SmallKeys>(stream, x) : launch_keys<T, Keys>(stream, x);
+}
+
+template cudaError_t launch_backward_64<__nv_bfloat16>(cudaStream_t, const BackwardArguments<__nv_bfloat16>&, int32_t);
+template cudaError_t launch_backward_64<__half>(cudaStream_t, const BackwardArguments<__half>&, int32_t);
+
+}  // namespace oribi::attention

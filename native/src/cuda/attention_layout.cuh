@@ -1,0 +1,109 @@
+/*
+ * What the kernels of attention know about their arrays, and how a block finds its work.
+ *
+ * The lengths of the sequences lie in the card's memory, so that a captured graph can be replayed with others: the host
+ * knows only that n rows in S sequences make at most n / size + S tiles of `size` rows, and launches that many; each block
+ * searches for its own tile, and those beyond the last return at once.
+ */
+#ifndef ORIBI_CUDA_ATTENTION_LAYOUT_CUH
+#define ORIBI_CUDA_ATTENTION_LAYOUT_CUH
+
+#include <cstdint>
+
+#include "common/attention.h"
+#include "cuda/context.cuh"
+#include "cuda/vector.cuh"
+
+namespace oribi::attention {
+
+constexpr unsigned kAllLanes = 0xffffffffu;
+constexpr float kLog2E = 1.44269504088896f, kLn2 = 0.69314718055994531f;
+
+struct Layout {
+  const int32_t *cu_seqlens, *kv_start, *kv_len;
+  int64_t ld_q, ld_k, ld_v, ld_o;
+  int32_t n, sequences, h, h_kv, group, d; /* group: query heads of one key head */
+  int32_t window;                          /* INT32_MAX where there is none */
+  float scale, softcap;
+  bool wide; /* every row of every head begins at a multiple of 16 bytes, and is one long */
+};
+
+template <class T>
+struct ForwardArguments {
+  T* o;
+  float* lse;
+  const T *q, *k, *v;
+  float* workspace;
+  Layout at;
+};
+
+template <class T>
+struct BackwardArguments {
+  T *dq, *dk, *dv;
+  const T* o;
+  const float* lse;
+  const T *d_o, *q, *k, *v;
+  float *delta, *lse2; /* [H,N]: sum(do * o), and lse in units of log 2 */
+  Layout at;
+};
+
+struct Sequence {
+  int32_t query_begin, query_count, key_begin, key_count;
+  /* Query i stands at key i + hidden() and sees no key behind it. */
+  __device__ int32_t hidden() const { return key_count - query_count; }
+};
+
+__device__ inline Sequence sequence_of(const Layout& at, int32_t s) {
+  const int32_t begin = at.cu_seqlens[s], count = at.cu_seqlens[s + 1] - begin;
+  if (at.kv_start == nullptr) return {begin, count, begin, count};
+  return {begin, count, at.kv_start[s], at.kv_len[s]};
+}
+
+struct Place {
+  int32_t sequence; /* -1: beyond the last tile */
+  int32_t tile;     /* within the sequence */
+};
+
+/* The place of tile `index` where every sequence is cut into tiles of kSize rows. Each warp searches for itself, 32
+   sequences a step, so that no barrier is needed. */
+template <int kSize>
+__device__ inline Place find_tile(const Layout& at, int32_t index) {
+  const int32_t lane = threadIdx.x % 32;
+  int32_t before = 0;
+  for (int32_t base = 0; base < at.sequences; base += 32) {
+    const int32_t s = base + lane;
+    const int32_t count = s < at.sequences ? at.cu_seqlens[s + 1] - at.cu_seqlens[s] : 0;
+    const int32_t tiles = (count + kSize - 1) / kSize;
+    int32_t sum = tiles;
+    for (int32_t step = 1; step < 32; step *= 2) {
+      const int32_t other = __shfl_up_sync(kAllLanes, sum, step);
+      if (lane >= step) sum += other;
+    }
+    const unsigned past = __ballot_sync(kAllLanes, before + sum > index);
+    if (past != 0) {
+      const int32_t found = __ffs(static_cast<int>(past)) - 1;
+      return {base + found, index - before - __shfl_sync(kAllLanes, sum - tiles, found)};
+    }
+    before += __shfl_sync(kAllLanes, sum, 31);
+  }
+  return {-1, 0};
+}
+
+/* The sequence of a row; -1: of none. Sequences without rows are passed over. */
+__device__ inline Place find_row(const Layout& at, int32_t row) {
+  int32_t low = 0, high = at.sequences; /* cu_seqlens[low] <= row < cu_seqlens[high] */
+  while (high - low > 1) {
+    const int32_t middle = (low + high) / 2;
+    if (at.cu_seqlens[middle] <= row) {
+      low = middle;
+    } else {
+      high = middle;
+    }
+  }
+  return {at.sequences > 0 && row < at.cu_seqlens[at.sequences] ? low : -1, 0};
+}
+
+inline int64_t tile_bound(const Layout& at, int32_t size) { return at.n / size + at.sequences; }
+
+}  // namespace oribi::attention
+#endif

@@ -1,0 +1,142 @@
+/*
+ * Math        forward: y[i,:] = table[ids[i],:];  backward: dtable[ids[i],:] += dy[i,:]
+ * Shapes      y, dy (N,C)  table, dtable (V,C)  ids (N)
+ * Layout      row-major; C a multiple of 16 bytes' worth of elements is read 16 bytes at a time
+ * Precision   forward copies bits; backward adds in fp32 whatever the storage of dy
+ * Saved       nothing
+ * Writes      y =, dtable +=. An id out of range: a row of zeros, and nothing in dtable
+ * Determinism bit-exact, and the CPU's bits: each column is summed in the order of the tokens
+ * Limits      N up to 2^31 - 1; more returns UNSUPPORTED. The backward pass looks for equal ids in N^2 / 2 comparisons or
+ *             fewer and takes no workspace
+ */
+#include "cuda/copy_rows.cuh"
+#include "cuda/elementwise.cuh"
+
+namespace oribi {
+namespace {
+
+/* A block owns the first token of its id, and a pack of columns a thread. It compares kTile ids at once. */
+constexpr int kThreads = 256, kIdsPerThread = 4, kTile = kThreads * kIdsPerThread;
+constexpr int kWarps = kThreads / 32;
+constexpr int kRowsInFlight = 4; /* of dy: loaded before the first of them is added */
+
+struct Matches {
+  unsigned mask[kIdsPerThread][kWarps];
+  int row[kTile];
+};
+
+/* Lists the tokens of this tile whose id is `id`, in their order; returns how many there are. */
+__device__ int find_matches(Matches& matches, const int32_t* ids, int64_t tile, int64_t n, int32_t id) {
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  bool match[kIdsPerThread], any = false;
+#pragma unroll
+  for (int k = 0; k < kIdsPerThread; k++) {
+    const int64_t i = tile + k * kThreads + threadIdx.x;
+    match[k] = i < n && ids[i] == id;
+    any |= match[k];
+  }
+  if (__syncthreads_or(any) == 0) return 0; /* also: the list of the tile before has been read */
+#pragma unroll
+  for (int k = 0; k < kIdsPerThread; k++) {
+    const unsigned mask = __ballot_sync(0xffffffffu, match[k]);
+    if (lane == 0) matches.mask[k][warp] = mask;
+  }
+  __syncthreads();
+  int count = 0;
+#pragma unroll
+  for (int k = 0; k < kIdsPerThread; k++) {
+    for (int w = 0; w < kWarps; w++) {
+      const unsigned mask = matches.mask[k][w];
+      if (w == warp && match[k]) {
+        matches.row[count + __popc(mask & ((1u << lane) - 1))] = static_cast<int>(tile + k * kThreads + threadIdx.x);
+      }
+      count += __popc(mask);
+    }
+  }
+  __syncthreads();
+  return count;
+}
+
+/* sum += rows of dy, in the order of the list. */
+template <class T, int kWidth>
+__device__ void add_rows(float* sum, const T* dy, const int* row, int count, int64_t c, int64_t column) {
+  for (int first = 0; first < count; first += kRowsInFlight) {
+    Pack<T, kWidth> value[kRowsInFlight];
+#pragma unroll
+    for (int r = 0; r < kRowsInFlight; r++) {
+      if (first + r < count) value[r] = *reinterpret_cast<const Pack<T, kWidth>*>(dy + row[first + r] * c + column);
+    }
+#pragma unroll
+    for (int r = 0; r < kRowsInFlight; r++) {
+#pragma unroll
+      for (int k = 0; k < kWidth; k++) {
+        if (first + r < count) sum[k] += to_float(value[r].element[k]);
+      }
+    }
+  }
+}
+
+template <class T, int kWidth>
+__global__ void __launch_bounds__(kThreads) backward_kernel(float* dtable, const T* dy, const int32_t* ids, int64_t n,
+                                                            int64_t c, int64_t v, int* fault) {
+  __shared__ Matches matches;
+  const int64_t token = blockIdx.x, column = (static_cast<int64_t>(blockIdx.y) * kThreads + threadIdx.x) * kWidth;
+  const int32_t id = ids[token];
+  if (id < 0 || id >= v) {
+    *fault = kFaultEmbeddingId;
+    return;
+  }
+  const bool inside = column < c;
+  Pack<float, kWidth>* out = reinterpret_cast<Pack<float, kWidth>*>(dtable + id * c + column);
+  Pack<float, kWidth> sum{};
+  bool begun = false;
+  for (int64_t tile = 0; tile < n; tile += kTile) {
+    const int count = find_matches(matches, ids, tile, n, id);
+    if (count == 0) continue;
+    if (!begun && matches.row[0] != token) return; /* the block of an earlier token adds all of this id */
+    if (!inside) {
+      begun = true;
+      continue;
+    }
+    if (!begun) sum = *out;
+    begun = true;
+    add_rows<T, kWidth>(sum.element, dy, matches.row, count, c, column);
+  }
+  if (inside) *out = sum;
+}
+
+}  // namespace
+}  // namespace oribi
+
+using namespace oribi;
+
+extern "C" oribi_status oribi_embedding_forward(oribi_ctx* ctx, void* y, const void* table, const int32_t* ids, int64_t n,
+                                                int64_t c, int64_t v, oribi_dtype t) {
+  const char* const function = "oribi_embedding_forward";
+  Check check(ctx, function);
+  check.size("n", n).size("c", c, 1).size("v", v, 1).elements("y", n, c).elements("table", v, c).dtype("t", t);
+  check.pointer("y", y, n * c).pointer("table", table, n * c).pointer("ids", ids, n);
+  if (!check.ok()) return check.status();
+  const int64_t row = c * size_in_bytes(t);
+  return copy_rows<false>(ctx, {function, y, table, ids, n, v, row, row, row, kFaultEmbeddingId});
+}
+
+extern "C" oribi_status oribi_embedding_backward(oribi_ctx* ctx, float* dtable, const void* dy, const int32_t* ids,
+                                                 int64_t n, int64_t c, int64_t v, oribi_dtype t) {
+  const char* const function = "oribi_embedding_backward";
+  Check check(ctx, function);
+  check.size("n", n).size("c", c, 1).size("v", v, 1).elements("dy", n, c).elements("dtable", v, c).dtype("t", t);
+  check.pointer("dtable", dtable, n * c).pointer("dy", dy, n * c).pointer("ids", ids, n);
+  if (!check.ok() || n == 0) return check.status();
+  if (!fits_grid(n)) return too_large(ctx, function, n);
+  const oribi_status status = select_device(ctx, function);
+  if (status != ORIBI_OK) return status;
+  dispatch_pack(t, aligned({dtable, dy}, 2 * kAccess) ? c : 1, [&](auto type, auto width) {
+    using T = decltype(type);
+    constexpr int kWidth = decltype(width)::value;
+    const dim3 grid(static_cast<unsigned>(n), static_cast<unsigned>(divide_up(c, kThreads * kWidth)));
+    backward_kernel<T, kWidth><<<grid, kThreads, 0, stream_of(ctx)>>>(dtable, static_cast<const T*>(dy), ids, n, c, v,
+                                                                      fault_of(ctx));
+  });
+  return launch_status(ctx, function);
+}

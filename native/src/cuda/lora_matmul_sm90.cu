@@ -1,0 +1,270 @@
+/*
+ * Math        y = x·Wᵀ + h·Bᵀ, h·Bᵀ on the columns of each adapter;  dx = dy·W + g·A
+ * Shapes      x, dx (N,in)  y, dy (N,out)  W (out,in)  h, g (N,R)  B (sum of outs, rank)  A (R,in)
+ * Layout      row-major, 16-byte aligned; in and out multiples of 64, row strides of 8
+ * Precision   storage bf16 or fp16; one fp32 sum over the inner dimension and then the rank, rounded once
+ * Saved       nothing
+ * Writes      y =, dx =
+ * Determinism bit-exact on one GPU: each element of y is summed by one thread's tensor core in the order of the steps
+ * Limits      sm_90; N, in, out below 2^31. Where a tile spans two adapters, both add to all its rows, the other's columns
+ *             multiplied by zero: an infinity in h spreads to the neighbour's columns of the same row as NaN
+ *
+ * The adapter is laid beside the weight along the inner dimension (docs/derivations/lora.md): after in/64 steps of X and W
+ * the same loop runs over h and B, so that it costs rank/in more products and no further pass over y.
+ */
+#include "cuda/lora_matmul_sm90.cuh"
+
+#include <cstring>
+
+#include "cuda/lora_matmul_sm90_kernel.cuh"
+
+namespace oribi {
+namespace {
+
+using lora90::Arguments;
+using lora90::Policy;
+
+/* Code for other architectures is empty, and says so through its launch bounds. */
+#if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define ORIBI_SM90_THREADS lora90::kThreads
+#else
+#define ORIBI_SM90_THREADS 32
+#endif
+
+template <class P>
+__global__ void __launch_bounds__(ORIBI_SM90_THREADS, 1) lora_kernel(const __grid_constant__ typename P::Args a) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  extern __shared__ uint8_t memory[];
+  lora90::run<P>(a, memory);
+#endif
+}
+
+/* The driver's function that describes a tensor to TMA, found at run time: no library of the driver is linked. */
+using Encode = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*, const cuuint64_t*,
+                            const cuuint32_t*, const cuuint32_t*, CUtensorMapInterleave, CUtensorMapSwizzle,
+                            CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+Encode find_encode() {
+  void* function = nullptr;
+  cudaDriverEntryPointQueryResult found;
+  const cudaError_t error =
+      cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found);
+  if (error != cudaSuccess || found != cudaDriverEntryPointSuccess) return nullptr;
+  return reinterpret_cast<Encode>(function);
+}
+
+/* Describes matrices one after another; remembers whether the driver refused one. */
+class Maps {
+ public:
+  explicit Maps(oribi_dtype t)
+      : type_(t == ORIBI_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16) {
+    static const Encode encode = find_encode();
+    encode_ = encode;
+  }
+  /* A matrix of 16-bit elements, read in boxes of 64 columns, swizzled. */
+  void matrix(CUtensorMap* map, const void* data, int64_t rows, int64_t columns, int64_t ld, int box_rows) {
+    if (encode_ == nullptr || !ok()) return;
+    const cuuint64_t sizes[] = {static_cast<cuuint64_t>(columns), static_cast<cuuint64_t>(rows)};
+    const cuuint64_t strides[] = {static_cast<cuuint64_t>(ld) * 2};
+    const cuuint32_t box[] = {lora90::kDepth, static_cast<cuuint32_t>(box_rows)};
+    const cuuint32_t steps[] = {1, 1};
+    result_ = encode_(map, type_, 2, const_cast<void*>(data), sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                      CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  }
+  /* The codes of a matrix in NF4, read in boxes of a block, 32 bytes, of each row. */
+  void codes(CUtensorMap* map, const uint8_t* data, int64_t rows, int64_t columns, int box_rows) {
+    if (encode_ == nullptr || !ok()) return;
+    const cuuint64_t sizes[] = {static_cast<cuuint64_t>(columns) / 2, static_cast<cuuint64_t>(rows)};
+    const cuuint64_t strides[] = {static_cast<cuuint64_t>(columns) / 2};
+    const cuuint32_t box[] = {32, static_cast<cuuint32_t>(box_rows)};
+    const cuuint32_t steps[] = {1, 1};
+    result_ = encode_(map, CU_TENSOR_MAP_DATA_TYPE_UINT8, 2, const_cast<uint8_t*>(data), sizes, strides, box, steps,
+                      CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_32B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                      CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  }
+  bool ok() const { return result_ == CUDA_SUCCESS; }
+  oribi_status status(oribi_ctx* ctx, const char* function) const {
+    if (encode_ == nullptr) {
+      return fail(ctx, ORIBI_DEVICE_ERROR, "%s: the driver has no cuTensorMapEncodeTiled; install one for CUDA 12 or later", function);
+    }
+    if (ok()) return ORIBI_OK;
+    return fail(ctx, ORIBI_INVALID_ARGUMENT, "%s: the driver cannot describe a tensor to TMA (error %d): is each pointer aligned to 16 bytes?",
+                function, static_cast<int>(result_));
+  }
+
+ private:
+  CUtensorMapDataType type_;
+  Encode encode_ = nullptr;
+  CUresult result_ = CUDA_SUCCESS;
+};
+
+struct Operands {
+  void* y;
+  const void *x, *w, *h, *b;
+  const oribi_nf4* nf4;
+};
+
+template <class P>
+void describe_weight(typename P::Args* a, Maps* maps, const Operands& of, const oribi_lora_shape& shape) {
+  if constexpr (P::kNf4) {
+    maps->codes(&a->w, of.nf4->codes, shape.out, shape.in, P::kWeightRows);
+    a->absmax = of.nf4->absmax;
+    a->absmax2 = of.nf4->absmax2;
+    a->offset = of.nf4->offset;
+    a->rows = static_cast<int>(shape.out);
+    a->row_blocks = static_cast<int>(shape.in / 64);
+    std::memcpy(a->map, oribi_dynamic_map_signed(), sizeof a->map);
+  } else {
+    maps->matrix(&a->w, of.w, shape.out, shape.in, shape.in, P::kWeightRows);
+  }
+}
+
+/* The adapters as parts of y's columns: one a projection in the forward pass, one for all in the backward pass. */
+template <class P>
+void describe_parts(Arguments* a, Maps* maps, const Operands& of, const oribi_lora_shape& shape) {
+  const int64_t all = shape.adapters * shape.rank;
+  const auto offset = [](const void* data, int64_t elements) { return static_cast<const uint8_t*>(data) + elements * 2; };
+  a->parts = P::kDx ? (shape.adapters > 0 ? 1 : 0) : shape.adapters;
+  a->rank = static_cast<int>(P::kDx ? all : shape.rank);
+  int64_t b_row = 0;
+  for (int p = 0; p < a->parts; p++) {
+    a->first[p] = P::kDx ? 0 : static_cast<int>(shape.first_out[p]);
+    a->size[p] = static_cast<int>(P::kDx ? shape.in : shape.outs[p]);
+    maps->matrix(&a->h[p], offset(of.h, p * shape.rank), shape.n, a->rank, all, lora90::kRows);
+    if (P::kDx) {
+      maps->matrix(&a->b[p], of.b, all, shape.in, shape.in, P::kWeightRows);
+    } else {
+      maps->matrix(&a->b[p], offset(of.b, b_row * shape.rank), shape.outs[p], shape.rank, shape.rank, P::kWeightRows);
+      b_row += shape.outs[p];
+    }
+  }
+}
+
+template <class P>
+oribi_status launch(oribi_ctx* ctx, const char* function, const Operands& of, const oribi_lora_shape& shape, int group) {
+  const int64_t inner = P::kDx ? shape.out : shape.in, columns = P::kDx ? shape.in : shape.out;
+  typename P::Args a{};
+  Maps maps(shape.t);
+  maps.matrix(&a.x, of.x, shape.n, inner, P::kDx ? shape.ld_y : shape.ld_x, lora90::kRows);
+  describe_weight<P>(&a, &maps, of, shape);
+  maps.matrix(&a.y, of.y, shape.n, columns, P::kDx ? shape.ld_x : shape.ld_y, 64);
+  describe_parts<P>(&a, &maps, of, shape);
+  const oribi_status described = maps.status(ctx, function);
+  if (described != ORIBI_OK) return described;
+
+  const int64_t cluster_rows = lora90::kRows * P::kCluster;
+  a.steps = inner / lora90::kDepth;
+  a.row_tiles = static_cast<int>((shape.n + cluster_rows - 1) / cluster_rows);
+  a.column_tiles = static_cast<int>((columns + P::kColumns - 1) / P::kColumns);
+  a.tiles = a.row_tiles * a.column_tiles;
+  a.group = group;
+
+  const int clusters = static_cast<CudaContext*>(ctx)->processors / P::kCluster;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>((a.tiles < clusters ? a.tiles : clusters) * P::kCluster));
+  config.blockDim = dim3(lora90::kThreads);
+  config.dynamicSmemBytes = P::kSharedBytes;
+  config.stream = stream_of(ctx);
+  cudaLaunchAttribute cluster[1];
+  cluster[0].id = cudaLaunchAttributeClusterDimension;
+  cluster[0].val.clusterDim.x = P::kCluster;
+  cluster[0].val.clusterDim.y = cluster[0].val.clusterDim.z = 1;
+  config.attrs = cluster;
+  config.numAttrs = 1;
+  cudaError_t error = cudaFuncSetAttribute(lora_kernel<P>, cudaFuncAttributeMaxDynamicSharedMemorySize, P::kSharedBytes);
+  if (error == cudaSuccess) error = cudaLaunchKernelEx(&config, lora_kernel<P>, a);
+  return cuda_status(ctx, function, error);
+}
+
+template <class T, bool kDx>
+oribi_status dispatch(oribi_ctx* ctx, const char* function, const Operands& of, const oribi_lora_shape& shape, const LoraTiling& tiling) {
+  const int group = tiling.group;
+  if (of.w == nullptr) {
+    if (tiling.columns == 256) return launch<Policy<T, 256, 1, kDx, true>>(ctx, function, of, shape, group);
+    return launch<Policy<T, 128, 1, kDx, true>>(ctx, function, of, shape, group);
+  }
+  switch (tiling.columns * 10 + tiling.cluster) {
+    case 2562:
+      return launch<Policy<T, 256, 2, kDx, false>>(ctx, function, of, shape, group);
+    case 1922:
+      return launch<Policy<T, 192, 2, kDx, false>>(ctx, function, of, shape, group);
+    case 1921:
+      return launch<Policy<T, 192, 1, kDx, false>>(ctx, function, of, shape, group);
+    case 1282:
+      return launch<Policy<T, 128, 2, kDx, false>>(ctx, function, of, shape, group);
+    case 1281:
+      return launch<Policy<T, 128, 1, kDx, false>>(ctx, function, of, shape, group);
+    default:
+      return launch<Policy<T, 256, 1, kDx, false>>(ctx, function, of, shape, group);
+  }
+}
+
+/* Whether this library's code for the context's card, one of compute capability 9.0, is that for sm_90a. */
+bool has_code(const oribi_ctx* ctx) {
+  static const bool has = [ctx] {
+    cudaFuncAttributes attributes{};
+    cudaError_t error = cudaSetDevice(static_cast<const CudaContext*>(ctx)->index);
+    if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, lora_kernel<Policy<__nv_bfloat16, 256, 1, false, false>>);
+    cudaGetLastError(); /* not the next launch's failure */
+    return error == cudaSuccess && attributes.maxThreadsPerBlock >= lora90::kThreads;
+  }();
+  return has;
+}
+
+}  // namespace
+
+#ifdef ORIBI_SM90_DEBUG
+int lora_matmul_sm90_stuck(int* reports) {
+  cudaMemcpyFromSymbol(reports, sm90::stuck, sizeof sm90::stuck);
+  return reports[0];
+}
+#endif
+
+bool lora_matmul_sm90_takes(const oribi_ctx* ctx, const oribi_lora_shape& shape, bool, bool nf4) {
+  const bool indexed = !nf4 || shape.in / 64 * shape.out <= INT32_MAX; /* blocks of NF4 are counted in 32 bits */
+  const bool fits = shape.n <= INT32_MAX - 256 && shape.in <= INT32_MAX - 256 && shape.out <= INT32_MAX - 256;
+  const bool aligned = shape.in % 64 == 0 && shape.out % 64 == 0 && shape.ld_x % 8 == 0 && shape.ld_y % 8 == 0;
+  const bool type = shape.t == ORIBI_BF16 || shape.t == ORIBI_F16;
+  return oribi_ctx_architecture(ctx) == 90 && type && fits && aligned && indexed && has_code(ctx);
+}
+
+/* The cut whose last wave of tiles leaves the fewest multiprocessors idle. */
+LoraTiling lora_tiling_sm90(const oribi_ctx* ctx, const oribi_lora_shape& shape, bool dx, bool nf4) {
+  /* Time of a tile in units of a column; narrow tiles load shared memory more for each product. Not yet measured. */
+  constexpr int kWidths[] = {256, 192, 128};
+  constexpr double kCosts[] = {256, 199, 140};
+  const int64_t columns = dx ? shape.in : shape.out, rows = (shape.n + lora90::kRows - 1) / lora90::kRows;
+  const int64_t processors = static_cast<const CudaContext*>(ctx)->processors;
+  LoraTiling best{256, 1, 16};
+  double least = 0;
+  for (int i = 0; i < 3; i++) {
+    if (nf4 && kWidths[i] == 192) continue;
+    const int64_t tiles = rows * ((columns + kWidths[i] - 1) / kWidths[i]);
+    const double cost = static_cast<double>((tiles + processors - 1) / processors) * kCosts[i];
+    if (i > 0 && cost >= least) continue;
+    best.columns = kWidths[i];
+    least = cost;
+  }
+  return best;
+}
+
+oribi_status lora_matmul_sm90_tiled(oribi_ctx* ctx, const char* function, void* y, const void* x, const void* w,
+                                    const oribi_nf4* nf4, const void* h, const void* b, const oribi_lora_shape& shape, bool dx,
+                                    const LoraTiling& tiling) {
+  if (shape.n == 0) return ORIBI_OK;
+  const oribi_status selected = select_device(ctx, function);
+  if (selected != ORIBI_OK) return selected;
+  const Operands of{y, x, w, h, b, nf4};
+  if (shape.t == ORIBI_BF16) {
+    return dx ? dispatch<__nv_bfloat16, true>(ctx, function, of, shape, tiling)
+              : dispatch<__nv_bfloat16, false>(ctx, function, of, shape, tiling);
+  }
+  return dx ? dispatch<__half, true>(ctx, function, of, shape, tiling)
+            : dispatch<__half, false>(ctx, function, of, shape, tiling);
+}
+
+oribi_status lora_matmul_sm90(oribi_ctx* ctx, const char* function, void* y, const void* x, const void* w,
+                              const oribi_nf4* nf4, const void* h, const void* b, const oribi_lora_shape& shape, bool dx) {
+  return lora_matmul_sm90_tiled(ctx, function, y, x, w, nf4, h, b, shape, dx, lora_tiling_sm90(ctx, shape, dx, w == nullptr));
+}
+
+}  // namespace oribi

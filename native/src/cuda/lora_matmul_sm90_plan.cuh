@@ -1,0 +1,126 @@
+/* What producers and consumers of lora_matmul_sm90.cu agree on: sizes, the layout of shared memory, the order of tiles. */
+#ifndef ORIBI_CUDA_LORA_MATMUL_SM90_PLAN_CUH
+#define ORIBI_CUDA_LORA_MATMUL_SM90_PLAN_CUH
+
+#include "cuda/sm90.cuh"
+
+namespace oribi {
+namespace lora90 {
+
+constexpr int kRows = 128;      /* of a tile of y: 64 for each consumer */
+constexpr int kDepth = 64;      /* of a step along the inner dimension: 128 bytes, the widest swizzle */
+constexpr int kThreads = 384;   /* three warpgroups */
+constexpr int kConsumers = 2;
+constexpr int kRowBytes = 128;  /* of a tile in shared memory */
+constexpr int kSlab = 64;       /* columns of y that are staged together */
+constexpr int kSlabBytes = 64 * kRowBytes;
+constexpr int kSlabBuffers = 2; /* for each consumer: one is filled while the other is stored */
+constexpr int kMaxParts = 4;
+constexpr uint32_t kXBytes = kRows * kRowBytes;
+
+/* Everything the kernel needs; the maps describe tensors to TMA. */
+struct Arguments {
+  CUtensorMap x, w, y;
+  CUtensorMap h[kMaxParts], b[kMaxParts]; /* of each part: its columns of h, its rows of b */
+  int64_t steps;                          /* along the inner dimension */
+  int tiles, row_tiles, column_tiles;     /* of clusters */
+  int group;
+  int parts, rank;                        /* rank of a part: of each adapter, or of all together for dx */
+  int first[kMaxParts], size[kMaxParts];  /* columns of y that a part adds to */
+};
+
+/* With a weight in NF4; w describes its codes. */
+struct Nf4Arguments : Arguments {
+  const uint8_t* absmax;
+  const float *absmax2, *offset;
+  int rows, row_blocks; /* of the weight: rows, and blocks of 64 elements in one */
+  float map[256];       /* of absmax */
+};
+
+template <class T_, int kColumns_, int kCluster_, bool kDx_, bool kNf4_>
+struct Policy {
+  using T = T_;
+  using Args = std::conditional_t<kNf4_, Nf4Arguments, Arguments>;
+  static constexpr int kColumns = kColumns_, kCluster = kCluster_;
+  static constexpr bool kDx = kDx_; /* the weight is [inner, columns of y] */
+  static constexpr bool kNf4 = kNf4_;
+  static constexpr int kWeightRows = (kDx ? kDepth : kColumns) / kCluster; /* of a box of the weight's map */
+  static constexpr uint32_t kWBytes = kColumns * kRowBytes;
+  static constexpr uint32_t kStageBytes = kXBytes + kWBytes;
+  /* As many as fit into 227 KB beside the staging of y and the codes: 4 of 48 or 40 KB, 6 of 32 KB; of NF4 3 and 5. */
+  static constexpr int kStages = (kColumns == 128 ? 6 : 4) - (kNf4 ? 1 : 0);
+  static constexpr uint32_t kStagingBytes = kConsumers * kSlabBuffers * kSlabBytes;
+  static constexpr int kCodeStages = kNf4 ? 4 : 0; /* codes are fetched three steps ahead of their decoding */
+  static constexpr uint32_t kCodeBytes = kColumns * kDepth / 2;
+  static constexpr uint32_t kBarrierBytes = 1024, kMapBytes = kNf4 ? 1024 : 0;
+  static constexpr uint32_t kSharedBytes =
+      1024 + kStages * kStageBytes + kStagingBytes + kCodeStages * kCodeBytes + kBarrierBytes + kMapBytes;
+  /* Who may arrive at a full stage: the thread that starts TMA, and the four warps that decode. */
+  static constexpr uint32_t kFullCount = kNf4 ? 5 : 1;
+  /* 168 registers a thread at entry; each sum is 3 * 168 or less. The accumulators alone take 128. */
+  static constexpr int kProducerRegisters = kNf4 ? 88 : 40, kConsumerRegisters = kNf4 ? 208 : 232;
+};
+
+/* Addresses in shared memory. */
+template <class P>
+struct Shared {
+  uint32_t base;
+  __device__ explicit Shared(const void* memory) : base((sm90::shared_address(memory) + 1023) & ~1023u) {}
+  __device__ uint32_t x(int stage) const { return base + stage * P::kStageBytes; }
+  __device__ uint32_t w(int stage) const { return x(stage) + kXBytes; }
+  __device__ uint32_t staging(int consumer, int buffer) const {
+    return base + P::kStages * P::kStageBytes + (consumer * kSlabBuffers + buffer) * kSlabBytes;
+  }
+  __device__ uint32_t codes(int stage) const {
+    return base + P::kStages * P::kStageBytes + P::kStagingBytes + stage * P::kCodeBytes;
+  }
+  __device__ uint32_t full(int stage) const { return codes(P::kCodeStages) + stage * 8; }
+  __device__ uint32_t empty(int stage) const { return full(P::kStages + stage); }
+  __device__ uint32_t codes_full(int stage) const { return full(2 * P::kStages + stage); }
+  __device__ uint32_t codes_empty(int stage) const { return full(2 * P::kStages + P::kCodeStages + stage); }
+  __device__ uint32_t map() const { return codes(P::kCodeStages) + P::kBarrierBytes; }
+};
+
+/* A place in the ring, and the parity of the lap. */
+template <int kStages>
+struct Ring {
+  int stage = 0;
+  uint32_t parity = 0;
+  __device__ void advance() {
+    if (++stage == kStages) {
+      stage = 0;
+      parity ^= 1;
+    }
+  }
+};
+
+/* Row and column of y at which a tile begins; a cluster takes tiles below one another. */
+struct Place {
+  int row, column;
+};
+template <class P>
+__device__ inline Place place_of(const Arguments& a, int tile, int rank) {
+  const int of_group = a.group * a.column_tiles;
+  const int group = tile / of_group, in_group = tile % of_group;
+  const int rows = min(a.group, a.row_tiles - group * a.group);
+  const int row_tile = group * a.group + in_group % rows;
+  return {(row_tile * P::kCluster + rank) * kRows, in_group / rows * P::kColumns};
+}
+template <class P>
+__device__ inline int first_tile() {
+  return blockIdx.x / P::kCluster;
+}
+template <class P>
+__device__ inline int tile_stride() {
+  return gridDim.x / P::kCluster;
+}
+
+/* Whether a part adds to a tile of y. */
+template <class P>
+__device__ inline bool meets(const Arguments& a, int part, int column) {
+  return a.first[part] < column + P::kColumns && column < a.first[part] + a.size[part];
+}
+
+}  // namespace lora90
+}  // namespace oribi
+#endif

@@ -1,0 +1,259 @@
+/*
+ * Math        h = scale * x·Aᵀ;  g = scale * dy·B;  dB += dyᵀ·h;  dA += gᵀ·x
+ * Shapes      x (N,in)  dy (N,out)  A, dA (R,in)  B, dB (sum of outs, rank)  h, g (N,R)
+ * Layout      row-major; in, out, each adapter's columns and the row strides multiples of 8 elements
+ * Precision   storage bf16 or fp16, dA and dB fp32; products on tensor cores with fp32 sums, rounded once at the end
+ * Saved       nothing; h is kept by the caller
+ * Writes      h =, g =, dB +=, dA +=
+ * Determinism bit-exact on one GPU: partial sums lie in the workspace and are added in a fixed order, without atomics
+ * Limits      no bf16 below sm_80; fp32 is not taken
+ *
+ * Each is bound by reading x or dy, and reads it once as long as R (of h and dA) is at most 64, or rank (of g and dB) 32;
+ * beyond, once for every 64 or 32. docs/derivations/lora.md counts the bytes.
+ */
+#include "cuda/lora_da.cuh"
+#include "cuda/lora_g_db.cuh"
+#include "cuda/lora_h.cuh"
+#include "cuda/lora_support.cuh"
+
+namespace oribi {
+namespace {
+
+using namespace lora;
+
+constexpr int64_t kWidest = 64;     /* columns of h, or rows of dA, that one pass computes */
+constexpr int64_t kWidestRank = 32; /* of g and dB: twice that no longer fits in registers */
+
+/* Blocks of h and dA that share a processor. One alone waits at each barrier for its slowest warp. */
+constexpr int64_t kBlocksEach = 2;
+constexpr int kThreadsOfSums = 256;
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+
+int64_t processors(const oribi_ctx* ctx) { return static_cast<const CudaContext*>(ctx)->processors; }
+
+/* The columns of h that a block computes: all R of them, or equal parts of at most 64. */
+int64_t chunks_of_width(int64_t width) { return ceil_div(width, kWidest); }
+int64_t chunk_width(int64_t width) { return round_up(ceil_div(width, chunks_of_width(width)), 16); }
+
+/* R as the workspace counts it: not less than the chunks together, and never less for a larger R. */
+int64_t padded_width(int64_t width) { return width <= kWidest ? round_up(width, 16) : round_up(width, kWidest); }
+int64_t padded_rank(int64_t rank) { return rank <= 16 ? 16 : round_up(rank, kWidestRank); }
+
+/* 512 columns of dy leave the fewer bytes of partial sums, but three stages and the sums of g take more than the 99 KB
+   that a block has on sm_86 and sm_89, or the 64 KB of sm_75. */
+constexpr int kWideColumns = 512, kNarrowColumns = 256;
+constexpr int kSharedForWide = 160 * 1024;
+int64_t columns_of_units(const oribi_ctx* ctx) { return most_shared_memory(ctx) >= kSharedForWide ? kWideColumns : kNarrowColumns; }
+
+int64_t units_of_g_db(const oribi_lora_shape& s, int64_t columns) {
+  int64_t units = 0;
+  for (int32_t p = 0; p < s.adapters; p++) units += ceil_div(s.outs[p], columns);
+  return units;
+}
+
+int64_t workspace_floats_h(const oribi_ctx* ctx, const oribi_lora_shape& s) {
+  return (kBlocksEach * processors(ctx) + ceil_div(s.n, 64)) * 64 * padded_width(lora_width(s));
+}
+int64_t workspace_floats_da(const oribi_ctx* ctx, const oribi_lora_shape& s) {
+  return (kBlocksEach * processors(ctx) + ceil_div(s.in, 128)) * 128 * padded_width(lora_width(s));
+}
+int64_t slot_floats_g_db(const oribi_ctx* ctx, const oribi_lora_shape& s, int64_t columns) {
+  return (kBlocksEach * processors(ctx) + units_of_g_db(s, columns)) * columns * padded_rank(s.rank);
+}
+int64_t workspace_floats_g_db(const oribi_ctx* ctx, const oribi_lora_shape& s) {
+  const int64_t columns = columns_of_units(ctx);
+  return slot_floats_g_db(ctx, s, columns) + units_of_g_db(s, columns) * s.n * padded_rank(s.rank);
+}
+
+/* Stages that fit beside `fixed` bytes when `blocks` share a processor; at least the two that the loop needs. */
+int stages_for(const oribi_ctx* ctx, int stage_bytes, int fixed, int blocks) {
+  constexpr int kReserved = 1024; /* of each block, by CUDA */
+  const int room = (most_shared_memory(ctx) + kReserved) / blocks - kReserved - fixed;
+  const int stages = room / stage_bytes;
+  return stages < 2 ? 2 : stages > kMostStages ? kMostStages : stages;
+}
+
+unsigned blocks_for(int64_t elements) { return static_cast<unsigned>(ceil_div(elements, 4 * kThreadsOfSums)); }
+
+template <class T, int kWidth>
+cudaError_t launch_h(oribi_ctx* ctx, HArguments& at) {
+  using P = HPolicy<T, kWidth>;
+  at.split = make_split(ceil_div(at.n, P::kTokens), ceil_div(at.in, P::kDepth), kBlocksEach * processors(ctx));
+  at.stages = stages_for(ctx, P::kStageBytes, 0, kBlocksEach);
+  const cudaError_t error = allow_shared_memory<h_kernel<T, kWidth>>(ctx);
+  if (error != cudaSuccess) return error;
+  const dim3 grid(static_cast<unsigned>(at.split.blocks), static_cast<unsigned>(at.chunks));
+  h_kernel<T, kWidth><<<grid, P::kThreads, at.stages * P::kStageBytes, stream_of(ctx)>>>(at);
+  h_sum_kernel<T, kWidth><<<blocks_for(at.n * at.width), kThreadsOfSums, 0, stream_of(ctx)>>>(at);
+  return cudaSuccess;
+}
+
+template <class T, int kWidth>
+cudaError_t launch_da(oribi_ctx* ctx, DaArguments& at) {
+  using P = DaPolicy<T, kWidth>;
+  at.split = make_split(ceil_div(at.in, P::kColumns), ceil_div(at.n, P::kTokens), kBlocksEach * processors(ctx));
+  at.stages = stages_for(ctx, P::kStageBytes, 0, kBlocksEach);
+  const cudaError_t error = allow_shared_memory<da_kernel<T, kWidth>>(ctx);
+  if (error != cudaSuccess) return error;
+  const dim3 grid(static_cast<unsigned>(at.split.blocks), static_cast<unsigned>(at.chunks));
+  da_kernel<T, kWidth><<<grid, P::kThreads, at.stages * P::kStageBytes, stream_of(ctx)>>>(at);
+  da_sum_kernel<kWidth><<<blocks_for(at.width * at.in), kThreadsOfSums, 0, stream_of(ctx)>>>(at);
+  return cudaSuccess;
+}
+
+template <class T, int kRank, int kColumns>
+cudaError_t launch_g_db(oribi_ctx* ctx, GDbArguments& at) {
+  using P = GDbPolicy<T, kRank, kColumns>;
+  constexpr int kFixed = 2 * P::kSumFloats * static_cast<int>(sizeof(float));
+  constexpr int kBlocks = kColumns == kWideColumns ? 1 : static_cast<int>(kBlocksEach);
+  at.stages = stages_for(ctx, P::kStageBytes, kFixed, kBlocks);
+  if (at.stages < 3) at.stages = stages_for(ctx, P::kStageBytes, kFixed, 1);
+  at.split = make_split(at.first_unit[at.adapters], ceil_div(at.n, P::kTokens), kBlocks * processors(ctx));
+  const cudaError_t error = allow_shared_memory<g_db_kernel<T, kRank, kColumns>>(ctx);
+  if (error != cudaSuccess) return error;
+  const dim3 grid(static_cast<unsigned>(at.split.blocks), static_cast<unsigned>(at.chunks));
+  g_db_kernel<T, kRank, kColumns><<<grid, P::kThreads, at.stages * P::kStageBytes + kFixed, stream_of(ctx)>>>(at);
+  const int64_t elements = at.n * at.width + at.b_rows * at.rank;
+  g_db_sum_kernel<T, kRank, kColumns><<<blocks_for(elements), kThreadsOfSums, 0, stream_of(ctx)>>>(at);
+  return cudaSuccess;
+}
+
+/* f(element, Width<columns of h>) */
+template <class F>
+cudaError_t dispatch_width_of(oribi_dtype t, int64_t columns, F&& f) {
+  const auto by_width = [&](auto type) {
+    switch (columns) {
+      case 16: return f(type, Width<16>{});
+      case 32: return f(type, Width<32>{});
+      case 48: return f(type, Width<48>{});
+      default: return f(type, Width<64>{});
+    }
+  };
+  return t == ORIBI_BF16 ? by_width(__nv_bfloat16{}) : by_width(__half{});
+}
+
+template <class T>
+cudaError_t dispatch_g_db(oribi_ctx* ctx, GDbArguments& at, bool wide) {
+  if (at.rank <= 16) return wide ? launch_g_db<T, 16, kWideColumns>(ctx, at) : launch_g_db<T, 16, kNarrowColumns>(ctx, at);
+  return wide ? launch_g_db<T, 32, kWideColumns>(ctx, at) : launch_g_db<T, 32, kNarrowColumns>(ctx, at);
+}
+
+/* The checks that the three have in common; false: there is nothing to launch, and *status says why. */
+bool ready(oribi_ctx* ctx, const char* function, Check& check, const oribi_lora_shape& s, oribi_status* status) {
+  *status = check.status();
+  if (!check.ok()) return false;
+  *status = lora_supported(ctx, function, s);
+  if (*status != ORIBI_OK || s.n * lora_width(s) == 0) return false;
+  *status = select_device(ctx, function);
+  return *status == ORIBI_OK;
+}
+
+oribi_status finish(oribi_ctx* ctx, const char* function, cudaError_t error) {
+  return error != cudaSuccess ? cuda_status(ctx, function, error) : launch_status(ctx, function);
+}
+
+}  // namespace
+}  // namespace oribi
+
+using namespace oribi;
+
+extern "C" oribi_status oribi_lora_h(oribi_ctx* ctx, void* h, const void* x, const void* a, void* workspace,
+                                     const oribi_lora_shape* shape) {
+  const char* const function = "oribi_lora_h";
+  Check check(ctx, function);
+  if (!check_lora_shape(check, shape)) return check.status();
+  const oribi_lora_shape& s = *shape;
+  const int64_t width = lora_width(s), adapted = s.n * width;
+  check.pointer("h", h, adapted).pointer("x", x, adapted).pointer("a", a, adapted).pointer("workspace", workspace, adapted);
+  oribi_status status;
+  if (!ready(ctx, function, check, s, &status)) return status;
+  HArguments at{};
+  at.x = x;
+  at.a = a;
+  at.h = h;
+  at.partials = static_cast<float*>(workspace);
+  at.n = s.n;
+  at.in = s.in;
+  at.ld_x = s.ld_x;
+  at.width = width;
+  at.rank = s.rank;
+  at.chunks = static_cast<int>(chunks_of_width(width));
+  for (int32_t p = 0; p < s.adapters; p++) at.scale[p] = s.scale[p];
+  return finish(ctx, function, dispatch_width_of(s.t, chunk_width(width), [&](auto type, auto columns) {
+    return launch_h<decltype(type), decltype(columns)::value>(ctx, at);
+  }));
+}
+
+extern "C" oribi_status oribi_lora_da(oribi_ctx* ctx, float* da, const void* g, const void* x, void* workspace,
+                                      const oribi_lora_shape* shape) {
+  const char* const function = "oribi_lora_da";
+  Check check(ctx, function);
+  if (!check_lora_shape(check, shape)) return check.status();
+  const oribi_lora_shape& s = *shape;
+  const int64_t width = lora_width(s), adapted = s.n * width;
+  check.pointer("da", da, adapted).pointer("g", g, adapted).pointer("x", x, adapted).pointer("workspace", workspace, adapted);
+  oribi_status status;
+  if (!ready(ctx, function, check, s, &status)) return status;
+  DaArguments at{};
+  at.x = x;
+  at.g = g;
+  at.da = da;
+  at.partials = static_cast<float*>(workspace);
+  at.n = s.n;
+  at.in = s.in;
+  at.ld_x = s.ld_x;
+  at.width = width;
+  at.chunks = static_cast<int>(chunks_of_width(width));
+  return finish(ctx, function, dispatch_width_of(s.t, chunk_width(width), [&](auto type, auto columns) {
+    return launch_da<decltype(type), decltype(columns)::value>(ctx, at);
+  }));
+}
+
+extern "C" oribi_status oribi_lora_g_db(oribi_ctx* ctx, void* g, float* db, const void* dy, const void* b, const void* h,
+                                        void* workspace, const oribi_lora_shape* shape) {
+  const char* const function = "oribi_lora_g_db";
+  Check check(ctx, function);
+  if (!check_lora_shape(check, shape)) return check.status();
+  const oribi_lora_shape& s = *shape;
+  const int64_t adapted = s.n * lora_width(s);
+  check.pointer("g", g, adapted).pointer("db", db, adapted).pointer("dy", dy, adapted);
+  check.pointer("b", b, adapted).pointer("h", h, adapted).pointer("workspace", workspace, adapted);
+  oribi_status status;
+  if (!ready(ctx, function, check, s, &status)) return status;
+  const int64_t columns = columns_of_units(ctx);
+  GDbArguments at{};
+  at.dy = dy;
+  at.b = b;
+  at.h = h;
+  at.g = g;
+  at.db = db;
+  at.slots = static_cast<float*>(workspace);
+  at.partials = at.slots + slot_floats_g_db(ctx, s, columns);
+  at.n = s.n;
+  at.ld_y = s.ld_y;
+  at.width = lora_width(s);
+  at.rank = s.rank;
+  at.b_rows = lora_b_row(s, s.adapters);
+  at.adapters = s.adapters;
+  at.chunks = s.rank <= 16 ? 1 : static_cast<int>(ceil_div(s.rank, kWidestRank));
+  for (int32_t p = 0; p < s.adapters; p++) {
+    at.first_out[p] = s.first_out[p];
+    at.outs[p] = s.outs[p];
+    at.first_unit[p + 1] = at.first_unit[p] + ceil_div(s.outs[p], columns);
+    at.first_row[p] = lora_b_row(s, p);
+    at.scale[p] = s.scale[p];
+  }
+  const bool wide = columns == kWideColumns;
+  return finish(ctx, function, s.t == ORIBI_BF16 ? dispatch_g_db<__nv_bfloat16>(ctx, at, wide) : dispatch_g_db<__half>(ctx, at, wide));
+}
+
+extern "C" int64_t oribi_lora_workspace(const oribi_ctx* ctx, const oribi_lora_shape* shape) {
+  if (ctx == nullptr || shape == nullptr) return -1;
+  const oribi_lora_shape& s = *shape;
+  if (lora_width(s) <= 0 || s.n <= 0) return 0;
+  int64_t floats = workspace_floats_h(ctx, s);
+  for (int64_t other : {workspace_floats_da(ctx, s), workspace_floats_g_db(ctx, s)}) floats = other > floats ? other : floats;
+  return floats * static_cast<int64_t>(sizeof(float));
+}

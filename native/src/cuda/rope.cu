@@ -1,0 +1,127 @@
+/*
+ * Math        (x_i, x_{i+D/2}) -> (x_i cos - x_{i+D/2} sin, x_{i+D/2} cos + x_i sin) for i < D/2, the angle being that
+ *             of row positions[n] of the table; inverse: sin changes its sign
+ * Shapes      q (N,H,D)  k (N,Hkv,D)  cos, sin (max_position, D/2)  positions (N)
+ * Layout      rows of q and k may be strided; D even. 16 bytes at a time where D/2 and the strides allow it
+ * Precision   storage fp32, bf16 or fp16; the tables and the arithmetic are fp32, rounded once
+ * Saved       nothing: the rotation is orthogonal, its inverse is the backward pass
+ * Writes      q, k in place, in one launch. A position out of range: zeros in its row of both
+ * Determinism bit-exact: every pair is written once
+ * Limits      as many blocks as a grid holds; more returns UNSUPPORTED
+ */
+#include "cuda/elementwise.cuh"
+
+namespace oribi {
+namespace {
+
+/* A thread keeps the angles of its channels and rotates this many heads with them: two have four loads in flight, before
+   the angles, which wait for the position, have come. */
+constexpr int kHeads = 2;
+constexpr int kThreads = 256; /* of a block, or fewer */
+
+template <class T>
+struct Rope {
+  T *q, *k;
+  const float *cos, *sin;
+  const int32_t* positions;
+  oribi_rope_shape s;
+};
+
+template <class T>
+__device__ T* head_of(const Rope<T>& r, int64_t row, int64_t head) {
+  return head < r.s.h ? r.q + row * r.s.ld_q + head * r.s.d : r.k + row * r.s.ld_k + (head - r.s.h) * r.s.d;
+}
+
+/* x: channels in the block; y: heads, kHeads a thread; z: rows. */
+template <class T, int kWidth>
+__global__ void __launch_bounds__(kThreads) rope_kernel(const Rope<T> r, int* fault) {
+  using P = Pack<T, kWidth>;
+  using Angles = Pack<float, kWidth>;
+  const int64_t row = static_cast<int64_t>(blockIdx.x) * blockDim.z + threadIdx.z;
+  if (row >= r.s.n) return;
+  const int64_t half = r.s.d / 2, heads = r.s.h + r.s.h_kv, position = r.positions[row];
+  const bool inside = position >= 0 && position < r.s.max_position;
+  if (!inside) *fault = kFaultRopePosition;
+  for (int64_t i = threadIdx.x * kWidth; i < half; i += blockDim.x * kWidth) {
+    Angles cosine{}, sine{};
+    for (int64_t head = threadIdx.y; head < heads; head += blockDim.y * kHeads) {
+      P low[kHeads], high[kHeads];
+#pragma unroll
+      for (int m = 0; m < kHeads; m++) {
+        if (head + m * blockDim.y >= heads) break;
+        const T* x = head_of(r, row, head + m * blockDim.y) + i;
+        low[m] = *reinterpret_cast<const P*>(x);
+        high[m] = *reinterpret_cast<const P*>(x + half);
+      }
+      if (inside && head == threadIdx.y) {
+        cosine = *reinterpret_cast<const Angles*>(r.cos + position * half + i);
+        sine = *reinterpret_cast<const Angles*>(r.sin + position * half + i);
+#pragma unroll
+        for (int e = 0; e < kWidth; e++) sine.element[e] = r.s.inverse != 0 ? -sine.element[e] : sine.element[e];
+      }
+#pragma unroll
+      for (int m = 0; m < kHeads; m++) {
+        if (head + m * blockDim.y >= heads) break;
+#pragma unroll
+        for (int e = 0; e < kWidth; e++) {
+          const float a = to_float(low[m].element[e]), b = to_float(high[m].element[e]), c = cosine.element[e];
+          const float s = sine.element[e];
+          low[m].element[e] = from_float<T>(inside ? a * c - b * s : 0.0f);
+          high[m].element[e] = from_float<T>(inside ? b * c + a * s : 0.0f);
+        }
+        T* x = head_of(r, row, head + m * blockDim.y) + i;
+        *reinterpret_cast<P*>(x) = low[m];
+        *reinterpret_cast<P*>(x + half) = high[m];
+      }
+    }
+  }
+}
+
+/* Blocks of up to kThreads: as few threads along the channels and the heads as leave each kHeads heads, then rows. */
+dim3 block_of(const oribi_rope_shape& s, int width) {
+  const int64_t packs = s.d / 2 / width, heads = s.h + s.h_kv;
+  const int64_t x = packs < kThreads ? packs : kThreads;
+  const int64_t wanted = divide_up(heads, kHeads), y = wanted < kThreads / x ? wanted : kThreads / x;
+  const int64_t room = kThreads / (x * y), z = room < 64 ? room : 64; /* the limit of a block's third dimension */
+  return dim3(static_cast<unsigned>(x), static_cast<unsigned>(y), static_cast<unsigned>(z));
+}
+
+template <class T, int kWidth>
+oribi_status launch(oribi_ctx* ctx, const Rope<T>& r) {
+  const dim3 block = block_of(r.s, kWidth);
+  const int64_t blocks = divide_up(r.s.n, block.z);
+  if (!fits_grid(blocks)) return too_large(ctx, "oribi_rope", blocks);
+  const oribi_status status = select_device(ctx, "oribi_rope");
+  if (status != ORIBI_OK) return status;
+  rope_kernel<T, kWidth><<<static_cast<unsigned>(blocks), block, 0, stream_of(ctx)>>>(r, fault_of(ctx));
+  return launch_status(ctx, "oribi_rope");
+}
+
+}  // namespace
+}  // namespace oribi
+
+using namespace oribi;
+
+extern "C" oribi_status oribi_rope(oribi_ctx* ctx, void* q, void* k, const float* cos, const float* sin,
+                                   const int32_t* positions, const oribi_rope_shape* shape) {
+  Check check(ctx, "oribi_rope");
+  if (!check.pointer("shape", shape).ok()) return check.status();
+  const oribi_rope_shape s = *shape;
+  check.size("n", s.n).size("h", s.h).size("h_kv", s.h_kv).size("d", s.d, 2).size("max_position", s.max_position);
+  check.that(s.d % 2 == 0, "d must be even, found %lld", static_cast<long long>(s.d)).dtype("t", s.t);
+  check.elements("a row of q", s.h, s.d).elements("a row of k", s.h_kv, s.d);
+  if (!check.ok()) return check.status();
+  check.size("ld_q", s.ld_q, s.h * s.d).size("ld_k", s.ld_k, s.h_kv * s.d);
+  check.elements("q", s.n, s.ld_q).elements("k", s.n, s.ld_k).elements("cos", s.max_position, s.d / 2);
+  check.pointer("q", q, s.n * s.h * s.d).pointer("k", k, s.n * s.h_kv * s.d);
+  check.pointer("cos", cos, s.n).pointer("sin", sin, s.n).pointer("positions", positions, s.n);
+  if (!check.ok() || s.n == 0 || s.h + s.h_kv == 0) return check.status();
+  const int64_t strides = s.d / 2 | (s.h > 0 ? s.ld_q : 0) | (s.h_kv > 0 ? s.ld_k : 0);
+  const bool wide = aligned({s.h > 0 ? q : nullptr, s.h_kv > 0 ? k : nullptr}) && aligned({cos, sin}, 2 * kAccess);
+  oribi_status status = ORIBI_OK;
+  dispatch_pack(s.t, wide ? strides : 1, [&](auto type, auto width) {
+    using T = decltype(type);
+    status = launch<T, decltype(width)::value>(ctx, {static_cast<T*>(q), static_cast<T*>(k), cos, sin, positions, s});
+  });
+  return status;
+}
