@@ -22,7 +22,7 @@ namespace {
 
 constexpr int kThreads = 256;
 /* Heads that a group of lanes has in flight, one pack of each; the backward pass loads two arrays. */
-constexpr int kForwardHeads = 4, kBackwardHeads = 2;
+constexpr int kForwardHeads = 1, kBackwardHeads = 2;
 /* Blocks of the backward pass on a multiprocessor: with dw there are no more blocks than run at once. */
 constexpr int kResidentBlocks = 4;
 
