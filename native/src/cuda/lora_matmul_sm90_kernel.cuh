@@ -136,7 +136,8 @@ __device__ inline void run(const typename P::Args& a, const void* memory) {
   } else {
     __syncthreads();
   }
-  if (threadIdx.x < 128) {
+  const int consumer = static_cast<int>(threadIdx.x) / 128 - 1;
+  if (consumer < 0) {
     sm90::shrink_registers<P::kProducerRegisters>();
     if constexpr (P::kNf4) {
       produce_nf4<P>(a, s);
@@ -145,7 +146,7 @@ __device__ inline void run(const typename P::Args& a, const void* memory) {
     }
   } else {
     sm90::grow_registers<P::kConsumerRegisters>();
-    consume<P>(a, s, static_cast<int>(threadIdx.x) / 128 - 1, rank);
+    consume<P>(a, s, consumer, rank);
   }
   __syncwarp();
   if constexpr (P::kCluster > 1) sm90::cluster_barrier(); /* neither block leaves while the other writes or arrives there */
