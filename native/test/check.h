@@ -169,7 +169,11 @@ class Block {
   }
   unsigned char* device() {
 #ifdef ORIBI_TEST_CUDA
-    if (newest_ == Side::kHost) must(cudaMemcpy(device_, host_, bytes_, cudaMemcpyHostToDevice));
+    if (newest_ == Side::kHost) {
+      /* A copy out of pageable memory may return before it has arrived, and a context's stream does not wait for it. */
+      must(cudaMemcpy(device_, host_, bytes_, cudaMemcpyHostToDevice));
+      must(cudaDeviceSynchronize());
+    }
     newest_ = Side::kDevice;
     return device_;
 #else

@@ -10,6 +10,7 @@ import dev.oribi.kernel.cudnn.CudnnLibrary;
 import dev.oribi.testing.AttentionCard;
 import dev.oribi.testing.AttentionCard.Case;
 import dev.oribi.testing.AttentionCard.Result;
+import dev.oribi.testing.TestMachine;
 import java.util.Arrays;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterAll;
@@ -34,7 +35,8 @@ class CudnnAttentionTest {
   /** Before each test and not once for all, so that each is counted as skipped. */
   @BeforeEach
   void needsAGpuAndCudnn() {
-    assumeTrue(card != null, "no GPU");
+    TestMachine.needsCuda();
+    TestMachine.uses(card.machine());
     String unusable = CudnnLibrary.unusable();
     assumeTrue(unusable == null, unusable);
   }

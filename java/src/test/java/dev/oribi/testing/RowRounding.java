@@ -10,7 +10,8 @@ import java.util.Random;
 /**
  * Whether the library of products gives a row the same bits whatever the number of rows beside it. OpenBLAS does with the
  * kernels it has for AVX-512, and does not with those for Haswell, which handle the last rows of a product with other code
- * (its environment variable OPENBLAS_CORETYPE may ask for them on a newer processor). Gradients of the same rows in other
+ * (its environment variable OPENBLAS_CORETYPE may ask for them on a newer processor). cublasLt chooses its algorithm, and with
+ * it the order of a sum, by the number of rows. Gradients of the same rows in other
  * batches then differ by the rounding of every product on their way, and not by that of their sums alone.
  */
 public final class RowRounding {
@@ -28,11 +29,11 @@ public final class RowRounding {
   /** {@code limit} where this machine's products round rows alike, and a wider one, said aloud, where they do not. */
   public static synchronized double limit(double limit) {
     if (alike == null) {
-      try (Machine machine = Machine.cpu(2)) {
+      try (Machine machine = TestMachine.open(2)) {
         alike = measure(machine);
       }
       if (!alike) {
-        System.out.println("This OpenBLAS rounds a row by the number of rows beside it: limits are " + UNALIKE + " times wider");
+        System.out.println("The library of products rounds a row by the number of rows beside it: limits are " + UNALIKE + " times wider");
       }
     }
     return alike ? limit : UNALIKE * limit;

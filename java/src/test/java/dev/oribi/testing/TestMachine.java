@@ -44,15 +44,16 @@ public final class TestMachine {
   }
 
   public static Machine open(int threads, Machine.Options options) {
-    return note(Machine.open(name(), threads, options));
+    return uses(Machine.open(name(), threads, options));
   }
 
   /** The CPU whatever the device under test is, for what is compared with it. */
   public static Machine cpu() {
-    return note(Machine.cpu(0));
+    return uses(Machine.cpu(0));
   }
 
-  private static synchronized Machine note(Machine machine) {
+  /** Counts the running test for a machine that it shares with others. */
+  public static synchronized Machine uses(Machine machine) {
     used(machine.isCuda() ? Where.GPU : Where.CPU);
     card = machine.isCuda() ? machine.describe() : card;
     return machine;

@@ -31,6 +31,20 @@ public record AttentionSpec(
     return heads / kvHeads;
   }
 
+  /**
+   * Elements from one row to the next of dK and dV as cuDNN writes them. For packed sequences they lie alone, heads side by
+   * side: the gradients of each query head take the offsets of their sum, times the group, and inside of wide fused rows
+   * they would need several times the room.
+   */
+  public long keyGradientRow() {
+    return kvHeads * headDim;
+  }
+
+  /** Whether dK and dV must be copied to where the caller wants them. */
+  public boolean stagesKeyGradients() {
+    return packed && (ldK != keyGradientRow() || ldV != keyGradientRow());
+  }
+
   /** Whether a plan for this one can run batches that {@code wanted} describes. */
   public boolean serves(AttentionSpec wanted) {
     boolean large = packed ? slots >= wanted.slots && length >= wanted.length : slots == wanted.slots && length == wanted.length;
