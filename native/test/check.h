@@ -169,7 +169,11 @@ class Block {
   }
   unsigned char* device() {
 #ifdef ORIBI_TEST_CUDA
-    if (newest_ == Side::kHost) must(cudaMemcpy(device_, host_, bytes_, cudaMemcpyHostToDevice));
+    if (newest_ == Side::kHost) {
+      must(cudaMemcpy(device_, host_, bytes_, cudaMemcpyHostToDevice));
+      /* A copy from pageable memory may return before it has arrived, and the context's stream waits for no other. */
+      must(cudaDeviceSynchronize());
+    }
     newest_ = Side::kDevice;
     return device_;
 #else
