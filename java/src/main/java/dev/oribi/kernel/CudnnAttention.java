@@ -110,9 +110,18 @@ public final class CudnnAttention implements Attention {
 
   @Override
   public long workspace(AttentionShape largest, boolean backward) {
+    AttentionSpec spec = spec(largest, true);
+    if (!spec.addressable() && !deterministic) {
+      spec = spec.narrowed();
+    }
     return backward
-        ? find(this.backward, AttentionPass::backward, spec(largest, true)).bytes(largest.n())
-        : find(forward, AttentionPass::forward, spec(largest, true)).bytes(largest.n()) + lseBytes(largest);
+        ? find(this.backward, AttentionPass::backward, spec).bytes(largest.n())
+        : find(forward, AttentionPass::forward, spec).bytes(largest.n()) + lseBytes(largest);
+  }
+
+  /** Whether a batch, or all batches that a shape leaves room for, can be addressed; see {@link AttentionSpec#addressable}. */
+  public static boolean addressable(AttentionShape shape) {
+    return specOf(shape, true, false).addressable();
   }
 
   private static long lseBytes(AttentionShape s) {
@@ -147,6 +156,10 @@ public final class CudnnAttention implements Attention {
   }
 
   private AttentionSpec spec(AttentionShape s, boolean packed) {
+    return specOf(s, packed, deterministic);
+  }
+
+  private static AttentionSpec specOf(AttentionShape s, boolean packed, boolean deterministic) {
     long length = s.maxSeqlen() > 0 ? Math.min(s.maxSeqlen(), s.n()) : s.n();
     return new AttentionSpec(
         s.sequences(), length, packed, s.heads(), s.kvHeads(), s.headDim(), s.ldQ(), s.ldK(), s.ldV(), s.ldO(), s.scale(),

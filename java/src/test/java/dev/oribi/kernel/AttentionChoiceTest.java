@@ -28,6 +28,17 @@ class AttentionChoiceTest {
     assertThat(CudnnAttention.unsupported(shape(64, DType.BF16, 516), 90)).contains("multiples of 16 bytes");
   }
 
+  /** 64 sequences of 8192 tokens in rows of 6144 elements are 3.2e9 elements, though no batch has that many rows. */
+  @Test
+  void whatCudnnCanAddress() {
+    AttentionShape wide =
+        new AttentionShape(8192, 64, 8192, 32, 8, 128, 6144, 6144, 6144, 4096, null, null, null, 1, 0, 0, DType.BF16);
+    AttentionShape narrow =
+        new AttentionShape(8192, 40, 8192, 32, 8, 128, 6144, 6144, 6144, 4096, null, null, null, 1, 0, 0, DType.BF16);
+    assertThat(CudnnAttention.addressable(wide)).isFalse();
+    assertThat(CudnnAttention.addressable(narrow)).isTrue();
+  }
+
   @Test
   void names() {
     assertThat(AttentionLibrary.of("auto")).isEqualTo(AttentionLibrary.AUTO);

@@ -12,6 +12,8 @@ import dev.oribi.model.Machine;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.Arrays;
+import java.util.HashMap;
+import java.util.Map;
 import java.util.Random;
 
 /** A GPU on which attention is run on random data and read back, with everything around the results guarded. */
@@ -149,6 +151,9 @@ public final class AttentionCard implements AutoCloseable {
     }
   }
 
+  /** They take longer than the kernels, and several tests ask for the same. */
+  private final Map<String, Result> references = new HashMap<>();
+
   private final Machine machine;
   private final Kernels kernels;
   private final Device device;
@@ -178,6 +183,10 @@ public final class AttentionCard implements AutoCloseable {
 
   /** The formulas: in double, or rounded as a plain implementation in the case's type rounds. */
   public Result reference(Case c, boolean exact) {
+    return references.computeIfAbsent(c + " " + exact, key -> compute(c, exact));
+  }
+
+  private static Result compute(Case c, boolean exact) {
     AttentionReference.Shape shape =
         new AttentionReference.Shape(c.cuSeqlens(), c.heads, c.kvHeads, c.headDim, c.scale(), c.window, c.softcap);
     AttentionReference r =
