@@ -44,9 +44,10 @@ int64_t padded_width(int64_t width) { return width <= kWidest ? round_up(width, 
 int64_t padded_rank(int64_t rank) { return rank <= 16 ? 16 : rank <= 32 ? 32 : round_up(rank, kWidestRank); }
 
 /* 512 columns of dy leave the fewer bytes of partial sums, but their stages and the sums of g take more than the 99 KB that a
-   block has on sm_86 and sm_89, or the 64 KB of sm_75. Past rank 32 both are halved, as a warp's columns are. */
+   block has on sm_86 and sm_89, or the 64 KB of sm_75. Past rank 32 both are halved, as a warp's columns are. Code for sm_75
+   takes the narrow ones on every card, so that a test of it on a larger card runs what sm_75 would. */
 constexpr int kSharedForWide = 160 * 1024;
-bool takes_wide(const oribi_ctx* ctx) { return most_shared_memory(ctx) >= kSharedForWide; }
+bool takes_wide(const oribi_ctx* ctx) { return lora_code(ctx) >= 80 && most_shared_memory(ctx) >= kSharedForWide; }
 int64_t columns_of_units(const oribi_ctx* ctx, int64_t rank) { return (takes_wide(ctx) ? 512 : 256) / (rank <= 32 ? 1 : 2); }
 
 int64_t units_of_g_db(const oribi_lora_shape& s, int64_t columns) {
