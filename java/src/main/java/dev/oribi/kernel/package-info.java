@@ -3,7 +3,8 @@
  *
  * <p>{@link dev.oribi.kernel.Kernels} is the whole header, one method a function, with {@link dev.oribi.device.Mem} in
  * place of pointers; a status other than OK becomes an {@link dev.oribi.OribiException} that carries the kernel's own
- * sentence. {@link dev.oribi.kernel.Gemm} multiplies matrices: OpenBLAS on the CPU. Nothing above this package sees a
- * pointer.
+ * sentence. {@link dev.oribi.kernel.Gemm} multiplies matrices: OpenBLAS on the CPU, cublasLt on a GPU. {@link
+ * dev.oribi.kernel.Attention} is a library of attention: our own kernels on any device, cuDNN on a GPU that has it. Nothing
+ * above this package sees a pointer.
  */
 package dev.oribi.kernel;
