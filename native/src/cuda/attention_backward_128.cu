@@ -3,12 +3,9 @@
 
 namespace oribi::attention {
 
-/* 129 KB: dk and dv are 128 registers, S and dP 64; one block of eight warps fills the register file. */
-using Keys = KeyTile<128, 8, 64, 2>;
-/* sm_86 and sm_89 have 99 KB. */
-using KeysOneStage = KeyTile<128, 8, 64, 1>;
+using Keys = KeyTile<128, 64, 64, 1, 2, 2, 2, 2, 2>;
 /* sm_75 has 64 KB. */
-using SmallKeys = KeyTile<128, 4, 32, 1>;
+using SmallKeys = KeyTile<128, 64, 32, 1, 2, 2, 2, 2, 1>;
 /* 96 KB: dq is 128 registers, S and dP 64. */
 using Queries = QueryTile<128, 4, 2, 32, 2, 2>;
 using SmallQueries = QueryTile<128, 4, 1, 32, 1, 1>;
@@ -18,8 +15,7 @@ cudaError_t launch_backward_128(cudaStream_t stream, const BackwardArguments<T>&
   const bool small = shared_bytes < Queries::kBytes;
   const cudaError_t error = small ? launch_queries<T, SmallQueries>(stream, x) : launch_queries<T, Queries>(stream, x);
   if (error != cudaSuccess) return error;
-  if (small) return launch_keys<T, SmallKeys>(stream, x);
-  return shared_bytes < Keys::kBytes ? launch_keys<T, KeysOneStage>(stream, x) : launch_keys<T, Keys>(stream, x);
+  return small ? launch_keys<T, SmallKeys>(stream, x) : launch_keys<T, Keys>(stream, x);
 }
 
 template cudaError_t launch_backward_128<__nv_bfloat16>(cudaStream_t, const BackwardArguments<__nv_bfloat16>&, int32_t);

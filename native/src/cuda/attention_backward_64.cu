@@ -3,10 +3,9 @@
 
 namespace oribi::attention {
 
-/* 64.5 KB: dk and dv are 64 registers, S and dP 64. */
-using Keys = KeyTile<64, 8, 64, 2>;
+using Keys = KeyTile<64, 64, 64, 2, 2, 2, 2, 2, 2>;
 /* sm_75 has 64 KB. */
-using SmallKeys = KeyTile<64, 8, 64, 1>;
+using SmallKeys = KeyTile<64, 64, 64, 1, 2, 2, 2, 2, 1>;
 /* 64 KB. */
 using Queries = QueryTile<64, 4, 2, 64, 2, 2>;
 

@@ -74,7 +74,7 @@ struct GDbPolicy {
 #pragma unroll
     for (int i = 0; i < kFromDy; i++) {
       const bool inside = column < at.outs[p] && token + row + i * kRowsApart < at.n;
-      transfer.fetch(i, tile + offset(row + i * kRowsApart, chunk), dy + i * kRowsApart * at.ld_y, inside);
+      transfer.template fetch<Keep::kBriefly>(i, tile + offset(row + i * kRowsApart, chunk), dy + i * kRowsApart * at.ld_y, inside);
     }
     if (threadIdx.x < kTokens * kRowChunks) {
       const int of_tile = threadIdx.x / kRowChunks, r = threadIdx.x % kRowChunks * kChunk;
@@ -236,6 +236,7 @@ __device__ void sum_db(const GDbArguments& at, int64_t i) {
 
 template <class T, int kRank, int kColumns>
 __global__ void __launch_bounds__(256) g_db_sum_kernel(const __grid_constant__ GDbArguments at) {
+  wait_for_previous();
   const int64_t of_g = at.n * at.width, of_db = at.b_rows * at.rank;
   const int64_t i = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * 4;
   if (i < of_g) {

@@ -11,6 +11,8 @@
  * Each is bound by reading x or dy, and reads it once as long as R (of h and dA) is at most 64, or rank (of g and dB) 32;
  * beyond, once for every 64 or 32. docs/derivations/lora.md counts the bytes.
  */
+#include <cstdlib>
+
 #include "cuda/lora_da.cuh"
 #include "cuda/lora_g_db.cuh"
 #include "cuda/lora_h.cuh"
@@ -77,6 +79,21 @@ int stages_for(const oribi_ctx* ctx, int stage_bytes, int fixed, int blocks) {
 
 unsigned blocks_for(int64_t elements) { return static_cast<unsigned>(ceil_div(elements, 4 * kThreadsOfSums)); }
 
+/* Launches the kernel that adds partial sums, while the one that leaves them still runs where the card can. */
+template <class Arguments>
+cudaError_t launch_sums(oribi_ctx* ctx, void (*kernel)(Arguments), const Arguments& at, int64_t elements) {
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(blocks_for(elements));
+  config.blockDim = dim3(kThreadsOfSums);
+  config.stream = stream_of(ctx);
+  cudaLaunchAttribute early[1];
+  early[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early[0].val.programmaticStreamSerializationAllowed = 1;
+  config.attrs = early;
+  config.numAttrs = lora_code(ctx) >= 90 && std::getenv("NOPDL") == nullptr ? 1 : 0;
+  return cudaLaunchKernelEx(&config, kernel, at);
+}
+
 template <class T, int kWidth>
 cudaError_t launch_h(oribi_ctx* ctx, HArguments& at) {
   using P = HPolicy<T, kWidth>;
@@ -86,8 +103,7 @@ cudaError_t launch_h(oribi_ctx* ctx, HArguments& at) {
   if (error != cudaSuccess) return error;
   const dim3 grid(static_cast<unsigned>(at.split.blocks), static_cast<unsigned>(at.chunks));
   h_kernel<T, kWidth><<<grid, P::kThreads, at.stages * P::kStageBytes, stream_of(ctx)>>>(at);
-  h_sum_kernel<T, kWidth><<<blocks_for(at.n * at.width), kThreadsOfSums, 0, stream_of(ctx)>>>(at);
-  return cudaSuccess;
+  return launch_sums(ctx, h_sum_kernel<T, kWidth>, at, at.n * at.width);
 }
 
 template <class T, int kWidth>
@@ -99,8 +115,7 @@ cudaError_t launch_da(oribi_ctx* ctx, DaArguments& at) {
   if (error != cudaSuccess) return error;
   const dim3 grid(static_cast<unsigned>(at.split.blocks), static_cast<unsigned>(at.chunks));
   da_kernel<T, kWidth><<<grid, P::kThreads, at.stages * P::kStageBytes, stream_of(ctx)>>>(at);
-  da_sum_kernel<kWidth><<<blocks_for(at.width * at.in), kThreadsOfSums, 0, stream_of(ctx)>>>(at);
-  return cudaSuccess;
+  return launch_sums(ctx, da_sum_kernel<kWidth>, at, at.width * at.in);
 }
 
 template <class T, int kRank, int kColumns>
@@ -115,9 +130,7 @@ cudaError_t launch_g_db(oribi_ctx* ctx, GDbArguments& at) {
   if (error != cudaSuccess) return error;
   const dim3 grid(static_cast<unsigned>(at.split.blocks), static_cast<unsigned>(at.chunks));
   g_db_kernel<T, kRank, kColumns><<<grid, P::kThreads, at.stages * P::kStageBytes + kFixed, stream_of(ctx)>>>(at);
-  const int64_t elements = at.n * at.width + at.b_rows * at.rank;
-  g_db_sum_kernel<T, kRank, kColumns><<<blocks_for(elements), kThreadsOfSums, 0, stream_of(ctx)>>>(at);
-  return cudaSuccess;
+  return launch_sums(ctx, g_db_sum_kernel<T, kRank, kColumns>, at, at.n * at.width + at.b_rows * at.rank);
 }
 
 /* f(element, Width<columns of h>) */

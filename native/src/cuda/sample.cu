@@ -24,6 +24,8 @@ namespace {
 constexpr int64_t kMaxVocabulary = 262144;
 constexpr int kThreads = 1024;
 constexpr int kWarps = kThreads / 32;
+/* Loads under way in each thread: one block walks a whole row, and must not wait for every element in turn. */
+constexpr int kAhead = 8;
 
 /* ------------------------------------------------------------------------------------------------- sums over the block */
 
@@ -87,19 +89,23 @@ struct Candidates {
   int32_t* id;
 };
 
-/* The logits with the penalty applied, each once however often it was seen. */
-__device__ void penalize(float* x, const float* logits, int v, const int32_t* seen, int64_t seen_count, float penalty, int* fault) {
-  for (int i = threadIdx.x; i < v; i += kThreads) x[i] = logits[i];
+/* The row's logits with the penalty applied, each once however often it was seen: in `own` where there is one. */
+__device__ const float* penalize(float* own, const float* logits, int v, const int32_t* seen, int64_t seen_count, float penalty,
+                                 int* fault) {
+  if (seen_count == 0) return logits;
+#pragma unroll kAhead
+  for (int i = threadIdx.x; i < v; i += kThreads) own[i] = logits[i];
   __syncthreads();
   for (int64_t i = threadIdx.x; i < seen_count; i += kThreads) {
     const int32_t id = seen[i];
     if (id < 0 || id >= v) {
       *fault = kFaultSeenToken;
     } else {
-      x[id] = logits[id] > 0 ? logits[id] / penalty : logits[id] * penalty;
+      own[id] = logits[id] > 0 ? logits[id] / penalty : logits[id] * penalty;
     }
   }
   __syncthreads();
+  return own;
 }
 
 /* The most likely token, the lowest id among equals; kNoToken where a logit is NaN or +infinity or none is finite. */
@@ -107,9 +113,11 @@ __device__ int32_t most_likely(const float* x, int v) {
   __shared__ unsigned long long best_of_block;
   unsigned long long best = 0; /* key in the high half, so that it decides; ~id in the low one, so that the lowest id wins */
   int broken = 0;
+#pragma unroll kAhead
   for (int i = threadIdx.x; i < v; i += kThreads) {
-    broken |= !(x[i] < INFINITY);
-    const unsigned long long candidate = static_cast<unsigned long long>(key_of(x[i])) << 32 | ~static_cast<uint32_t>(i);
+    const float logit = x[i];
+    broken |= !(logit < INFINITY);
+    const unsigned long long candidate = static_cast<unsigned long long>(key_of(logit)) << 32 | ~static_cast<uint32_t>(i);
     best = candidate > best ? candidate : best;
   }
   if (threadIdx.x == 0) best_of_block = 0;
@@ -130,6 +138,7 @@ __device__ uint32_t kth_key(const float* x, int v, int k) {
     if (threadIdx.x < 256) histogram[threadIdx.x] = 0;
     __syncthreads();
     const uint32_t mask = shift == 24 ? 0 : 0xffffffffu << (shift + 8);
+#pragma unroll kAhead
     for (int i = threadIdx.x; i < v; i += kThreads) {
       const uint32_t key = key_of(x[i]);
       if ((key & mask) == prefix) atomicAdd(&histogram[key >> shift & 255], 1);
@@ -148,20 +157,31 @@ __device__ uint32_t kth_key(const float* x, int v, int k) {
   return prefix;
 }
 
-/* Moves those with a key of at least `least` and a positive weight to the front, with their weights, in the order of their
-   ids. What is written lies at or before what is read in the same round, and after a barrier. */
-__device__ int collect(Candidates c, int v, uint32_t least, float max, float temperature) {
+/* Gathers those with a key of at least `least` and a positive weight, with their weights, in the order of their ids: a thread
+   takes kAhead neighbours in each round. x may be c.logit: what is written lies at or before what is read in the same round,
+   and after a barrier. */
+__device__ int collect(Candidates c, const float* x, int v, uint32_t least, float max, float temperature) {
   int count = 0;
-  for (int begin = 0; begin < v; begin += kThreads) {
-    const int i = begin + threadIdx.x;
-    const float logit = i < v ? c.logit[i] : -INFINITY;
-    const float weight = i < v && key_of(logit) >= least ? exp_as_on_cpu((logit - max) / temperature) : 0.0f;
-    int at;
-    const int total = block_scan(weight > 0 ? 1 : 0, &at);
-    if (weight > 0) {
-      c.logit[count + at] = logit;
-      c.weight[count + at] = weight;
-      c.id[count + at] = i;
+  for (int begin = 0; begin < v; begin += kThreads * kAhead) {
+    const int first = begin + static_cast<int>(threadIdx.x) * kAhead;
+    float logit[kAhead], weight[kAhead];
+    int mine = 0, at;
+#pragma unroll
+    for (int k = 0; k < kAhead; k++) logit[k] = first + k < v ? x[first + k] : -INFINITY;
+#pragma unroll
+    for (int k = 0; k < kAhead; k++) {
+      const bool kept = first + k < v && key_of(logit[k]) >= least;
+      weight[k] = kept ? exp_as_on_cpu((logit[k] - max) / temperature) : 0.0f;
+      mine += weight[k] > 0 ? 1 : 0;
+    }
+    const int total = block_scan(mine, &at);
+    at += count;
+#pragma unroll
+    for (int k = 0; k < kAhead; k++) {
+      if (!(weight[k] > 0)) continue;
+      c.logit[at] = logit[k];
+      c.weight[at] = weight[k];
+      c.id[at++] = first + k;
     }
     count += total;
   }
@@ -171,6 +191,7 @@ __device__ int collect(Candidates c, int v, uint32_t least, float max, float tem
 
 __device__ double sum_from(Candidates c, int count, uint32_t least) {
   double sum = 0;
+#pragma unroll kAhead
   for (int i = threadIdx.x; i < count; i += kThreads) sum += key_of(c.logit[i]) >= least ? static_cast<double>(c.weight[i]) : 0.0;
   return block_scan(sum);
 }
@@ -212,10 +233,12 @@ __device__ void draw(int32_t* token, Candidates c, int count, Kept kept, double 
   const int stretch = (count + kThreads - 1) / kThreads;
   const int begin = min(count, static_cast<int>(threadIdx.x) * stretch), end = min(count, begin + stretch);
   int on_edge = 0, edge_before;
+#pragma unroll kAhead
   for (int i = begin; i < end; i++) on_edge += key_of(c.logit[i]) == kept.edge ? 1 : 0;
   block_scan(on_edge, &edge_before);
   double sum = 0, before;
   on_edge = edge_before;
+#pragma unroll kAhead
   for (int i = begin; i < end; i++) sum += kept.has(c, i, &on_edge) ? static_cast<double>(c.weight[i]) : 0.0;
   if (threadIdx.x == 0) chosen = 0;
   const double mark = uniform * block_scan(sum, &before);
@@ -237,18 +260,18 @@ __global__ void __launch_bounds__(kThreads) sample_kernel(int32_t* token, const 
   const int64_t row = blockIdx.x;
   float* own = workspace + row * v * (kSampleBytes / sizeof(float));
   const Candidates c{own, own + v, reinterpret_cast<int32_t*>(own + 2 * static_cast<int64_t>(v))};
-  penalize(c.logit, logits + row * v, v, seen, seen_count, options.repetition_penalty, fault);
-  const int32_t best = most_likely(c.logit, v);
+  const float* x = penalize(c.logit, logits + row * v, v, seen, seen_count, options.repetition_penalty, fault);
+  const int32_t best = most_likely(x, v);
   if (best == kNoToken || options.temperature == 0) {
     if (threadIdx.x != 0) return;
     token[row] = best == kNoToken ? 0 : best;
     if (best == kNoToken) *fault = kFaultLogits;
     return;
   }
-  const float max = c.logit[best];
-  const uint32_t least = options.top_k > 0 && options.top_k < v ? kth_key(c.logit, v, options.top_k) : 0;
+  const float max = x[best];
+  const uint32_t least = options.top_k > 0 && options.top_k < v ? kth_key(x, v, options.top_k) : 0;
   __syncthreads(); /* all have read the maximum, which the next step may move */
-  const int count = collect(c, v, least, max, options.temperature);
+  const int count = collect(c, x, v, least, max, options.temperature);
   const Kept kept = keep_top_p(c, count, options.top_p, options.min_p, max, options.temperature);
   const PhiloxWords words = philox(options.seed, options.stream, static_cast<uint64_t>(row) / 4);
   draw(token + row, c, count, kept, philox_uniform(words.word[row % 4]));

@@ -44,11 +44,13 @@ __device__ inline void barrier_init_fence() { asm volatile("fence.mbarrier_init.
 __device__ inline void barrier_arrive(uint32_t barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
-/* Arrives at the barrier of the same address in another block of the cluster. */
+/* Arrives at the barrier of the same address in another block of the cluster. Without .release.cluster, which waits for
+   all earlier memory accesses of the thread, a microsecond each time (see docs/results/lora-matmul.md): who only read
+   through wgmma has nothing to release. */
 __device__ inline void barrier_arrive_at(uint32_t barrier, uint32_t block) {
   asm volatile(
       "{ .reg .b32 remote; mapa.shared::cluster.u32 remote, %0, %1; "
-      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote]; }" ::"r"(barrier),
+      "mbarrier.arrive.shared::cluster.b64 _, [remote]; }" ::"r"(barrier),
       "r"(block)
       : "memory");
 }
@@ -101,6 +103,10 @@ __device__ inline void barrier_wait(uint32_t barrier, uint32_t parity, Role role
 /* A barrier of some of the block's threads, all of them in whole warps; 0 is that of __syncthreads. */
 __device__ inline void named_barrier(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+/* Counts this warp at a named barrier without waiting there. */
+__device__ inline void named_arrive(int id, int threads) {
+  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 __device__ inline void cluster_barrier() {
   asm volatile("barrier.cluster.arrive.release.aligned; barrier.cluster.wait.acquire.aligned;" ::: "memory");

@@ -1,12 +1,14 @@
 package dev.oribi.testing;
 
+import dev.oribi.kernel.AttentionLibrary;
 import dev.oribi.model.Machine;
 import java.util.EnumSet;
 import java.util.Set;
 import org.junit.jupiter.api.Assumptions;
 
 /**
- * The device under test: the CPU, or with {@code -Doribi.device=cuda} a GPU. Every test of kernels, layers and models opens
+ * The device under test: the CPU, or with {@code -Doribi.device=cuda} a GPU, there with the library of attention that
+ * {@code -Doribi.attention} names. Every test of kernels, layers and models opens
  * it here, so that the same test runs on both; {@link DeviceCount} tells how many ran where.
  */
 public final class TestMachine {
@@ -40,7 +42,8 @@ public final class TestMachine {
   }
 
   public static Machine open(int threads) {
-    return open(threads, Machine.Options.DEFAULT);
+    String attention = System.getProperty("oribi.attention", "auto");
+    return open(threads, Machine.Options.DEFAULT.withAttention(AttentionLibrary.of(attention)));
   }
 
   public static Machine open(int threads, Machine.Options options) {
