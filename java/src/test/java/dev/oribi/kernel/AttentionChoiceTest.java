@@ -2,7 +2,9 @@ package dev.oribi.kernel;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
+import dev.oribi.kernel.cudnn.CudnnLibrary;
 import org.junit.jupiter.api.Test;
 
 /** Which shapes cuDNN is asked for; no GPU is needed to decide that. */
@@ -37,6 +39,13 @@ class AttentionChoiceTest {
         new AttentionShape(8192, 40, 8192, 32, 8, 128, 6144, 6144, 6144, 4096, null, null, null, 1, 0, 0, DType.BF16);
     assertThat(CudnnAttention.addressable(wide)).isFalse();
     assertThat(CudnnAttention.addressable(narrow)).isTrue();
+  }
+
+  @Test
+  void aMissingLibraryIsToldInOneLine() {
+    String unusable = CudnnLibrary.unusable();
+    assumeTrue(unusable != null, "cuDNN is here");
+    assertThat(unusable).startsWith("cuDNN ").contains("install cuDNN 9 for CUDA 13").doesNotContain("\n");
   }
 
   @Test
