@@ -38,16 +38,59 @@ struct ProductArguments {
   ProductPart part[4];
 };
 
-/* The tables of NF4 where a kernel can read them. */
-struct Nf4Tables {
-  float value[16 + 256] = {}; /* of the codes, then the map of absmax */
-  constexpr Nf4Tables() {
-    const DynamicMap map = make_dynamic_map(true);
-    for (int i = 0; i < 16; i++) value[i] = kNf4Values[i];
-    for (int i = 0; i < 256; i++) value[16 + i] = map.value[i];
+/* NF4's 16 values where device code can have them as constants. */
+struct Nf4Constants {
+  float value[16];
+};
+constexpr Nf4Constants make_nf4_constants() {
+  Nf4Constants constants{};
+  for (int i = 0; i < 16; i++) constants.value[i] = kNf4Values[i];
+  return constants;
+}
+constexpr Nf4Constants kNf4Constants = make_nf4_constants();
+
+/* The map of NF4's absmax codes where a kernel can read it. */
+static __device__ const DynamicMap kAbsmaxMap = make_dynamic_map(true);
+
+/* Four of the eight bytes of a and b, one for each four bits of selector; 8 in them spreads the byte's sign instead. */
+__device__ inline uint32_t permute(uint32_t a, uint32_t b, uint32_t selector) {
+  uint32_t bytes;
+  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(bytes) : "r"(a), "r"(b), "r"(selector));
+  return bytes;
+}
+
+/* The 16 values that a block of NF4 can have, rounded: their low bytes and their high bytes, four to a register. A code then
+   picks its 16 bits by byte permutations, without arithmetic and without shared memory, which the fragments need. */
+template <class T>
+struct BlockValues {
+  uint32_t low[4], high[4];
+
+  __device__ explicit BlockValues(float scale) {
+    constexpr Nf4Constants kConstants = kNf4Constants;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      const uint32_t a = pack_pair<T>(kConstants.value[4 * i] * scale, kConstants.value[4 * i + 1] * scale);
+      const uint32_t b = pack_pair<T>(kConstants.value[4 * i + 2] * scale, kConstants.value[4 * i + 3] * scale);
+      low[i] = permute(a, b, 0x6420);
+      high[i] = permute(a, b, 0x7531);
+    }
+  }
+
+  /* The bytes for four codes, whose fourth bits, as whole bytes, are `upper`. */
+  static __device__ uint32_t pick(const uint32_t (&bytes)[4], uint32_t codes, uint32_t upper) {
+    return (permute(bytes[2], bytes[3], codes) & upper) | (permute(bytes[0], bytes[1], codes) & ~upper);
+  }
+
+  /* Eight elements, two a byte, the first in the high four bits: a permutation takes them in the order 1, 0, 3, 2. */
+  __device__ uint4 decode(uint32_t codes) const {
+    const uint32_t index = codes & 0x77777777, shifted = codes << 4;
+    const uint32_t upper0 = permute(codes, shifted, 0x9d8c), upper1 = permute(codes, shifted, 0xbfae);
+    const uint32_t low0 = pick(low, index, upper0), high0 = pick(high, index, upper0);
+    const uint32_t low1 = pick(low, index >> 16, upper1), high1 = pick(high, index >> 16, upper1);
+    return make_uint4(permute(low0, high0, 0x4051), permute(low0, high0, 0x6273), permute(low1, high1, 0x4051),
+                      permute(low1, high1, 0x6273));
   }
 };
-static __device__ const Nf4Tables kNf4Tables{};
 
 constexpr int kTile = 128, kDepth = 32;
 constexpr int kTileBytes = kTile * kDepth * 2, kStageBytes = 2 * kTileBytes;
@@ -69,7 +112,6 @@ struct Product {
 
   const ProductArguments& at;
   uint32_t shared;
-  const float* quantile; /* in shared memory, then the map of absmax */
   int64_t row, column;   /* of the tile */
   int64_t main_steps, steps;
   int part_steps, first_part;
@@ -83,8 +125,7 @@ struct Product {
   static __device__ uint32_t narrow(int r, int chunk) { return r * (kDepth * 2) + ((chunk ^ ((r >> 1) & 3)) << 4); }
   static __device__ uint32_t wide(int r, int chunk) { return r * (kTile * 2) + ((chunk ^ (r & 7)) << 4); }
 
-  __device__ Product(const ProductArguments& arguments, uint32_t memory, const float* tables)
-      : at(arguments), shared(memory), quantile(tables) {
+  __device__ Product(const ProductArguments& arguments, uint32_t memory) : at(arguments), shared(memory) {
     const int group = kRowsTogether * at.column_tiles, first_row = blockIdx.x / group * kRowsTogether;
     const int rows = min(kRowsTogether, at.row_tiles - first_row), in_group = blockIdx.x % group;
     row = static_cast<int64_t>(first_row + in_group % rows) * kTile;
@@ -135,23 +176,18 @@ struct Product {
     if (!inside) return;
     const int64_t element = w_row * at.ld_w + w_column;
     codes = *reinterpret_cast<const Pack<uint32_t, kCodes / 8>*>(at.codes + element / 2);
-    const float* map = quantile + 16;
-    scale = __fadd_rn(__fmul_rn(map[__ldg(at.absmax + element / kNf4Block)], __ldg(at.absmax2 + element / kNf4Block / kNf4Group)), __ldg(at.offset));
+    const float mapped = kAbsmaxMap.value[__ldg(at.absmax + element / kNf4Block)];
+    scale = __fadd_rn(__fmul_rn(mapped, __ldg(at.absmax2 + element / kNf4Block / kNf4Group)), __ldg(at.offset));
   }
 
   __device__ void decode_codes(uint32_t tile) {
     constexpr int kAcross = (kDx ? kTile : kDepth) / kCodes;
     const int r = threadIdx.x / kAcross, begin = threadIdx.x % kAcross * kCodes;
+    const BlockValues<T> values(scale);
 #pragma unroll
     for (int i = 0; i < kCodes / 8; i++) {
-      uint32_t pair[4];
-#pragma unroll
-      for (int j = 0; j < 4; j++) { /* each byte: two weights, the first in the high four bits */
-        const uint32_t byte = codes.element[i] >> (8 * j);
-        pair[j] = pack_pair<T>(quantile[(byte >> 4) & 15] * scale, quantile[byte & 15] * scale);
-      }
       const int chunk = begin / kChunk + i;
-      store_16(tile + (kDx ? wide(r, chunk) : narrow(r, chunk)), make_uint4(pair[0], pair[1], pair[2], pair[3]));
+      store_16(tile + (kDx ? wide(r, chunk) : narrow(r, chunk)), values.decode(codes.element[i]));
     }
   }
 
@@ -288,14 +324,7 @@ template <class T, bool kDx, bool kNf4, int kWarpsAcross>
 __global__ void __launch_bounds__(64 * kWarpsAcross) product_kernel(const __grid_constant__ ProductArguments at) {
   if constexpr (has_code<T>() && is_for_this_architecture<kWarpsAcross>()) {
     extern __shared__ __align__(1024) uint8_t memory[];
-    __shared__ float tables[kNf4 ? 16 + 256 : 1];
-    if (kNf4) {
-      for (int i = threadIdx.x; i < 16 + 256; i += 64 * kWarpsAcross) {
-        tables[i] = kNf4Tables.value[i];
-      }
-      __syncthreads();
-    }
-    Product<T, kDx, kNf4, kWarpsAcross>(at, shared_address(memory), tables).run();
+    Product<T, kDx, kNf4, kWarpsAcross>(at, shared_address(memory)).run();
   }
 }
 
