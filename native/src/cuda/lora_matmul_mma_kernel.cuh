@@ -13,9 +13,7 @@
 #ifndef ORIBI_CUDA_LORA_MATMUL_MMA_KERNEL_CUH
 #define ORIBI_CUDA_LORA_MATMUL_MMA_KERNEL_CUH
 
-#include "common/dynamic_map.h"
-#include "common/nf4.h"
-#include "cuda/lora_tile.cuh"
+#include "cuda/lora_nf4.cuh"
 
 namespace oribi::lora {
 
@@ -38,17 +36,6 @@ struct ProductArguments {
   ProductPart part[4];
 };
 
-/* The tables of NF4 where a kernel can read them. */
-struct Nf4Tables {
-  float value[16 + 256] = {}; /* of the codes, then the map of absmax */
-  constexpr Nf4Tables() {
-    const DynamicMap map = make_dynamic_map(true);
-    for (int i = 0; i < 16; i++) value[i] = kNf4Values[i];
-    for (int i = 0; i < 256; i++) value[16 + i] = map.value[i];
-  }
-};
-static __device__ const Nf4Tables kNf4Tables{};
-
 constexpr int kTile = 128, kDepth = 32;
 constexpr int kTileBytes = kTile * kDepth * 2, kStageBytes = 2 * kTileBytes;
 constexpr int kRowsTogether = 8; /* of tiles; so many use a column of the weight while it is in the cache */
@@ -69,7 +56,6 @@ struct Product {
 
   const ProductArguments& at;
   uint32_t shared;
-  const float* quantile; /* in shared memory, then the map of absmax */
   int64_t row, column;   /* of the tile */
   int64_t main_steps, steps;
   int part_steps, first_part;
@@ -83,8 +69,7 @@ struct Product {
   static __device__ uint32_t narrow(int r, int chunk) { return r * (kDepth * 2) + ((chunk ^ ((r >> 1) & 3)) << 4); }
   static __device__ uint32_t wide(int r, int chunk) { return r * (kTile * 2) + ((chunk ^ (r & 7)) << 4); }
 
-  __device__ Product(const ProductArguments& arguments, uint32_t memory, const float* tables)
-      : at(arguments), shared(memory), quantile(tables) {
+  __device__ Product(const ProductArguments& arguments, uint32_t memory) : at(arguments), shared(memory) {
     const int group = kRowsTogether * at.column_tiles, first_row = blockIdx.x / group * kRowsTogether;
     const int rows = min(kRowsTogether, at.row_tiles - first_row), in_group = blockIdx.x % group;
     row = static_cast<int64_t>(first_row + in_group % rows) * kTile;
@@ -135,23 +120,18 @@ struct Product {
     if (!inside) return;
     const int64_t element = w_row * at.ld_w + w_column;
     codes = *reinterpret_cast<const Pack<uint32_t, kCodes / 8>*>(at.codes + element / 2);
-    const float* map = quantile + 16;
-    scale = __fadd_rn(__fmul_rn(map[__ldg(at.absmax + element / kNf4Block)], __ldg(at.absmax2 + element / kNf4Block / kNf4Group)), __ldg(at.offset));
+    const float mapped = kAbsmaxMap.value[__ldg(at.absmax + element / kNf4Block)];
+    scale = __fadd_rn(__fmul_rn(mapped, __ldg(at.absmax2 + element / kNf4Block / kNf4Group)), __ldg(at.offset));
   }
 
   __device__ void decode_codes(uint32_t tile) {
     constexpr int kAcross = (kDx ? kTile : kDepth) / kCodes;
     const int r = threadIdx.x / kAcross, begin = threadIdx.x % kAcross * kCodes;
+    const BlockValues<T> values(scale);
 #pragma unroll
     for (int i = 0; i < kCodes / 8; i++) {
-      uint32_t pair[4];
-#pragma unroll
-      for (int j = 0; j < 4; j++) { /* each byte: two weights, the first in the high four bits */
-        const uint32_t byte = codes.element[i] >> (8 * j);
-        pair[j] = pack_pair<T>(quantile[(byte >> 4) & 15] * scale, quantile[byte & 15] * scale);
-      }
       const int chunk = begin / kChunk + i;
-      store_16(tile + (kDx ? wide(r, chunk) : narrow(r, chunk)), make_uint4(pair[0], pair[1], pair[2], pair[3]));
+      store_16(tile + (kDx ? wide(r, chunk) : narrow(r, chunk)), values.decode(codes.element[i]));
     }
   }
 
@@ -288,14 +268,7 @@ template <class T, bool kDx, bool kNf4, int kWarpsAcross>
 __global__ void __launch_bounds__(64 * kWarpsAcross) product_kernel(const __grid_constant__ ProductArguments at) {
   if constexpr (has_code<T>() && is_for_this_architecture<kWarpsAcross>()) {
     extern __shared__ __align__(1024) uint8_t memory[];
-    __shared__ float tables[kNf4 ? 16 + 256 : 1];
-    if (kNf4) {
-      for (int i = threadIdx.x; i < 16 + 256; i += 64 * kWarpsAcross) {
-        tables[i] = kNf4Tables.value[i];
-      }
-      __syncthreads();
-    }
-    Product<T, kDx, kNf4, kWarpsAcross>(at, shared_address(memory), tables).run();
+    Product<T, kDx, kNf4, kWarpsAcross>(at, shared_address(memory)).run();
   }
 }
 
