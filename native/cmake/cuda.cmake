@@ -35,7 +35,16 @@ add_library(oribi_cuda SHARED ${cuda_sources} src/common/context.cpp)
 oribi_library(oribi_cuda)
 set_target_properties(oribi_cuda PROPERTIES CUDA_ARCHITECTURES "${cuda_code}" CUDA_STANDARD 17
                                             CUDA_RUNTIME_LIBRARY Static)
-target_compile_options(oribi_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-lineinfo -Xptxas=-warn-spills>)
+target_compile_options(oribi_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-Xptxas=-warn-spills>)
+# Source lines in profiles and sanitizer reports; they make the library four times as large.
+option(ORIBI_CUDA_LINE_INFO "Keep the source lines of the CUDA kernels" OFF)
+if(ORIBI_CUDA_LINE_INFO)
+  target_compile_options(oribi_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-lineinfo>)
+endif()
+# Machine code packed for size: a sixth, for some milliseconds when a kernel is first used.
+if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 12.8)
+  target_compile_options(oribi_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--compress-mode=size>)
+endif()
 add_dependencies(oribi oribi_cuda)
 list(APPEND oribi_libraries oribi_cuda)
 message(STATUS "CUDA kernels: ${CMAKE_CUDA_COMPILER} for ${cuda_code}")

@@ -170,8 +170,8 @@ class Block {
   unsigned char* device() {
 #ifdef ORIBI_TEST_CUDA
     if (newest_ == Side::kHost) {
+      /* A copy out of pageable memory may return before it has arrived, and a context's stream does not wait for it. */
       must(cudaMemcpy(device_, host_, bytes_, cudaMemcpyHostToDevice));
-      /* A copy from pageable memory may return before it has arrived, and the context's stream waits for no other. */
       must(cudaDeviceSynchronize());
     }
     newest_ = Side::kDevice;

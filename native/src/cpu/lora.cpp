@@ -18,7 +18,8 @@
 #include <algorithm>
 
 #include "common/dtype.h"
-#include "common/nf4_tables.h"
+#include "common/dynamic_map.h"
+#include "common/nf4.h"
 #include "cpu/parallel.h"
 
 namespace oribi {
@@ -28,7 +29,7 @@ constexpr int64_t kRows = 16;   /* of the output in a tile: so often a converted
 constexpr int64_t kColumns = 32; /* of the output in a tile of `by_rows` */
 constexpr int64_t kDepth = 512; /* elements converted at a time: 16 rows of them are 32 KiB; a multiple of NF4's 64 */
 
-constexpr Nf4Tables kTables{};
+constexpr DynamicMap kMap = make_dynamic_map(true);
 
 /* A matrix of type T, in rows. */
 template <class T>
@@ -50,13 +51,15 @@ struct Nf4Matrix {
   int64_t ld;
 
   void read(float* to, int64_t row, int64_t column, int64_t count) const {
-    for (int64_t i = 0; i < count; i += 64) {
-      const int64_t block = (row * ld + column + i) / 64;
-      const float scale = kTables.map[q.absmax[block]] * q.absmax2[block / 256] + q.offset[0];
-      const uint8_t* codes = q.codes + block * 32;
-      for (int64_t j = 0; j < 32; j++) {
-        to[i + 2 * j] = round_to<T>(kTables.quantile[codes[j] >> 4] * scale);
-        to[i + 2 * j + 1] = round_to<T>(kTables.quantile[codes[j] & 15] * scale);
+    for (int64_t i = 0; i < count; i += kNf4Block) {
+      const int64_t block = (row * ld + column + i) / kNf4Block;
+      /* volatile: the product is rounded before the sum, as in dequantization, where the compiler would fuse them. */
+      const volatile float scaled = kMap.value[q.absmax[block]] * q.absmax2[block / kNf4Group];
+      const float scale = scaled + q.offset[0];
+      const uint8_t* codes = q.codes + block * (kNf4Block / 2);
+      for (int64_t j = 0; j < kNf4Block / 2; j++) {
+        to[i + 2 * j] = round_to<T>(kNf4Values[codes[j] >> 4] * scale);
+        to[i + 2 * j + 1] = round_to<T>(kNf4Values[codes[j] & 15] * scale);
       }
     }
   }

@@ -15,6 +15,8 @@
  */
 #include "common/nf4.h"
 
+#include <cmath>
+
 #include "common/dynamic_map.h"
 #include "cuda/context.cuh"
 #include "cuda/vector.cuh"
@@ -38,7 +40,7 @@ constexpr Values make_values() {
 }
 __device__ const Values kValues = make_values();
 
-/* A thread moves 8 elements at a time: 4 bytes of codes, 16 bytes of 16-bit weights; 8 threads share a block of 64. */
+/* Encoding, a thread moves 8 elements at a time: 16 bytes of 16-bit weights, 4 bytes of codes; 8 threads share a block of 64. */
 constexpr int kVector = 8;
 constexpr int kThreadsOfBlock = kNf4Block / kVector;
 constexpr int kThreads = 256;
@@ -52,54 +54,70 @@ struct Eight {
   __device__ void load(const T* p) {
     for (int i = 0; i < kVector / kWide; i++) part[i] = reinterpret_cast<const P*>(p)[i];
   }
-  __device__ void store(T* p) const {
-    for (int i = 0; i < kVector / kWide; i++) reinterpret_cast<P*>(p)[i] = part[i];
-  }
 };
 
 /* ------------------------------------------------------------------------------------------------------------ quantize */
 
-/* The interval [-1, 1] in bins of 1/16, bin k around k/16. Thresholds are at least 0.08 apart, so a bin holds at most one:
-   the code is the number of thresholds below the bin, one more above the one inside. One lookup and one comparison. */
+/* The interval [-1, 1] in bins of 1/16, bin k around k/16 - 1. Thresholds are at least 0.08 apart, so a bin holds at most one:
+   the code is the number of thresholds below the bin, one more above the one inside. */
 constexpr int kBins = 33;
-struct Bin {
-  float threshold;
-  int below;
-};
 struct Bins {
-  Bin bin[kBins];
+  float threshold[kBins]; /* infinity where there is none inside */
+  int below[kBins];
 };
 constexpr Bins make_bins() {
   Bins bins{};
   for (int k = 0; k < kBins; k++) {
     const float low = (static_cast<float>(k - 16) - 0.5f) / 16.0f, high = low + 1.0f / 16.0f;
-    bins.bin[k] = {2.0f, 0};
+    bins.threshold[k] = INFINITY;
     for (float threshold : kNf4Thresholds) {
-      if (threshold < low) bins.bin[k].below++;
-      if (threshold >= low && threshold < high) bins.bin[k].threshold = threshold;
+      if (threshold < low) bins.below[k]++;
+      if (threshold >= low && threshold < high) bins.threshold[k] = threshold;
     }
   }
   return bins;
 }
 __device__ const Bins kBinTable = make_bins();
 
-/* NaN has code 0, as it is above no threshold. x exceeds 1 by a rounding, or is infinite where absmax has no reciprocal. */
-__device__ inline uint32_t nf4_code(const Bin* bins, float x) {
-  const float bounded = fminf(fmaxf(x, -1.0f), 1.0f);      /* -1 for NaN */
-  const float shifted = fmaf(bounded, 16.0f, 12582928.0f); /* 1.5 * 2^23 + 16: the sum rounds to an integer */
-  const Bin bin = bins[__float_as_int(shifted) - 0x4b400000];
-  return static_cast<uint32_t>(bin.below + (bounded > bin.threshold ? 1 : 0));
+/* The bin's number may be rounded to its neighbour's at an edge: no threshold lies there. */
+constexpr bool edges_are_free() {
+  for (float threshold : kNf4Thresholds) {
+    const float scaled = threshold * 16.0f + 0.5f, part = scaled - static_cast<float>(static_cast<int>(scaled + 32.0f) - 32);
+    if (part < 1e-3f || part > 1 - 1e-3f) return false;
+  }
+  return true;
+}
+static_assert(edges_are_free(), "thresholds lie inside their bins");
+
+/* Two lookups and one comparison. NaN has code 0, as it is above no threshold; saturation makes it 0 and brings an infinite x,
+   where absmax has no reciprocal, to the last bin. 1.5 * 2^23: the sum rounds to an integer. */
+__device__ inline uint32_t nf4_code(const Bins& bins, float x) {
+  const float place = __saturatef(fmaf(x, 0.5f, 0.5f));
+  const int k = __float_as_int(fmaf(place, 32.0f, 12582912.0f)) - 0x4b400000;
+  return static_cast<uint32_t>(bins.below[k] + (x > bins.threshold[k] ? 1 : 0));
 }
 
 /* A thread block takes one chunk: its codes, its blocks' absmax, and the sum of those. */
 constexpr int kSteps = kNf4Chunk * kThreadsOfBlock / kThreads;
+/* Blocks of threads in a multiprocessor: while some compute, others load. Five leave 48 registers; six spill. H100: 4 % faster than
+   four, which is what Turing's 1024 threads allow. */
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+template <class T>
+constexpr int kResident = 4;
+#else
+template <class T>
+constexpr int kResident = sizeof(T) == 4 ? 4 : 5;
+#endif
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) codes_kernel(uint8_t* codes, float* absmax, double* sums, const T* w,
+__global__ void __launch_bounds__(kThreads, kResident<T>) codes_kernel(uint8_t* codes, float* absmax, double* sums, const T* w,
                                                          int64_t blocks) {
-  __shared__ Bin bins[kBins];
+  __shared__ Bins bins;
   __shared__ float largest[kNf4Chunk];
-  if (threadIdx.x < kBins) bins[threadIdx.x] = kBinTable.bin[threadIdx.x];
+  if (threadIdx.x < kBins) {
+    bins.threshold[threadIdx.x] = kBinTable.threshold[threadIdx.x];
+    bins.below[threadIdx.x] = kBinTable.below[threadIdx.x];
+  }
   const int64_t first = static_cast<int64_t>(blockIdx.x) * kNf4Chunk;
   const int lane = threadIdx.x % kThreadsOfBlock, row = threadIdx.x / kThreadsOfBlock;
   Eight<T> x[kSteps];
@@ -139,107 +157,126 @@ __global__ void __launch_bounds__(kThreads) codes_kernel(uint8_t* codes, float* 
   if (threadIdx.x == 0) sums[blockIdx.x] = sum;
 }
 
-/* One block: the mean from the chunks' sums, thread by thread in a fixed order. */
-constexpr int kMeanThreads = 1024;
-__global__ void __launch_bounds__(kMeanThreads) mean_kernel(float* offset, const double* sums, int64_t chunks, double blocks) {
-  __shared__ double warps[kMeanThreads / 32];
+/* The mean of all absmax from the chunks' sums, the same in every block of threads and thread by thread in a fixed order. */
+constexpr int kGroupThreads = 1024;
+__device__ float mean_of(const double* sums, int64_t chunks, int64_t blocks) {
+  __shared__ double warps[kGroupThreads / 32];
   double sum = 0;
-  for (int64_t i = threadIdx.x; i < chunks; i += kMeanThreads) sum += sums[i];
+#pragma unroll 8
+  for (int64_t i = threadIdx.x; i < chunks; i += kGroupThreads) sum += sums[i];
 #pragma unroll
   for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
   if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = sum;
   __syncthreads();
-  if (threadIdx.x != 0) return;
   double total = 0;
   for (double warp : warps) total += warp;
-  *offset = static_cast<float>(total / blocks);
+  return static_cast<float>(total / static_cast<double>(blocks));
 }
 
-/* A thread block takes a group of 256 blocks' absmax, a thread each. */
-__global__ void __launch_bounds__(kNf4Group) absmax_kernel(uint8_t* codes, float* absmax2, const float* absmax,
-                                                           const float* offset, int64_t blocks) {
-  __shared__ float between[256], warps[kNf4Group / 32];
+/* A block for each multiprocessor: each works out the mean for itself, which spares a launch, then encodes four groups of 256
+   absmax at a time, a thread for each, while the next ones are on their way. */
+constexpr int kGroupsAtOnce = kGroupThreads / kNf4Group, kWarpsOfGroup = kNf4Group / 32;
+__global__ void __launch_bounds__(kGroupThreads) absmax_kernel(uint8_t* codes, float* absmax2, float* offset, const float* absmax,
+                                                               const double* sums, int64_t chunks, int64_t blocks) {
+  __shared__ float between[256], warps[2][kGroupThreads / 32];
+  const int64_t stride = static_cast<int64_t>(gridDim.x) * kGroupThreads;
+  int64_t block = static_cast<int64_t>(blockIdx.x) * kGroupThreads + threadIdx.x;
+  float next = block < blocks ? absmax[block] : 0.0f;
   if (threadIdx.x < 255) between[threadIdx.x] = kMap.between[threadIdx.x];
-  const int64_t block = static_cast<int64_t>(blockIdx.x) * kNf4Group + threadIdx.x;
-  const float x = block < blocks ? __fsub_rn(absmax[block], *offset) : 0.0f;
-  float most = fabsf(x);
+  const float mean = mean_of(sums, chunks, blocks);
+  if (block == 0) *offset = mean;
+  for (int turn = 0; block - threadIdx.x < blocks; block += stride, turn ^= 1) {
+    const float x = block < blocks ? __fsub_rn(next, mean) : 0.0f;
+    if (block + stride < blocks) next = absmax[block + stride];
+    float most = fabsf(x);
 #pragma unroll
-  for (int step = 16; step > 0; step /= 2) most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, step));
-  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = most;
-  __syncthreads();
-  for (float warp : warps) most = fmaxf(most, warp);
-  if (threadIdx.x == 0) absmax2[blockIdx.x] = most;
-  if (block < blocks) codes[block] = static_cast<uint8_t>(dynamic_code(between, __fmul_rn(x, __frcp_rn(most))));
+    for (int step = 16; step > 0; step /= 2) most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, step));
+    if (threadIdx.x % 32 == 0) warps[turn][threadIdx.x / 32] = most;
+    __syncthreads(); /* one is enough: the next turn writes the other half */
+    for (int i = 0; i < kWarpsOfGroup; i++) most = fmaxf(most, warps[turn][threadIdx.x / kNf4Group * kWarpsOfGroup + i]);
+    if (block >= blocks) continue;
+    if (threadIdx.x % kNf4Group == 0) absmax2[block / kNf4Group] = most;
+    codes[block] = static_cast<uint8_t>(dynamic_code(between, __fmul_rn(x, __frcp_rn(most))));
+  }
 }
 
 template <class T>
-void quantize(cudaStream_t stream, const oribi_nf4& q, const T* w, void* workspace, int64_t count) {
+void quantize(oribi_ctx* ctx, const oribi_nf4& q, const T* w, void* workspace, int64_t count) {
   const int64_t blocks = nf4_blocks(count), chunks = nf4_chunks(count);
   double* sums = static_cast<double*>(workspace);
   float* absmax = reinterpret_cast<float*>(sums + chunks);
-  codes_kernel<<<static_cast<unsigned>(chunks), kThreads, 0, stream>>>(q.codes, absmax, sums, w, blocks);
-  mean_kernel<<<1, kMeanThreads, 0, stream>>>(q.offset, sums, chunks, static_cast<double>(blocks));
-  absmax_kernel<<<static_cast<unsigned>(nf4_groups(count)), kNf4Group, 0, stream>>>(q.absmax, q.absmax2, absmax, q.offset, blocks);
+  const int64_t needed = (nf4_groups(count) + kGroupsAtOnce - 1) / kGroupsAtOnce;
+  const int64_t processors = static_cast<CudaContext*>(ctx)->processors;
+  codes_kernel<<<static_cast<unsigned>(chunks), kThreads, 0, stream_of(ctx)>>>(q.codes, absmax, sums, w, blocks);
+  absmax_kernel<<<static_cast<unsigned>(needed < processors ? needed : processors), kGroupThreads, 0, stream_of(ctx)>>>(
+      q.absmax, q.absmax2, q.offset, absmax, sums, chunks, blocks);
 }
 
 /* ---------------------------------------------------------------------------------------------------------- dequantize */
 
-/* A thread block writes a tile of 256 blocks of 64, 32 KiB of 16-bit weights: enough that decoding their absmax, a thread
-   each, is a small part, and 8 loads of codes a thread are under way while it happens. */
-constexpr int kTileBlocks = 256;
-constexpr int kTileSteps = kTileBlocks * kThreadsOfBlock / kThreads;
+/* A thread block writes a tile of blocks of 64, 8 KiB of 16-bit weights, so that many tiles fill the last wave evenly. All its
+   loads of codes are under way while a thread for each block decodes absmax. H100, 14336 x 4096, bf16 and fp32, in GB/s: tiles of
+   64 blocks 2586 and 2534, 128 blocks 2572 and 2550, 256 blocks 2314 and 2561. */
+constexpr int kTile = 64;
 
-template <class T, bool kAligned>
-__global__ void __launch_bounds__(kThreads) dequantize_kernel(T* w, const oribi_nf4 q, int64_t per_row, int64_t tiles,
-                                                              int64_t ld) {
-  __shared__ float values[16], absmax[kTileBlocks];
-  const int64_t row = blockIdx.x / tiles, begin = blockIdx.x % tiles * kTileBlocks;
-  const int count = static_cast<int>(min(per_row - begin, static_cast<int64_t>(kTileBlocks)));
-  const int64_t first = row * per_row + begin;
-  const uint32_t* codes = reinterpret_cast<const uint32_t*>(q.codes) + first * kThreadsOfBlock;
-  uint32_t packed[kTileSteps];
+/* kDense: no gaps between rows. kAligned: rows begin at multiples of 16 bytes. */
+template <class T, bool kDense, bool kAligned>
+__global__ void __launch_bounds__(kThreads) dequantize_kernel(T* w, const oribi_nf4 q, int64_t blocks, int64_t per_row, int64_t ld) {
+  constexpr int kWide = 16 / sizeof(T), kParts = kNf4Block / kWide; /* a thread's elements; threads of a block of 64 */
+  constexpr int kSteps = kTile * kParts / kThreads;
+  using P = Pack<T, kWide>;
+  using Codes = Pack<uint8_t, kWide / 2>;
+  __shared__ float values[16], absmax[kTile];
+  __shared__ int64_t place[kDense ? 1 : kTile]; /* of a block's first element in w */
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * kTile;
+  const int count = static_cast<int>(min(blocks - first, static_cast<int64_t>(kTile)));
+  const Codes* codes = reinterpret_cast<const Codes*>(q.codes) + first * kParts;
+  Codes packed[kSteps];
 #pragma unroll
-  for (int s = 0; s < kTileSteps; s++) {
+  for (int s = 0; s < kSteps; s++) {
     const int i = s * kThreads + threadIdx.x;
-    if (i < count * kThreadsOfBlock) packed[s] = __ldcs(codes + i);
+    if (i < count * kParts) packed[s] = codes[i];
   }
   if (threadIdx.x < 16) values[threadIdx.x] = kValues.value[threadIdx.x];
   if (threadIdx.x < count) {
     const int64_t block = first + threadIdx.x;
     const float scaled = __fmul_rn(kMap.value[q.absmax[block]], q.absmax2[block / kNf4Group]);
     absmax[threadIdx.x] = __fadd_rn(scaled, *q.offset);
+    if constexpr (!kDense) place[threadIdx.x] = block / per_row * ld + block % per_row * kNf4Block;
   }
   __syncthreads();
-  T* out = w + row * ld + begin * kNf4Block;
 #pragma unroll
-  for (int s = 0; s < kTileSteps; s++) {
-    const int i = s * kThreads + threadIdx.x;
-    if (i >= count * kThreadsOfBlock) return;
-    const float scale = absmax[i / kThreadsOfBlock];
-    Eight<T> x;
+  for (int s = 0; s < kSteps; s++) {
+    const int i = s * kThreads + threadIdx.x, block = i / kParts;
+    if (i >= count * kParts) return;
+    const float scale = absmax[block];
+    P x;
 #pragma unroll
-    for (int k = 0; k < kVector; k++) {
-      x[k] = from_float<T>(__fmul_rn(values[packed[s] >> (k / 2 * 8 + (k % 2 == 0 ? 4 : 0)) & 15], scale));
+    for (int k = 0; k < kWide; k++) {
+      const int code = k % 2 == 0 ? packed[s].element[k / 2] >> 4 : packed[s].element[k / 2] & 15;
+      x.element[k] = from_float<T>(__fmul_rn(values[code], scale));
     }
+    T* out = w + (kDense ? (first + block) * kNf4Block : place[block]) + i % kParts * kWide;
     if constexpr (kAligned) {
-      x.store(out + static_cast<int64_t>(i) * kVector);
+      *reinterpret_cast<P*>(out) = x;
     } else {
-      for (int k = 0; k < kVector; k++) out[static_cast<int64_t>(i) * kVector + k] = x[k];
+      for (int k = 0; k < kWide; k++) out[k] = x.element[k];
     }
   }
 }
 
 template <class T>
 oribi_status dequantize(oribi_ctx* ctx, const char* function, T* w, const oribi_nf4& q, int64_t rows, int64_t cols, int64_t ld) {
-  const bool aligned = reinterpret_cast<uintptr_t>(w) % 16 == 0 && (rows == 1 || ld * sizeof(T) % 16 == 0);
-  if (ld == cols) { /* without gaps it is one long row */
-    cols *= rows;
-    rows = 1;
+  const bool dense = rows == 1 || ld == cols;
+  const bool aligned = reinterpret_cast<uintptr_t>(w) % 16 == 0 && (dense || ld * sizeof(T) % 16 == 0);
+  const int64_t blocks = nf4_blocks(rows * cols), tiles = (blocks + kTile - 1) / kTile;
+  if (tiles > INT32_MAX) {
+    return fail(ctx, ORIBI_UNSUPPORTED, "%s: rows * cols is %lld, it must be below 2^44 on a GPU", function,
+                static_cast<long long>(rows * cols));
   }
-  const int64_t per_row = nf4_blocks(cols), tiles = (per_row + kTileBlocks - 1) / kTileBlocks;
-  if (rows * tiles > INT32_MAX) return fail(ctx, ORIBI_UNSUPPORTED, "%s: %lld x %lld is too large", function, static_cast<long long>(rows), static_cast<long long>(cols));
-  const auto kernel = aligned ? dequantize_kernel<T, true> : dequantize_kernel<T, false>;
-  kernel<<<static_cast<unsigned>(rows * tiles), kThreads, 0, stream_of(ctx)>>>(w, q, per_row, tiles, ld);
+  const auto kernel = dense ? (aligned ? dequantize_kernel<T, true, true> : dequantize_kernel<T, true, false>)
+                            : (aligned ? dequantize_kernel<T, false, true> : dequantize_kernel<T, false, false>);
+  kernel<<<static_cast<unsigned>(tiles), kThreads, 0, stream_of(ctx)>>>(w, q, blocks, nf4_blocks(cols), ld);
   return launch_status(ctx, function);
 }
 
@@ -265,7 +302,7 @@ extern "C" oribi_status oribi_nf4_quantize(oribi_ctx* ctx, const oribi_nf4* q, c
   const oribi_status status = select_device(ctx, function);
   if (status != ORIBI_OK) return status;
   dispatch_type(t, [&](auto type) {
-    quantize(stream_of(ctx), *q, static_cast<const decltype(type)*>(w), workspace, count);
+    quantize(ctx, *q, static_cast<const decltype(type)*>(w), workspace, count);
   });
   return launch_status(ctx, function);
 }

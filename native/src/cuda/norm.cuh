@@ -56,10 +56,11 @@ __device__ float dots(const Pack<T, kWidth>& dy, const Pack<T, kWidth>& w, const
 template <class T, int kWidth>
 __device__ Pack<T, kWidth> gradient(const Pack<T, kWidth>& dy, const Pack<T, kWidth>& w, const Pack<T, kWidth>& x,
                                     Pack<T, kWidth> before, float scale, float mean, bool accumulate) {
+  const float slope = scale * mean;
 #pragma unroll
   for (int k = 0; k < kWidth; k++) {
     const float g = to_float(dy.element[k]) * to_float(w.element[k]);
-    const float d = scale * (g - to_float(x.element[k]) * scale * mean);
+    const float d = scale * (g - to_float(x.element[k]) * slope);
     before.element[k] = from_float<T>(accumulate ? to_float(before.element[k]) + d : d);
   }
   return before;

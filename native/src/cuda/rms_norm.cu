@@ -22,6 +22,7 @@ namespace {
 /* Packs of a row that a thread holds: four loads in flight, and with x, dy and w still some 90 registers. */
 constexpr int kPacks = 4;
 constexpr int kLoopThreads = 256;
+constexpr int kResidentThreads = 1024; /* of dx_dw_kernel with a pack each on a multiprocessor: 64 registers for each */
 constexpr int kLeastThreads = 128; /* of a block; shorter rows share it, a warp or two each */
 
 template <class T>
@@ -165,7 +166,8 @@ __global__ void __launch_bounds__(kLoopThreads) dx_loop_kernel(const Backward<T>
 /* dx and the partial sums of dw in one pass: a block takes a chunk of rows, keeps w and its columns of dw in registers and
    loads the next row while this one waits for its sum. */
 template <class T, int kThreads, int kRowPacks>
-__global__ void __launch_bounds__(kThreads) dx_dw_kernel(const Backward<T> b, int64_t chunk) {
+__global__ void __launch_bounds__(kThreads, kRowPacks == 1 ? kResidentThreads / kThreads : 1)
+    dx_dw_kernel(const Backward<T> b, int64_t chunk) {
   constexpr int kWidth = kWide<T>;
   __shared__ float warps[2][kThreads / 32];
   const int64_t begin = blockIdx.x * chunk, end = begin + chunk < b.n ? begin + chunk : b.n;
@@ -253,9 +255,9 @@ bool with_row_threads(int64_t packs, F&& f) {
 template <class T, class F>
 bool with_block_shape(int64_t packs, F&& f) {
   if (packs <= 128) return f(Int<128>{}, Int<1>{}), true;
-  if (packs <= 256) return f(Int<128>{}, Int<2>{}), true;
-  if (packs <= 512) return f(Int<128>{}, Int<4>{}), true;
-  if (packs <= 1024) return f(Int<256>{}, Int<4>{}), true;
+  if (packs <= 256) return f(Int<256>{}, Int<1>{}), true;
+  if (packs <= 512) return f(Int<512>{}, Int<1>{}), true;
+  if (packs <= 1024) return f(Int<512>{}, Int<2>{}), true;
   if constexpr (sizeof(T) == 4) {
     if (packs <= 2048) return f(Int<512>{}, Int<4>{}), true;
   }

@@ -33,7 +33,7 @@ public final class Shapes {
     SHAPES.put(
         name,
         new ModelConfig(
-            "llama", c, f, layers, heads, kvHeads, d, v, positions, 1e-5, "silu", RopeConfig.plain(theta), tied, "float32",
+            "llama", c, f, layers, heads, kvHeads, d, v, positions, 1e-5, "silu", RopeConfig.plain(theta), tied, "bfloat16",
             OptionalInt.empty(), List.of(), OptionalInt.empty(), null));
   }
 

@@ -15,6 +15,7 @@ import dev.oribi.program.Profile.Sum;
 import dev.oribi.train.ModelStep;
 import dev.oribi.train.StorageType;
 import java.io.PrintStream;
+import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
@@ -43,10 +44,11 @@ public final class StepBench implements AutoCloseable {
    *
    * @param full every weight learns; otherwise LoRA of rank {@code r} on all linear layers
    * @param loadIn4bit the linear layers are in 4 bits
+   * @param json where the numbers go too; null: nowhere
    */
   public record Options(
       String shape, int batch, int seq, int r, boolean full, boolean loadIn4bit, boolean checkpointing, StorageType dtype,
-      int steps) {}
+      int steps, Path json) {}
 
   private final Options options;
   private final Machine machine;
@@ -87,10 +89,30 @@ public final class StepBench implements AutoCloseable {
   /** Runs on {@code machine} and prints; returns tokens per second. */
   public static double run(Options o, Machine machine, PrintStream out) {
     Ceilings ceilings = Ceilings.measure(machine);
+    long free = machine.device().freeBytes();
     try (StepBench bench = open(o, machine);
         Profile profile = new Profile(machine.device())) {
+      if (machine.isCuda()) {
+        return new GpuStepReport(bench, ceilings, profile).measure(free, out);
+      }
       return bench.measure(ceilings, profile, out);
     }
+  }
+
+  Options options() {
+    return options;
+  }
+
+  Machine machine() {
+    return machine;
+  }
+
+  ModelStep modelStep() {
+    return step;
+  }
+
+  int tokens() {
+    return batch.tokens();
   }
 
   /** One optimizer step of one micro-batch: forward, loss, backward, clip, update. */

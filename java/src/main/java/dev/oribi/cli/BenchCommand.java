@@ -1,15 +1,17 @@
 package dev.oribi.cli;
 
+import dev.oribi.bench.AttentionBench;
 import dev.oribi.bench.StepBench;
 import dev.oribi.model.Machine;
 import dev.oribi.train.StorageType;
+import java.nio.file.Path;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Option;
 
 /** {@code oribi bench}: measurements that need no files. */
-@Command(name = "bench", description = "Measures this machine.", subcommands = BenchCommand.StepCommand.class)
+@Command(name = "bench", description = "Measures this machine.", subcommands = {BenchCommand.StepCommand.class, BenchCommand.AttentionCommand.class})
 final class BenchCommand {
   private BenchCommand() {}
 
@@ -29,11 +31,14 @@ final class BenchCommand {
     @Option(names = "--seq", paramLabel = "N", description = "Tokens in a sequence.")
     private int seq = 256;
 
-    @Option(names = "--lora-r", paramLabel = "R", description = "Rank of the adapter on all linear layers.")
+    @Option(names = {"--lora-r", "--rank"}, paramLabel = "R", description = "Rank of the adapter on all linear layers.")
     private int r = 16;
 
     @Option(names = "--full", description = "Train every weight.")
     private boolean full;
+
+    @Option(names = "--quant", paramLabel = "nf4", description = "nf4 is --load-in-4bit under the name of its format.")
+    private Quant quant;
 
     @Option(names = "--load-in-4bit", description = "Hold the linear layers in 4 bits under the adapter.")
     private boolean loadIn4bit;
@@ -49,11 +54,36 @@ final class BenchCommand {
     @Option(names = "--steps", paramLabel = "N", description = "Steps that are timed, after one that is not.")
     private int steps = 5;
 
+    @Option(names = "--json", paramLabel = "FILE", description = "Write the numbers there too.")
+    private Path json;
+
+    /** The formats of 4 bits. */
+    enum Quant {
+      nf4
+    }
+
     @Override
     public Integer call() {
       try (Machine open = machine.open()) {
         StepBench.run(
-            new StepBench.Options(shape, batch, seq, r, full, loadIn4bit, checkpointing, dtype, steps), open, System.out);
+            new StepBench.Options(shape, batch, seq, r, full, loadIn4bit || quant != null, checkpointing, dtype, steps, json), open, System.out);
+      }
+      return 0;
+    }
+  }
+
+  /** {@code oribi bench attention}. */
+  @Command(
+      name = "attention",
+      description = "Times the attention of Llama-3.1-8B on a GPU, forward and backward, by cuDNN and by Oribi's own kernels.",
+      sortOptions = false)
+  static final class AttentionCommand implements Callable<Integer> {
+    @Mixin private MachineOptions machine;
+
+    @Override
+    public Integer call() {
+      try (Machine open = machine.open()) {
+        AttentionBench.run(open, System.out);
       }
       return 0;
     }

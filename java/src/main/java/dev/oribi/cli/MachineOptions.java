@@ -1,5 +1,6 @@
 package dev.oribi.cli;
 
+import dev.oribi.kernel.AttentionLibrary;
 import dev.oribi.model.Machine;
 import picocli.CommandLine.Option;
 
@@ -20,8 +21,17 @@ final class MachineOptions {
   @Option(names = "--no-cuda-graph", description = "On a GPU, issue every op anew in place of replaying recorded programs.")
   private boolean noCudaGraph;
 
+  @Option(names = "--attention", paramLabel = "NAME", description = "Library of attention on a GPU: ${COMPLETION-CANDIDATES}.")
+  private AttentionLibrary attention = AttentionLibrary.AUTO;
+
+  @Option(names = "--deterministic", description = "On a GPU, give the same bits for the same seed on the same card.")
+  private boolean deterministic;
+
+  @Option(names = "--tune-products", description = "On a GPU, time the algorithms of each product first and keep the fastest.")
+  private boolean tuneProducts;
+
   /** The device; the caller closes it. */
   Machine open() {
-    return Machine.open(device, threads, Machine.Options.of(debugSync, noCudaGraph));
+    return Machine.open(device, threads, new Machine.Options(debugSync, !noCudaGraph, tuneProducts, attention, deterministic));
   }
 }

@@ -20,7 +20,7 @@ import picocli.CommandLine.ScopeType;
     description = "Fine-tunes open large language models on the JVM.",
     subcommands = {
       TrainCommand.class, GenerateCommand.class, ChatCommand.class, EvalCommand.class, PlanCommand.class,
-      TraceCommand.class, BenchCommand.class, InspectCommand.class, VersionCommand.class
+      QuantizeCommand.class, TraceCommand.class, BenchCommand.class, InspectCommand.class, VersionCommand.class
     },
     synopsisSubcommandLabel = "COMMAND",
     footer = {

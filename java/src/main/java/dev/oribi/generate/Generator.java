@@ -162,11 +162,16 @@ public final class Generator implements AutoCloseable {
       same++;
     }
     cached.subList(same, cached.size()).clear();
-    for (int begin = same; begin < text.length; begin += (int) slots.rows()) {
-      forward(text, begin, (int) Math.min(slots.rows(), text.length - begin));
-    }
     float[] first = new float[1];
-    machine.device().read(logits.mem(), first, 0, 1);
+    try {
+      for (int begin = same; begin < text.length; begin += (int) slots.rows()) {
+        forward(text, begin, (int) Math.min(slots.rows(), text.length - begin));
+      }
+      machine.device().read(logits.mem(), first, 0, 1);
+    } catch (OribiException e) {
+      cached.clear(); // A GPU tells of a wrong token only now: what it wrote for it must not be taken for a cache.
+      throw e;
+    }
     return first;
   }
 

@@ -12,10 +12,15 @@ public enum AttentionLibrary {
   /** Oribi's own kernels. */
   ORIBI;
 
+  @Override
+  public String toString() {
+    return name().toLowerCase(Locale.ROOT);
+  }
+
   /** By the name that users write: "auto", "cudnn", "oribi". */
   public static AttentionLibrary of(String name) {
     for (AttentionLibrary library : values()) {
-      if (library.name().toLowerCase(Locale.ROOT).equals(name)) {
+      if (library.toString().equals(name)) {
         return library;
       }
     }

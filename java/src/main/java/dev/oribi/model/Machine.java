@@ -6,15 +6,19 @@ import dev.oribi.device.CudaDevice;
 import dev.oribi.device.CudaSetup;
 import dev.oribi.device.Device;
 import dev.oribi.kernel.Attention;
+import dev.oribi.kernel.AttentionChoice;
+import dev.oribi.kernel.AttentionLibrary;
 import dev.oribi.kernel.CublasLtGemm;
 import dev.oribi.kernel.DType;
 import dev.oribi.kernel.Gemm;
+import dev.oribi.kernel.GemmTuner;
 import dev.oribi.kernel.KernelAttention;
 import dev.oribi.kernel.Kernels;
 import dev.oribi.kernel.OpenBlasGemm;
 import dev.oribi.model.config.ModelConfig;
 import dev.oribi.program.Emit;
 import dev.oribi.program.Executor;
+import java.util.List;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
@@ -39,16 +43,40 @@ public record Machine(
    *
    * @param debugSync wait after every op and name the one at fault; slow
    * @param cudaGraph replay whole programs on a GPU; the results are the same bits without
+   * @param tuneProducts time cublasLt's algorithms for each planned product, before memory is taken
+   * @param attention which library computes attention on a GPU
+   * @param deterministic the same seed gives the same bits on the same card: only libraries that do
    */
-  public record Options(boolean debugSync, boolean cudaGraph) {
+  public record Options(
+      boolean debugSync, boolean cudaGraph, boolean tuneProducts, AttentionLibrary attention, boolean deterministic) {
     private static final String DEBUG_SYNC = "ORIBI_DEBUG_SYNC";
 
-    /** The defaults; the environment variable ORIBI_DEBUG_SYNC=1 sets {@code debugSync}. */
-    public static final Options DEFAULT = of(false, false);
+    /** The defaults. */
+    public static final Options DEFAULT = new Options(false, true, false, AttentionLibrary.AUTO, false);
 
-    /** From the switches of the command line. */
-    public static Options of(boolean debugSync, boolean noCudaGraph) {
-      return new Options(debugSync || "1".equals(System.getenv(DEBUG_SYNC)), !noCudaGraph);
+    /** The environment variable ORIBI_DEBUG_SYNC=1 sets {@code debugSync} whatever is asked. */
+    public Options {
+      debugSync |= "1".equals(System.getenv(DEBUG_SYNC));
+    }
+
+    public Options withDebugSync(boolean on) {
+      return new Options(on, cudaGraph, tuneProducts, attention, deterministic);
+    }
+
+    public Options withCudaGraph(boolean on) {
+      return new Options(debugSync, on, tuneProducts, attention, deterministic);
+    }
+
+    public Options withTuneProducts(boolean on) {
+      return new Options(debugSync, cudaGraph, on, attention, deterministic);
+    }
+
+    public Options withAttention(AttentionLibrary library) {
+      return new Options(debugSync, cudaGraph, tuneProducts, library, deterministic);
+    }
+
+    public Options withDeterministic(boolean on) {
+      return new Options(debugSync, cudaGraph, tuneProducts, attention, on);
     }
   }
 
@@ -105,6 +133,7 @@ public record Machine(
   }
 
   private static Kernels findCard(int index) {
+    Kernels.version(); // A native library of ours that cannot be loaded is another matter than a card that is not there.
     try {
       return Kernels.cuda(index);
     } catch (OribiException e) {
@@ -116,8 +145,9 @@ public record Machine(
     Device device = null;
     try {
       device = new CudaDevice(index, kernels.deviceName(), kernels.stream(), kernels::synchronize);
-      return new Machine(
-          device, kernels, new CublasLtGemm(kernels), new KernelAttention(kernels), options, "");
+      Attention attention =
+          new AttentionChoice(kernels, options.attention, options.deterministic, System.err::println);
+      return new Machine(device, kernels, new CublasLtGemm(kernels), attention, options, "");
     } catch (RuntimeException e) {
       if (device != null) {
         device.close();
@@ -125,6 +155,17 @@ public record Machine(
       kernels.close();
       throw e;
     }
+  }
+
+  /**
+   * Where the options ask for it and the device has a choice: times the products of all programs planned so far and keeps
+   * the fastest algorithm of each. To be called before a plan's memory is taken.
+   */
+  public List<GemmTuner.Result> tuneProducts() {
+    if (options.tuneProducts && gemm instanceof CublasLtGemm library) {
+      return new GemmTuner(device, kernels, library).tunePlanned();
+    }
+    return List.of();
   }
 
   public boolean isCuda() {
@@ -149,6 +190,11 @@ public record Machine(
     if (!isCuda() || !half) {
       return DType.F32;
     }
+    return halfType();
+  }
+
+  /** The 16-bit type that a GPU computes in: bfloat16 if it has it. */
+  public DType halfType() {
     return kernels.architecture() >= BF16_ARCHITECTURE ? DType.BF16 : DType.F16;
   }
 

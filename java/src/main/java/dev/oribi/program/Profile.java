@@ -20,6 +20,10 @@ public final class Profile implements Executor.Listener, AutoCloseable {
     private long bytes;
     private long flops;
 
+    public long calls() {
+      return calls;
+    }
+
     public long nanos() {
       return nanos;
     }

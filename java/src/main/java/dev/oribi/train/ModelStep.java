@@ -132,6 +132,7 @@ public final class ModelStep implements TrainStep {
 
   /** Takes the memory and returns what fills it; the weights are undefined until then. */
   public Weights take() {
+    machine.tuneProducts();
     plan.take(machine.device(), "training");
     return new Weights(model, machine, plan.shared());
   }

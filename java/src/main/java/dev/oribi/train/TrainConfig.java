@@ -1,5 +1,6 @@
 package dev.oribi.train;
 
+import dev.oribi.kernel.AttentionLibrary;
 import dev.oribi.model.Machine;
 import dev.oribi.optim.SchedulerType;
 import java.nio.file.Path;
@@ -264,6 +265,23 @@ public final class TrainConfig {
           + " work for the CPU.")
   public boolean noCudaGraph = false;
 
+  @Option(names = "--attention", paramLabel = "NAME",
+      description = "Library of attention on a GPU: ${COMPLETION-CANDIDATES}. auto takes cuDNN where it is installed and"
+          + " covers the model, else Oribi's own kernels.")
+  public AttentionLibrary attention = AttentionLibrary.AUTO;
+
+  @Option(names = "--deterministic", arity = "0..1", fallbackValue = "true",
+      showDefaultValue = Visibility.ALWAYS, paramLabel = "true|false",
+      description = "On a GPU, give the same bits for the same seed on the same card. Everything but cuDNN's attention does"
+          + " in any case; the CPU always does.")
+  public boolean deterministic = false;
+
+  @Option(names = "--tune-products", arity = "0..1", fallbackValue = "true",
+      showDefaultValue = Visibility.ALWAYS, paramLabel = "true|false",
+      description = "On a GPU, time the algorithms that cublasLt has for each product before training and keep the fastest,"
+          + " in place of the one that it holds for the fastest.")
+  public boolean tuneProducts = false;
+
   @Option(names = "--overfit-one-batch", arity = "0..1", fallbackValue = "true",
       showDefaultValue = Visibility.ALWAYS, paramLabel = "true|false",
       description = "Train on the first micro-batch alone, again and again: the loss must go to 0, or something is"
@@ -272,7 +290,7 @@ public final class TrainConfig {
 
   /** The device that {@code --device} names, open; the caller closes it. */
   public Machine machine() {
-    return Machine.open(device, threads, Machine.Options.of(debugSync, noCudaGraph));
+    return Machine.open(device, threads, new Machine.Options(debugSync, !noCudaGraph, tuneProducts, attention, deterministic));
   }
 
   /** Whether every weight is trained: {@code full}, or {@code from_scratch} which implies it. */

@@ -6,6 +6,7 @@ import dev.oribi.cli.TinyRun.Outcome;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -41,6 +42,38 @@ class MainTest {
   }
 
   @Test
+  void trainsInFourBits() throws IOException {
+    Path quantized = folder.resolve("quantized");
+    Outcome made = TinyRun.run("quantize", "--model", tiny.model.toString(), "--output-dir", quantized.toString());
+    assertThat(made.code()).as(made.err()).isZero();
+    Outcome inspected = TinyRun.run("inspect", "--model", quantized.toString());
+    assertThat(inspected.out()).contains("in 4 bits: NF4 with double quantization");
+    String parameters = TinyRun.run("inspect", "--model", tiny.model.toString()).out().replaceAll("(?s).*with ([0-9,]+ parameters).*", "$1");
+    assertThat(inspected.out()).contains(parameters);
+    Path onLoad = folder.resolve("on-load");
+    Outcome first = TinyRun.run(tiny.train(onLoad, "--max-steps=3", "--load-in-4bit"));
+    assertThat(first.code()).as(first.err()).isZero();
+    assertThat(first.out()).contains("load_in_4bit: true");
+    Path stored = folder.resolve("stored");
+    assertThat(TinyRun.run(tiny.train(stored, "--max-steps=3", "--model", quantized.toString())).code()).isZero();
+    assertThat(stored.resolve("adapter_model.safetensors")).hasSameBinaryContentAs(onLoad.resolve("adapter_model.safetensors"));
+    Outcome plan = TinyRun.run(withCommand("plan", tiny.train(onLoad, "--load-in-4bit")));
+    assertThat(plan.out()).contains("weights in 4 bits");
+    assertThat(TinyRun.run("quantize", "--model", quantized.toString(), "--output-dir", folder.resolve("x").toString()).err())
+        .isEqualTo("oribi: " + quantized + " is in 4 bits already\n");
+    assertThat(TinyRun.run(tiny.train(folder.resolve("y"), "--load-in-4bit", "--full")).err())
+        .startsWith("oribi: --load-in-4bit and --full exclude each other");
+    assertThat(TinyRun.run(tiny.train(folder.resolve("y"), "--full", "--model", quantized.toString())).err())
+        .startsWith("oribi: weights in 4 bits cannot learn");
+  }
+
+  private static List<String> withCommand(String command, List<String> train) {
+    List<String> arguments = new ArrayList<>(train);
+    arguments.set(0, command);
+    return arguments;
+  }
+
+  @Test
   void inspectsModelsAndRows() {
     Outcome model = TinyRun.run("inspect", "--model", tiny.model.toString());
     assertThat(model.out()).contains("a llama model with").contains("3, hidden size 64").contains("shared with the embedding");
@@ -52,7 +85,7 @@ class MainTest {
   }
 
   @ParameterizedTest
-  @ValueSource(strings = {"train", "generate", "chat", "eval", "plan", "inspect", "trace", "bench", "version"})
+  @ValueSource(strings = {"train", "generate", "chat", "eval", "plan", "inspect", "quantize", "trace", "bench", "version"})
   void explainsEveryCommand(String command) {
     Outcome outcome = TinyRun.run(command, "--help");
     assertThat(outcome.code()).isZero();

@@ -2,9 +2,7 @@ package dev.oribi.model;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
-import dev.oribi.device.CpuDevice;
 import dev.oribi.kernel.DType;
-import dev.oribi.kernel.Kernels;
 import dev.oribi.model.Llama.Training;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.testing.Compare;
@@ -13,6 +11,7 @@ import dev.oribi.testing.ReferenceLlama.Sequence;
 import dev.oribi.testing.RowRounding;
 import dev.oribi.testing.StepFixture;
 import dev.oribi.testing.StepFixture.Plan;
+import dev.oribi.testing.TestMachine;
 import dev.oribi.testing.TinyModels;
 import dev.oribi.train.TrainableTensor.Part;
 import java.util.ArrayList;
@@ -92,7 +91,8 @@ class BatchTest {
   @Test
   void batchTimesAccumulationWithExactProducts() {
     for (Training training : TRAININGS) {
-      Machine exact = new Machine(new CpuDevice(), Kernels.cpu(2), new ExactGemm());
+      Machine plain = TestMachine.open(2);
+      Machine exact = new Machine(plain.device(), plain.kernels(), new ExactGemm(plain.device()));
       try (StepFixture f = new StepFixture(TinyModels.small(false), training, PLAN, SEED, exact)) {
         Map<String, float[]> expected = accumulated(f, rows(), 8);
         double worst = 0;

@@ -1,13 +1,18 @@
 package dev.oribi.testing;
 
-import dev.oribi.device.CpuDevice;
+import dev.oribi.device.Device;
 import dev.oribi.device.Mem;
 import dev.oribi.kernel.DType;
 import dev.oribi.kernel.Gemm;
 
 /** Products of fp32 matrices summed in double and rounded once: what is left of a difference is not theirs. */
 public final class ExactGemm implements Gemm {
-  private final CpuDevice device = new CpuDevice();
+  private final Device device;
+
+  /** Operands are read from and written to {@code device}. */
+  public ExactGemm(Device device) {
+    this.device = device;
+  }
 
   @Override
   public void multiply(Mem c, Mem a, Mem b, Mem workspace, Shape s, float alpha, float beta) {
@@ -16,20 +21,21 @@ public final class ExactGemm implements Gemm {
     }
     float[] left = read(a, s.transposeA() ? s.k() : s.m(), s.lda(), s.transposeA() ? s.m() : s.k());
     float[] right = read(b, s.transposeB() ? s.n() : s.k(), s.ldb(), s.transposeB() ? s.k() : s.n());
-    float[] row = new float[(int) s.n()];
+    float[] result = read(c, s.m(), s.ldc(), s.n());
     for (int i = 0; i < s.m(); i++) {
-      Mem to = c.slice(4 * i * s.ldc(), 4 * s.n());
-      device.read(to, row, 0, row.length);
-      for (int j = 0; j < row.length; j++) {
+      int row = (int) (i * s.ldc());
+      for (int j = 0; j < s.n(); j++) {
         double sum = 0;
         for (int l = 0; l < s.k(); l++) {
           long x = s.transposeA() ? l * s.lda() + i : i * s.lda() + l;
           long y = s.transposeB() ? j * s.ldb() + l : l * s.ldb() + j;
           sum += (double) left[(int) x] * right[(int) y];
         }
-        row[j] = (float) (alpha * sum + (beta == 0 ? 0 : (double) beta * row[j]));
+        result[row + j] = (float) (alpha * sum + (beta == 0 ? 0 : (double) beta * result[row + j]));
       }
-      device.write(to, row, 0, row.length);
+    }
+    if (result.length > 0) {
+      device.write(c, result, 0, result.length);
     }
   }
 
@@ -43,7 +49,7 @@ public final class ExactGemm implements Gemm {
   }
 
   @Override
-  public DType logitsType(DType activations) {
+  public DType logitsType(DType t) {
     return DType.F32;
   }
 

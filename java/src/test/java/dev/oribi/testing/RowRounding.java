@@ -10,7 +10,8 @@ import java.util.Random;
 /**
  * Whether the library of products gives a row the same bits whatever the number of rows beside it. OpenBLAS does with the
  * kernels it has for AVX-512, and does not with those for Haswell, which handle the last rows of a product with other code
- * (its environment variable OPENBLAS_CORETYPE may ask for them on a newer processor). Gradients of the same rows in other
+ * (its environment variable OPENBLAS_CORETYPE may ask for them on a newer processor). cublasLt chooses its algorithm, and with
+ * it the order of a sum, by the number of rows. Gradients of the same rows in other
  * batches then differ by the rounding of every product on their way, and not by that of their sums alone.
  */
 public final class RowRounding {
@@ -28,11 +29,11 @@ public final class RowRounding {
   /** {@code limit} where this machine's products round rows alike, and a wider one, said aloud, where they do not. */
   public static synchronized double limit(double limit) {
     if (alike == null) {
-      try (Machine machine = Machine.cpu(2)) {
+      try (Machine machine = TestMachine.open(2)) {
         alike = measure(machine);
       }
       if (!alike) {
-        System.out.println("This OpenBLAS rounds a row by the number of rows beside it: limits are " + UNALIKE + " times wider");
+        System.out.println("The library of products rounds a row by the number of rows beside it: limits are " + UNALIKE + " times wider");
       }
     }
     return alike ? limit : UNALIKE * limit;
@@ -54,16 +55,18 @@ public final class RowRounding {
   }
 
   private static float[] product(Machine machine, int rows, int out, int in) {
-    try (Arena arena = machine.device().allocate("a product", 4L * (MOST * in + out * in + MOST * out))) {
+    Gemm.Shape shape = new Gemm.Shape(false, true, rows, out, in, in, in, out, DType.F32, DType.F32, DType.F32);
+    long scratch = machine.gemm().workspace(shape);
+    long operands = (4L * (MOST * in + out * in + MOST * out) + 255) / 256 * 256;
+    try (Arena arena = machine.device().allocate("a product", operands + scratch)) {
       Mem x = arena.all().slice(0, 4L * MOST * in);
       Mem w = arena.all().slice(4L * MOST * in, 4L * out * in);
       Mem y = arena.all().slice(4L * (MOST * in + out * in), 4L * MOST * out);
       Random random = new Random(1);
       machine.device().write(x, normals(random, MOST * in), 0, MOST * in);
       machine.device().write(w, normals(random, out * in), 0, out * in);
-      Gemm.Shape shape =
-          new Gemm.Shape(false, true, rows, out, in, in, in, out, DType.F32, DType.F32, DType.F32);
-      machine.gemm().multiply(y, x, w, null, shape, 1, 0);
+      Mem workspace = scratch == 0 ? null : arena.all().slice(operands, scratch);
+      machine.gemm().multiply(y, x, w, workspace, shape, 1, 0);
       float[] result = new float[rows * out];
       machine.device().read(y, result, 0, result.length);
       return result;

@@ -72,11 +72,17 @@ public final class StepFixture implements AutoCloseable {
 
   /** With guards around the arena, and every error told with its op. */
   public StepFixture(ModelConfig config, Training training, Plan plan, long seed, GuardedDevice guard) {
-    this(config, training, plan, seed, guarded(plan, guard));
+    this(config, training, null, plan, seed, guard);
+  }
+
+  /** The same with weights in 4 bits. */
+  public StepFixture(
+      ModelConfig config, Training training, QuantizationConfig quantization, Plan plan, long seed, GuardedDevice guard) {
+    this(config, training, quantization, plan, seed, guarded(plan, guard));
   }
 
   private static Machine guarded(Plan plan, GuardedDevice guard) {
-    Machine.Options options = new Machine.Options(true, false);
+    Machine.Options options = Machine.Options.DEFAULT.withDebugSync(true).withCudaGraph(false);
     Machine m = TestMachine.open(plan.threads, options);
     return new Machine(guard.around(m.device()), m.kernels(), m.gemm(), m.attention(), options, "");
   }

@@ -2,17 +2,12 @@ package dev.oribi.train;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import com.fasterxml.jackson.databind.JsonNode;
 import dev.oribi.io.Checkpoint;
+import dev.oribi.io.Json;
 import dev.oribi.io.TensorInfo;
-import dev.oribi.kernel.DType;
-import dev.oribi.model.Llama;
-import dev.oribi.model.Llama.Training;
 import dev.oribi.model.Machine;
-import dev.oribi.model.ModelFiles;
-import dev.oribi.model.Weights;
-import dev.oribi.model.config.ModelConfig;
-import dev.oribi.model.config.QuantizationConfig;
-import dev.oribi.program.Plan;
+import dev.oribi.model.Quantizer;
 import dev.oribi.quant.Nf4Format;
 import dev.oribi.testing.Compare;
 import dev.oribi.testing.TestMachine;
@@ -21,7 +16,6 @@ import java.nio.ByteBuffer;
 import java.nio.FloatBuffer;
 import java.nio.file.Path;
 import java.util.LinkedHashMap;
-import java.util.List;
 import java.util.Map;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -127,20 +121,13 @@ class QloraGoldensTest {
   }
 
   private static long[] shape(Checkpoint files, String state) {
-    var json = dev.oribi.io.Json.parse(bytes(files, state), state);
+    JsonNode json = Json.parse(bytes(files, state), state);
     return new long[] {json.at("/shape/0").asLong(), json.at("/shape/1").asLong()};
   }
 
   private static void quantizeAndWrite(Path folder, Path to) throws IOException {
-    ModelConfig config = ModelConfig.read(folder);
     try (Machine machine = TestMachine.open()) {
-      Llama model = new Llama(config, DType.F32, Training.NONE, QuantizationConfig.of(config, true), 64);
-      try (Plan plan = new Plan(List.of(), model.parameters().buffers(), model.loadingBytes())) {
-        plan.take(machine.device(), "the weights");
-        Weights weights = new Weights(model, machine, plan.shared());
-        weights.load(folder, null);
-        new ModelFiles(model, weights, folder).write(to);
-      }
+      Quantizer.write(folder, to, machine);
     }
   }
 

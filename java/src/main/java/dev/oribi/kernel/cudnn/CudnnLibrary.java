@@ -41,9 +41,20 @@ public final class CudnnLibrary {
       return version >= OLDEST
           ? null
           : "cuDNN " + text(version) + " is too old for attention, " + text(OLDEST) + " or newer is needed: " + INSTALL;
-    } catch (UnsatisfiedLinkError | NoClassDefFoundError e) {
-      return "cuDNN was not found (" + e.getMessage() + "): " + INSTALL;
+    } catch (LinkageError e) {
+      return "cuDNN cannot be loaded (" + reason(e) + "): " + INSTALL;
     }
+  }
+
+  /** The loader's own message only says that nothing was found; that of the system, in a cause, names the file. */
+  private static String reason(Throwable error) {
+    String reason = String.valueOf(error.getMessage());
+    for (Throwable t = error; t != null; t = t.getCause()) {
+      if (String.valueOf(t.getMessage()).contains(".so")) {
+        reason = t.getMessage();
+      }
+    }
+    return reason.strip().lines().findFirst().orElse("");
   }
 
   /** "9.19.0". Only where cuDNN is usable. */
