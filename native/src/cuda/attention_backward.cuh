@@ -37,6 +37,16 @@ struct KeyTile {
   static constexpr int kStageBytes = 2 * kQueryBytes, kRowBytes = 2 * kQueries * 4; /* q, do; lse2, delta */
   static constexpr int kBytes = 2 * kKeyBytes + 2 * kScoreBytes + kStages * (kStageBytes + kRowBytes);
 
+  /* Warps that own the same keys in both divisions exchange P and dS among themselves alone. */
+  static constexpr bool kApart = kScoreK == kOutK && kScoreQ == kOutD;
+  static __device__ void wait_for_scores() {
+    if (kApart) {
+      asm volatile("bar.sync %0, %1;" ::"r"(threadIdx.x / 32 / kOutD + 1), "n"(32 * kOutD) : "memory");
+    } else {
+      __syncthreads();
+    }
+  }
+
   static __device__ int score_row() { return threadIdx.x / 32 / kScoreQ * kScoreRows; }
   static __device__ int score_column() { return threadIdx.x / 32 % kScoreQ * kScoreColumns; }
   static __device__ int out_row() { return threadIdx.x / 32 / kOutD * kOutRows; }
@@ -164,7 +174,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) keys_kernel(con
       scores_of_keys<T, Tile>(p_tile, ds_tile, k_tile, v_tile, q_tile, do_tile, rows + stage * 2 * kQueries, rule,
                               i % steps * kQueries, x.at.window);
     }
-    __syncthreads(); /* P and dS are here */
+    Tile::wait_for_scores();
     multiply_tiles<T, kHead, kQueries>(dv, p_tile, row, do_tile, column);
     multiply_tiles<T, kHead, kQueries>(dk, ds_tile, row, q_tile, column);
     if (Tile::kStages == 1) {

@@ -92,7 +92,7 @@ __device__ void add_rows(float* sum, const T* dy, const int* row, int count, int
 }
 
 template <class T, int kWidth>
-__global__ void __launch_bounds__(kThreads) backward_kernel(float* dtable, const T* dy, const int32_t* ids, int64_t n,
+__global__ void __launch_bounds__(kThreads, 2) backward_kernel(float* dtable, const T* dy, const int32_t* ids, int64_t n,
                                                             int64_t c, int64_t v, int* fault) {
   __shared__ Matches matches;
   const int64_t token = blockIdx.x, column = (static_cast<int64_t>(blockIdx.y) * kThreads + threadIdx.x) * kWidth;

@@ -63,6 +63,10 @@ struct Product {
   static constexpr int kCopies = kTile * kDepth / kChunk / kThreads; /* of each operand by a thread */
   static constexpr int kCodes = kTile * kDepth / kThreads;           /* NF4 weights decoded by a thread */
 
+  struct Fragments {
+    uint32_t x[4][4], w[kFragments / 2][4];
+  };
+
   const ProductArguments& at;
   uint32_t shared;
   const float* quantile; /* in shared memory, then the map of absmax */
@@ -190,30 +194,30 @@ struct Product {
     if (decoding) decode_codes(tile + kTileBytes);
   }
 
-  __device__ void compute(int stage) {
+  /* The fragments of 16 of a stage's 32 elements. */
+  __device__ void load(Fragments& f, int stage, int k) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warp_row = warp % 2 * 64, warp_column = warp / 2 * kWarpColumns;
     const uint32_t tile = shared + stage * kStageBytes;
     const uint32_t a = tile + narrow(warp_row + (lane & 15), lane >> 4);
     const uint32_t b = tile + kTileBytes + (kDx ? wide(lane & 15, warp_column / kChunk + (lane >> 4))
                                                 : narrow(warp_column + (lane & 7) + ((lane >> 4) << 3), (lane >> 3) & 1));
 #pragma unroll
-    for (int k = 0; k < kDepth / 16; k++) {
-      uint32_t x[4][4], w[kFragments / 2][4];
+    for (int m = 0; m < 4; m++) load_matrices(f.x[m], (a ^ (k << 5)) + m * 16 * kDepth * 2);
 #pragma unroll
-      for (int m = 0; m < 4; m++) load_matrices(x[m], (a ^ (k << 5)) + m * 16 * kDepth * 2);
-#pragma unroll
-      for (int j = 0; j < kFragments / 2; j++) {
-        if (kDx) {
-          load_matrices_transposed(w[j], (b ^ ((j & 3) << 5)) + k * 16 * kTile * 2);
-        } else {
-          load_matrices(w[j], (b ^ (k << 5)) + j * 16 * kDepth * 2);
-        }
+    for (int j = 0; j < kFragments / 2; j++) {
+      if (kDx) {
+        load_matrices_transposed(f.w[j], (b ^ ((j & 3) << 5)) + k * 16 * kTile * 2);
+      } else {
+        load_matrices(f.w[j], (b ^ (k << 5)) + j * 16 * kDepth * 2);
       }
-#pragma unroll
-      for (int m = 0; m < 4; m++)
-#pragma unroll
-        for (int j = 0; j < kFragments; j++) mma<T>(c[m][j], x[m], w[j / 2][j % 2 * 2], w[j / 2][j % 2 * 2 + 1]);
     }
+  }
+
+  __device__ void multiply(const Fragments& f) {
+#pragma unroll
+    for (int m = 0; m < 4; m++)
+#pragma unroll
+      for (int j = 0; j < kFragments; j++) mma<T>(c[m][j], f.x[m], f.w[j / 2][j % 2 * 2], f.w[j / 2][j % 2 * 2 + 1]);
   }
 
   /* y, by way of shared memory, so that it leaves in whole rows of 256 bytes. */
@@ -247,16 +251,23 @@ struct Product {
       close_copies();
     }
     int reading = 0, writing = at.stages - 1;
+    wait_for_copies(at.stages - 2);
+    __syncthreads();
+    Fragments even, odd; /* of each, one is loaded while the other is multiplied, also across the barrier */
+    load(even, reading, 0);
     for (int64_t step = 0; step < steps; step++) {
-      wait_for_copies(at.stages - 2);
-      __syncthreads(); /* this step's tile is whole, and nobody reads the one before, which is overwritten next */
       const bool more = step + at.stages - 1 < steps;
       if (more) fetch(step + at.stages - 1, writing);
       close_copies();
-      compute(reading);
+      load(odd, reading, 1);
+      multiply(even);
       if (more) deposit(writing);
       reading = reading + 1 == at.stages ? 0 : reading + 1;
       writing = writing + 1 == at.stages ? 0 : writing + 1;
+      wait_for_copies(at.stages - 2);
+      __syncthreads(); /* the next step's tile is whole, and nobody reads this one any more, which is overwritten next */
+      if (step + 1 < steps) load(even, reading, 0);
+      multiply(odd);
     }
     wait_for_copies(0);
     store();

@@ -245,21 +245,27 @@ bool lora_matmul_sm90_takes(const oribi_ctx* ctx, const oribi_lora_shape& shape,
   return oribi_ctx_architecture(ctx) == 90 && type && fits && aligned && indexed && has_code(ctx);
 }
 
-/* The cut whose last wave of tiles leaves the fewest multiprocessors idle. */
+/* The cut with the least time, taken as the number of waves of tiles times that of one tile. */
 LoraTiling lora_tiling_sm90(const oribi_ctx* ctx, const oribi_lora_shape& shape, bool dx, bool nf4) {
-  /* Time of a tile in units of a column; narrow tiles load shared memory more for each product. Not yet measured. */
-  constexpr int kWidths[] = {256, 192, 128};
-  constexpr double kCosts[] = {256, 199, 140};
+  /* In units of a column of the fastest cut; from the table of cuts in docs/results/lora-matmul.md, on an H100. */
+  struct Cut {
+    LoraTiling tiling;
+    double cost;
+    bool nf4;
+  };
+  constexpr Cut kCuts[] = {{{256, 2, 8}, 256, false}, {{192, 2, 8}, 200, false}, {{128, 2, 8}, 140, false}, {{256, 1, 16}, 270, false},
+                           {{192, 1, 16}, 215, false}, {{128, 1, 16}, 210, false}, {{256, 1, 16}, 256, true}, {{128, 1, 16}, 185, true}};
   const int64_t columns = dx ? shape.in : shape.out, rows = (shape.n + lora90::kRows - 1) / lora90::kRows;
-  const int64_t processors = static_cast<const CudaContext*>(ctx)->processors;
-  LoraTiling best{256, 1, 16};
+  LoraTiling best{};
   double least = 0;
-  for (int i = 0; i < 3; i++) {
-    if (nf4 && kWidths[i] == 192) continue;
-    const int64_t tiles = rows * ((columns + kWidths[i] - 1) / kWidths[i]);
-    const double cost = static_cast<double>((tiles + processors - 1) / processors) * kCosts[i];
-    if (i > 0 && cost >= least) continue;
-    best.columns = kWidths[i];
+  for (const Cut& cut : kCuts) {
+    if (cut.nf4 != nf4) continue;
+    const int64_t cluster = cut.tiling.cluster, width = cut.tiling.columns;
+    const int64_t tiles = (rows + cluster - 1) / cluster * ((columns + width - 1) / width);
+    const int64_t at_once = static_cast<const CudaContext*>(ctx)->processors / cluster;
+    const double cost = static_cast<double>((tiles + at_once - 1) / at_once) * cut.cost;
+    if (least > 0 && cost >= least) continue;
+    best = cut.tiling;
     least = cost;
   }
   return best;

@@ -100,21 +100,27 @@ __device__ inline int block_of(const Walk<P>& walk, int r) {
 
 constexpr int kDecoders = 128;
 
-/* The stored scales of this thread's blocks, on their way. */
-template <int kBlocks>
-struct Scales {
-  uint32_t absmax[kBlocks];
-  float absmax2[kBlocks];
-};
-template <class P, int kBlocks>
-__device__ inline void fetch(Scales<kBlocks>& s, const Walk<P>& walk, int thread) {
-  if (!walk.more()) return;
+/* Starts the copies of the stored scales of this thread's blocks: the word around absmax, and absmax2. */
+template <class P>
+__device__ inline void fetch_scales(const Walk<P>& walk, uint32_t to, int thread) {
+  const int all = walk.a.rows * walk.a.row_blocks;
 #pragma unroll
-  for (int i = 0; i < kBlocks; i++) {
-    const int block = block_of<P>(walk, thread + i * kDecoders);
-    s.absmax[i] = __ldg(walk.a.absmax + block);
-    s.absmax2[i] = __ldg(walk.a.absmax2 + block / 256);
+  for (int row = thread; row < P::kColumns; row += kDecoders) {
+    const int block = block_of<P>(walk, row), word = block & ~3;
+    sm90::copy_word(to + row * 8, walk.a.absmax + word, min(4, all - word));
+    sm90::copy_word(to + row * 8 + 4, walk.a.absmax2 + block / 256, 4);
   }
+}
+
+/* The scale of a block whose copies have arrived. */
+template <class P>
+__device__ inline float scale_of(const Walk<P>& walk, uint32_t from, int row, uint32_t map, float offset) {
+  uint32_t word;
+  float absmax, absmax2;
+  asm volatile("ld.shared.v2.b32 {%0, %1}, [%2];" : "=r"(word), "=f"(absmax2) : "r"(from + row * 8) : "memory");
+  const uint32_t code = word >> (block_of<P>(walk, row) % 4 * 8) & 255;
+  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(absmax) : "r"(map + code * 4) : "memory");
+  return __fadd_rn(__fmul_rn(absmax, absmax2), offset); /* two roundings, as bitsandbytes */
 }
 
 /* Starts the copy of a step's codes. */
@@ -156,18 +162,8 @@ __device__ inline void decode_row(uint32_t tile, int row, const Codes& codes, fl
   }
 }
 
-template <class P, int kBlocks>
-__device__ inline void scales_of(float (&scale)[kBlocks], const Scales<kBlocks>& stored, const Shared<P>& s, float offset) {
-#pragma unroll
-  for (int i = 0; i < kBlocks; i++) {
-    float map;
-    asm volatile("ld.shared.f32 %0, [%1];" : "=f"(map) : "r"(s.map() + stored.absmax[i] * 4) : "memory");
-    scale[i] = __fadd_rn(__fmul_rn(map, stored.absmax2[i]), offset); /* two roundings, as bitsandbytes */
-  }
-}
-
-/* What a decoding thread carries from step to step: the codes and scales of the step that comes, the stored scales of the
-   one after it, and where the next codes are to be fetched from. */
+/* What a decoding thread carries from step to step: the codes and scales of the step that comes, and how far codes and
+   stored scales have been fetched and read. */
 template <class P>
 struct Decoder {
   static constexpr int kBlocks = P::kColumns / kDecoders;
@@ -177,9 +173,9 @@ struct Decoder {
   const float offset = __ldg(a.offset);
   Codes codes[kBlocks];
   float scale[kBlocks];
-  Scales<kBlocks> stored;
-  Walk<P> scale_walk{a}, code_walk{a};
+  Walk<P> code_walk{a}, scale_walk{a}, read_walk{a};
   Ring<P::kCodeStages> read, fetched;
+  Ring<P::kScaleStages> scale_read, scale_fetched;
   int64_t left; /* steps whose codes have not been read */
 
   /* The second warp fetches codes: the first has x to fetch. */
@@ -198,17 +194,25 @@ struct Decoder {
     read.advance();
     left--;
   }
-  __device__ void next_scales() {
-    scales_of<P>(scale, stored, s, offset);
-    scale_walk.next();
-    fetch<P>(stored, scale_walk, thread);
+  __device__ void fetch_more_scales() {
+    if (scale_walk.more()) fetch_scales<P>(scale_walk, s.scales(scale_fetched.stage), thread);
+    sm90::copy_commit();
+    scale_fetched.advance(), scale_walk.next();
+  }
+  __device__ void read_scales() {
+    sm90::copy_wait<P::kScaleStages - 1>();
+#pragma unroll
+    for (int i = 0; i < kBlocks; i++) {
+      scale[i] = scale_of<P>(read_walk, s.scales(scale_read.stage), thread + i * kDecoders, s.map(), offset);
+    }
+    scale_read.advance(), read_walk.next();
   }
 
   __device__ Decoder(const typename P::Args& a_, const Shared<P>& s_) : a(a_), s(s_) {
     left = (a.tiles - first_tile<P>() + tile_stride<P>() - 1) / tile_stride<P>() * a.steps;
     for (int k = 0; k < P::kCodeStages; k++) fetch_more();
-    fetch<P>(stored, scale_walk, thread);
-    next_scales();
+    for (int k = 0; k < P::kScaleStages; k++) fetch_more_scales();
+    read_scales();
     wait_for_codes();
     for (int i = 0; i < kBlocks; i++) read_codes(i);
     done_reading();
@@ -220,7 +224,8 @@ struct Decoder {
 #pragma unroll
     for (int i = 0; i < kBlocks; i++) now[i] = scale[i];
     fetch_more();
-    next_scales();
+    fetch_more_scales(); /* to where those of this step were: they have been read */
+    read_scales();
 #pragma unroll
     for (int i = 0; i < kBlocks; i++) {
       decode_row<typename P::T>(s.w(stage), thread + i * kDecoders, codes[i], now[i]);

@@ -51,9 +51,12 @@ struct Policy {
   static constexpr uint32_t kStagingBytes = kConsumers * kSlabBuffers * kSlabBytes;
   static constexpr int kCodeStages = kNf4 ? 4 : 0; /* codes are fetched three steps ahead of their decoding */
   static constexpr uint32_t kCodeBytes = kColumns * kDepth / 2;
+  static constexpr int kScaleStages = kNf4 ? 4 : 0; /* and so are the scales of blocks, eight bytes each */
+  static constexpr uint32_t kScaleBytes = kColumns * 8;
   static constexpr uint32_t kBarrierBytes = 1024, kMapBytes = kNf4 ? 1024 : 0;
   static constexpr uint32_t kSharedBytes =
-      1024 + kStages * kStageBytes + kStagingBytes + kCodeStages * kCodeBytes + kBarrierBytes + kMapBytes;
+      1024 + kStages * kStageBytes + kStagingBytes + kCodeStages * kCodeBytes + kBarrierBytes + kMapBytes +
+      kScaleStages * kScaleBytes;
   /* Who may arrive at a full stage: the thread that starts TMA, and the four warps that decode. */
   static constexpr uint32_t kFullCount = kNf4 ? 5 : 1;
   static constexpr int kThreads = 128 * (1 + kConsumers);
@@ -80,6 +83,7 @@ struct Shared {
   __device__ uint32_t codes_full(int stage) const { return full(2 * P::kStages + stage); }
   __device__ uint32_t codes_empty(int stage) const { return full(2 * P::kStages + P::kCodeStages + stage); }
   __device__ uint32_t map() const { return codes(P::kCodeStages) + P::kBarrierBytes; }
+  __device__ uint32_t scales(int stage) const { return map() + P::kMapBytes + stage * P::kScaleBytes; }
 };
 
 /* A place in the ring, and the parity of the lap. */

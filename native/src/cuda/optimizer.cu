@@ -82,7 +82,7 @@ __device__ inline double term(float x) {
    running sums a thread, so that an addition need not wait for the one before. */
 constexpr int kSumThreads = 1024;
 template <bool kSquares>
-__global__ void __launch_bounds__(kSumThreads, 2) chunk_kernel(double* sums, const float* x, int64_t count) {
+__global__ void __launch_bounds__(kSumThreads) chunk_kernel(double* sums, const float* x, int64_t count) {
   const int64_t begin = blockIdx.x * kSumChunk;
   const int64_t packs = (min(count, begin + kSumChunk) - begin) / kWide;
   double sum[kWide] = {};

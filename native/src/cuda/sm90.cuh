@@ -153,6 +153,17 @@ __device__ inline void store_wait() { asm volatile("cp.async.bulk.wait_group 0;"
 /* What this thread wrote to shared memory becomes visible to TMA and wgmma. */
 __device__ inline void async_proxy_fence() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
+/* Four bytes from global memory, of which the last 4 - present are not read and arrive as zeros. Unlike a load, a copy in
+   flight does not hold up async_proxy_fence. */
+__device__ inline void copy_word(uint32_t to, const void* from, uint32_t present) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(present) : "memory");
+}
+__device__ inline void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int kPending>
+__device__ inline void copy_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
+
 /* Four 8x8 matrices of 16-bit elements, a row's address from each lane. */
 __device__ inline void store_matrices(uint32_t to, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
   asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(a), "r"(b), "r"(c), "r"(d)
