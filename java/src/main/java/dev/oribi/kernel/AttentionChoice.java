@@ -8,8 +8,8 @@ import java.util.Set;
 import java.util.function.Consumer;
 
 /**
- * Which library computes attention on a GPU. Measured on an H100 cuDNN is the fastest where it covers the case
- * ({@code docs/results}); Oribi's own kernels cover all cases. Whatever is chosen is said, once for each reason.
+ * Which library computes attention on a GPU. Oribi's own kernels cover all cases; cuDNN's are compiled for the card at hand and
+ * are taken where they were tested ({@link #untested}). Whatever is chosen is said, once for each reason.
  *
  * <p>The choice depends on the model's sizes and the card; the batch matters only where it is too large for cuDNN to address.
  * Both save the same sums, so that it would do no harm if two passes differed.
@@ -48,12 +48,12 @@ public final class AttentionChoice implements Attention {
     if (CudnnAttention.addressable(shape)) {
       return cudnn();
     }
-    String reason = "addresses less than 2^31 elements, and " + shape.sequences() + " sequences of up to " + shape.maxSeqlen()
+    String reason = "was tested up to 2^30 elements, and " + shape.sequences() + " sequences of up to " + shape.maxSeqlen()
         + " tokens are more";
     if (wanted == AttentionLibrary.CUDNN) {
       throw refused(reason);
     }
-    tell("attention: Oribi's own kernels for some batches, because cuDNN's " + reason);
+    tell("attention: Oribi's own kernels for some batches, because cuDNN's attention " + reason);
     return own;
   }
 
@@ -69,14 +69,28 @@ public final class AttentionChoice implements Attention {
       }
       return true;
     }
-    if (deterministic || reason != null) {
+    if (deterministic || reason != null || untested(shape, kernels.architecture())) {
       return false;
     }
     if (CudnnLibrary.unusable() != null) {
       tell("attention: Oribi's own kernels, because " + CudnnLibrary.unusable());
       return false;
     }
+    if (CudnnLibrary.olderThanTested()) {
+      tell("attention: Oribi's own kernels, because cuDNN " + CudnnLibrary.version() + " was not tested; --attention cudnn takes it");
+      return false;
+    }
     return true;
+  }
+
+  /**
+   * What the graphs of {@code kernel.cudnn} describe and no GPU has run yet, or only in parts: {@code AUTO} leaves it to the own
+   * kernels, {@code --attention cudnn} takes it. A case goes from here once {@code CudnnAttentionTest} has passed with it on
+   * such a card.
+   */
+  static boolean untested(AttentionShape s, int architecture) {
+    boolean size = s.headDim() == 64 || s.headDim() == 128;
+    return architecture != 90 || !size || s.window() > 0 || s.softcap() > 0;
   }
 
   private static OribiException refused(String reason) {
