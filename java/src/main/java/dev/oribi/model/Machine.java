@@ -176,7 +176,7 @@ public record Machine(
     return new Emit.Library(kernels, gemm, attention);
   }
 
-  /** What runs programs here; its owner closes it before the memory of the programs. */
+  /** What runs programs here; whoever asked for it closes it. */
   public Executor executor() {
     return new Executor(options.cudaGraph ? device.recorder() : null, options.debugSync);
   }
