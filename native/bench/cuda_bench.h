@@ -181,6 +181,7 @@ class Bench {
   double time(const std::string& operation, const std::string& shape, oribi_dtype t, Work work,
               const std::function<oribi_status()>& run, const std::function<bool()>& verify) {
     if (!wanted(operation)) return 0;
+    must(cudaDeviceSynchronize(), "the case's data"); /* the context's stream does not wait for copies outside of it */
     call(operation, run);
     if (oribi_ctx_synchronize(ctx_) != ORIBI_OK) stop(operation, oribi_ctx_message(ctx_));
     if (!verify()) stop(operation, "differs from its reference: not timed");
@@ -193,6 +194,7 @@ class Bench {
   double time_other(const std::string& operation, const std::string& shape, oribi_dtype t, Work work,
                     const std::function<void()>& body) {
     if (!wanted(operation)) return 0;
+    must(cudaDeviceSynchronize(), "the case's data");
     body();
     return report(operation, shape, t, work, measure(body));
   }

@@ -54,6 +54,8 @@ std::vector<oribi_lora_shape> shapes() {
           make_shape(300, 320, 384, 0, {}, 64, 64),
           make_shape(130, 64, 136, 24, {{0, 136}}),
           make_shape(40, 128, 576, 256, {{64, 512}}),
+          make_shape(100, 64, 200, 40, {{0, 72}, {80, 120}}),
+          make_shape(33, 192, 1160, 32, {{8, 1096}}),
           make_shape(70, 4096, 256, 16, {{0, 128}, {128, 128}}),
           make_shape(500, 128, 1280, 16, {{0, 640}, {640, 640}})};
 }
@@ -224,11 +226,10 @@ void check_product(oribi_ctx* ctx, const char* what, const MatmulCase& c, int64_
   compare_within("again", without_gaps(again.values(), c.s.n, columns, ld), ours, 0);
 }
 
-void check_matmul(const MatmulCase& c, Way way) {
+void check_matmul(oribi_ctx* ctx, const MatmulCase& c, Way way) {
   begin_case((std::string("matmul ") + (c.nf4 ? "nf4 " : "") + (c.integers ? "integers " : "") + way.name).c_str(), c.s);
   setenv("ORIBI_LORA_MATMUL", way.name, 1);
   const oribi_lora_shape& s = c.s;
-  Context ctx;
   Nf4 packed(c.codes);
   const oribi_nf4 arrays = packed.arrays();
   Array w(c.data.w, s.t), a(c.data.a, s.t), b(c.data.b, s.t), h(c.data.h, s.t), g(c.data.g, s.t);
@@ -244,16 +245,16 @@ void check_matmul(const MatmulCase& c, Way way) {
 }
 
 void check_matmuls(bool integers) {
+  Context ctx;
   for (oribi_dtype t : kDtypes) {
     for (oribi_lora_shape s : shapes()) {
       s.t = t;
       if (integers && s.in > 1000) continue; /* bf16 holds integers up to 256 */
       for (bool nf4 : {false, true}) {
         begin_case("matmul", s);
-        Context ctx;
         if ((nf4 && s.in % 64 != 0) || refused(ctx, s, nf4)) continue;
         const MatmulCase c(s, nf4, integers);
-        for (Way way : kWays) check_matmul(c, way);
+        for (Way way : kWays) check_matmul(ctx, c, way);
       }
     }
   }
@@ -278,9 +279,8 @@ Skinny run_skinny(oribi_ctx* ctx, const oribi_lora_shape& s, const Data& data, d
   return {h.values(), g.values(), da.values(), db.values()};
 }
 
-void check_skinny(const oribi_lora_shape& s, bool integers) {
+void check_skinny(oribi_ctx* ctx, const oribi_lora_shape& s, bool integers) {
   begin_case(integers ? "skinny integers" : "skinny", s);
-  Context ctx;
   if (refused(ctx, s, false)) return;
   const Data data(s, integers);
   const Skinny ours = run_skinny(ctx, s, data, 7);
@@ -306,19 +306,21 @@ TEST(matmul_of_integers_is_exact) { check_matmuls(true); }
 TEST(matmul) { check_matmuls(false); }
 
 TEST(skinny_products_of_integers_are_exact) {
+  Context ctx;
   for (oribi_dtype t : kDtypes) {
     for (oribi_lora_shape s : shapes()) {
       s.t = t;
-      if (s.adapters > 0 && s.in <= 1000) check_skinny(s, true);
+      if (s.adapters > 0 && s.in <= 1000) check_skinny(ctx, s, true);
     }
   }
 }
 
 TEST(skinny_products) {
+  Context ctx;
   for (oribi_dtype t : kDtypes) {
     for (oribi_lora_shape s : shapes()) {
       s.t = t;
-      if (s.adapters > 0) check_skinny(s, false);
+      if (s.adapters > 0) check_skinny(ctx, s, false);
     }
   }
 }

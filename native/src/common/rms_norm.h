@@ -21,10 +21,10 @@ inline int64_t rows_per_partial(int64_t n) {
 
 inline int64_t partials_of(int64_t n) { return (n + rows_per_partial(n) - 1) / rows_per_partial(n); }
 
-/* On a GPU a block makes one partial sum: two blocks for each of an H100's 132 multiprocessors, and up to eight where rows
-   are short and so many partial sums still take 4 MiB. A few rows a block, so that 512 rows occupy most of the card. */
-constexpr int64_t kLeastBlocks = 264, kMostBlocks = 1056, kPartialElements = int64_t{1} << 20;
-constexpr int64_t kMinRowsPerBlock = 4;
+/* On a GPU a block makes a partial sum: two blocks for each of an H100's 132 multiprocessors, and up to eight where rows
+   are short, which is as many as run at once. A few rows a block, so that 512 rows still occupy the card. */
+constexpr int64_t kLeastBlocks = 2 * 132, kMostBlocks = 8 * 132, kPartialElements = int64_t{1} << 20;
+constexpr int64_t kMinRowsPerBlock = 2;
 
 inline int64_t rows_per_block(int64_t n, int64_t c) {
   int64_t most = kPartialElements / c;

@@ -32,6 +32,18 @@ inline oribi_status too_large(oribi_ctx* ctx, const char* function, int64_t bloc
               static_cast<long long>(blocks));
 }
 
+/* n / divisor for n < 2^31 by a multiplication and a shift, the factor made on the host (Granlund and Montgomery 1994): a
+   division by a number that the compiler does not know takes some twenty instructions. */
+struct Divider {
+  uint32_t divisor, factor, shift;
+
+  explicit Divider(int64_t by) : divisor(static_cast<uint32_t>(by)), shift(0) {
+    while ((uint64_t{1} << shift) < divisor) shift++;
+    factor = static_cast<uint32_t>((((uint64_t{1} << shift) - divisor) << 32) / divisor + 1);
+  }
+  __device__ uint32_t quotient(uint32_t n) const { return (__umulhi(n, factor) + n) >> shift; }
+};
+
 /* A thread has four accesses in flight: with 2048 threads a multiprocessor holds 128 KB, four times what hides the latency
    of an H100's memory; fewer blocks then also start sooner. */
 constexpr int kMapThreads = 256, kMapUnroll = 4;

@@ -21,8 +21,10 @@ namespace oribi {
 namespace {
 
 constexpr int kThreads = 256;
-/* Heads that a group of lanes has in flight: with one pack of each, two bring the loads of a multiprocessor to 64 KB. */
-constexpr int kHeads = 2;
+/* Heads that a group of lanes has in flight, one pack of each; the backward pass loads two arrays. */
+constexpr int kForwardHeads = 1, kBackwardHeads = 2;
+/* Blocks of the backward pass on a multiprocessor: with dw there are no more blocks than run at once. */
+constexpr int kResidentBlocks = 4;
 
 template <class T>
 struct HeadNorm {
@@ -30,26 +32,26 @@ struct HeadNorm {
   float* rstd; /* written by the forward pass, read by the backward pass */
   const T *x, *dy, *w;
   float* partials; /* of dw, one for each block; NULL: not wanted */
-  int64_t heads, chunk; /* of all rows; of a block */
+  uint32_t heads, chunk; /* of all rows, below 2^31; of a block */
   oribi_head_norm_shape s;
+  Divider per_row; /* by s.h */
 };
 
 /* Where head number i of all N*H begins. */
 template <class T>
-__device__ int64_t head_at(const HeadNorm<T>& h, int64_t i, int64_t ld) {
-  /* All heads fit into 31 bits, and a quotient of 32-bit numbers is several times cheaper than one of 64. */
-  const int64_t row = static_cast<uint32_t>(i) / static_cast<uint32_t>(h.s.h);
-  return row * ld + (i - row * h.s.h) * h.s.d;
+__device__ int64_t head_at(const HeadNorm<T>& h, uint32_t i, int64_t ld) {
+  const uint32_t row = h.per_row.quotient(i);
+  return row * ld + static_cast<int64_t>(i - row * h.per_row.divisor) * h.s.d;
 }
 
 /* The first head of this block's chunk, and the one after its last. */
 template <class T>
-__device__ int64_t chunk_begin(const HeadNorm<T>& h) {
-  return static_cast<int64_t>(blockIdx.x) * h.chunk;
+__device__ uint32_t chunk_begin(const HeadNorm<T>& h) {
+  return blockIdx.x * h.chunk;
 }
 template <class T>
-__device__ int64_t chunk_end(const HeadNorm<T>& h) {
-  const int64_t end = chunk_begin(h) + h.chunk;
+__device__ uint32_t chunk_end(const HeadNorm<T>& h) {
+  const uint32_t end = chunk_begin(h) + h.chunk;
   return end < h.heads ? end : h.heads;
 }
 
@@ -58,19 +60,19 @@ template <class T, int kLanes>
 __global__ void __launch_bounds__(kThreads) forward_kernel(const HeadNorm<T> h) {
   constexpr int kWidth = kWide<T>, kGroups = kThreads / kLanes;
   using P = Pack<T, kWidth>;
-  const int lane = threadIdx.x % kLanes, group = threadIdx.x / kLanes, at = lane * kWidth;
-  const int64_t first = chunk_begin(h) + group, end = chunk_end(h);
+  const uint32_t lane = threadIdx.x % kLanes, group = threadIdx.x / kLanes, at = lane * kWidth;
+  const uint32_t first = chunk_begin(h) + group, end = chunk_end(h);
   const bool used = at < h.s.d;
-  P w{}, x[kHeads]{};
+  P w{}, x[kForwardHeads]{};
 #pragma unroll
-  for (int m = 0; m < kHeads; m++) {
-    const int64_t i = first + m * kGroups;
+  for (int m = 0; m < kForwardHeads; m++) {
+    const uint32_t i = first + m * kGroups;
     if (used && i < end) x[m] = *reinterpret_cast<const P*>(h.x + head_at(h, i, h.s.ld_x) + at);
   }
   if (used) w = *reinterpret_cast<const P*>(h.w + at);
 #pragma unroll
-  for (int m = 0; m < kHeads; m++) {
-    const int64_t i = first + m * kGroups;
+  for (int m = 0; m < kForwardHeads; m++) {
+    const uint32_t i = first + m * kGroups;
     const float scale = 1.0f / sqrtf(lane_sum<kLanes>(squares(x[m])) / static_cast<float>(h.s.d) + h.s.eps);
     if (!used || i >= end) continue;
     if (lane == 0) h.rstd[i] = scale;
@@ -81,29 +83,29 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(const HeadNorm<T> h) 
 /* dx, and with kWeight the partial sum of dw over the block's chunk: each group keeps its own, then they are added in the
    order of the groups. */
 template <class T, int kLanes, bool kWeight>
-__global__ void __launch_bounds__(kThreads) backward_kernel(const HeadNorm<T> h) {
+__global__ void __launch_bounds__(kThreads, kResidentBlocks) backward_kernel(const HeadNorm<T> h) {
   constexpr int kWidth = kWide<T>, kGroups = kThreads / kLanes;
   using P = Pack<T, kWidth>;
-  const int lane = threadIdx.x % kLanes, group = threadIdx.x / kLanes, at = lane * kWidth;
-  const int64_t begin = chunk_begin(h), end = chunk_end(h);
+  const uint32_t lane = threadIdx.x % kLanes, group = threadIdx.x / kLanes, at = lane * kWidth;
+  const uint32_t begin = chunk_begin(h), end = chunk_end(h);
   const bool used = at < h.s.d;
   P w{};
   if (used) w = *reinterpret_cast<const P*>(h.w + at);
   Pack<float, kWidth> dw{};
-  for (int64_t first = begin; first < end; first += kGroups * kHeads) {
-    P x[kHeads]{}, dy[kHeads]{};
-    float scale[kHeads]{};
+  for (uint32_t first = begin; first < end; first += kGroups * kBackwardHeads) {
+    P x[kBackwardHeads]{}, dy[kBackwardHeads]{};
+    float scale[kBackwardHeads]{};
 #pragma unroll
-    for (int m = 0; m < kHeads; m++) {
-      const int64_t i = first + group + m * kGroups;
+    for (int m = 0; m < kBackwardHeads; m++) {
+      const uint32_t i = first + group + m * kGroups;
       if (!used || i >= end) continue;
       x[m] = *reinterpret_cast<const P*>(h.x + head_at(h, i, h.s.ld_x) + at);
       dy[m] = *reinterpret_cast<const P*>(h.dy + head_at(h, i, h.s.ld_y) + at);
       scale[m] = h.rstd[i];
     }
 #pragma unroll
-    for (int m = 0; m < kHeads; m++) {
-      const int64_t i = first + group + m * kGroups;
+    for (int m = 0; m < kBackwardHeads; m++) {
+      const uint32_t i = first + group + m * kGroups;
       const float mean = lane_sum<kLanes>(dots(dy[m], w, x[m])) * scale[m] / static_cast<float>(h.s.d);
       if (!used || i >= end) continue;
       *reinterpret_cast<P*>(h.out + head_at(h, i, h.s.ld_y) + at) = gradient(dy[m], w, x[m], P{}, scale[m], mean, false);
@@ -127,7 +129,8 @@ __global__ void __launch_bounds__(kThreads) backward_kernel(const HeadNorm<T> h)
 template <class T, int kWidth>
 __global__ void __launch_bounds__(kThreads) forward_loop_kernel(const HeadNorm<T> h) {
   const int lane = threadIdx.x % 32;
-  const int64_t i = chunk_begin(h) + threadIdx.x / 32, packs = h.s.d / kWidth;
+  const uint32_t i = chunk_begin(h) + threadIdx.x / 32;
+  const int64_t packs = h.s.d / kWidth;
   if (i >= chunk_end(h)) return;
   const T* x = h.x + head_at(h, i, h.s.ld_x);
   float sum = 0;
@@ -143,7 +146,8 @@ __global__ void __launch_bounds__(kThreads) forward_loop_kernel(const HeadNorm<T
 template <class T, int kWidth>
 __global__ void __launch_bounds__(kThreads) dx_loop_kernel(const HeadNorm<T> h) {
   const int lane = threadIdx.x % 32;
-  const int64_t i = chunk_begin(h) + threadIdx.x / 32, packs = h.s.d / kWidth;
+  const uint32_t i = chunk_begin(h) + threadIdx.x / 32;
+  const int64_t packs = h.s.d / kWidth;
   if (i >= chunk_end(h)) return;
   const T *x = h.x + head_at(h, i, h.s.ld_x), *dy = h.dy + head_at(h, i, h.s.ld_y);
   float dot = 0;
@@ -161,10 +165,11 @@ __global__ void __launch_bounds__(kThreads) dx_loop_kernel(const HeadNorm<T> h) 
 /* The partial sums of dw for heads of any size, a thread a column. */
 template <class T>
 __global__ void __launch_bounds__(kThreads) partial_kernel(const HeadNorm<T> h) {
-  const int64_t column = static_cast<int64_t>(blockIdx.y) * kThreads + threadIdx.x, end = chunk_end(h);
+  const int64_t column = static_cast<int64_t>(blockIdx.y) * kThreads + threadIdx.x;
+  const uint32_t end = chunk_end(h);
   if (column >= h.s.d) return;
   float sum = 0;
-  for (int64_t i = chunk_begin(h); i < end; i++) {
+  for (uint32_t i = chunk_begin(h); i < end; i++) {
     const float x = to_float(h.x[head_at(h, i, h.s.ld_x) + column]);
     sum += to_float(h.dy[head_at(h, i, h.s.ld_y) + column]) * (x * h.rstd[i]);
   }
@@ -183,7 +188,7 @@ bool with_lanes(int64_t packs, F&& f) {
 /* Launches with the grid that gives each block `chunk` heads. */
 template <class T, class F>
 void with_chunk(HeadNorm<T> h, int64_t chunk, F&& kernel) {
-  h.chunk = chunk;
+  h.chunk = static_cast<uint32_t>(chunk);
   kernel(static_cast<unsigned>(divide_up(h.heads, chunk)), h);
 }
 
@@ -191,7 +196,7 @@ template <class T>
 void launch_forward(cudaStream_t stream, const HeadNorm<T>& h, bool wide) {
   const bool held = wide && with_lanes(h.s.d / kWide<T>, [&](auto lanes) {
     constexpr int kLanes = decltype(lanes)::value;
-    with_chunk(h, kThreads / kLanes * kHeads, [&](unsigned grid, const HeadNorm<T>& part) {
+    with_chunk(h, kThreads / kLanes * kForwardHeads, [&](unsigned grid, const HeadNorm<T>& part) {
       forward_kernel<T, kLanes><<<grid, kThreads, 0, stream>>>(part);
     });
   });
@@ -207,7 +212,7 @@ void launch_backward(cudaStream_t stream, float* dw, const HeadNorm<T>& h, bool 
   const int64_t blocks = blocks_of(h.heads, h.s.d), chunk = rows_per_block(h.heads, h.s.d);
   const bool held = wide && with_lanes(h.s.d / kWide<T>, [&](auto lanes) {
     constexpr int kLanes = decltype(lanes)::value;
-    with_chunk(h, dw != nullptr ? chunk : kThreads / kLanes * kHeads, [&](unsigned grid, const HeadNorm<T>& part) {
+    with_chunk(h, dw != nullptr ? chunk : kThreads / kLanes * kBackwardHeads, [&](unsigned grid, const HeadNorm<T>& part) {
       if (dw != nullptr) return backward_kernel<T, kLanes, true><<<grid, kThreads, 0, stream>>>(part);
       backward_kernel<T, kLanes, false><<<grid, kThreads, 0, stream>>>(part);
     });
@@ -249,7 +254,7 @@ extern "C" oribi_status oribi_head_norm_forward(oribi_ctx* ctx, void* y, float* 
   dispatch_pack(s.t, 1, [&](auto type, auto) {
     using T = decltype(type);
     const HeadNorm<T> h{static_cast<T*>(y), rstd, static_cast<const T*>(x), nullptr, static_cast<const T*>(w), nullptr,
-                        s.n * s.h, 0, s};
+                        static_cast<uint32_t>(s.n * s.h), 0, s, Divider(s.h)};
     launch_forward(stream_of(ctx), h, pointers && (s.d | s.ld_x | s.ld_y) % kWide<T> == 0);
   });
   return launch_status(ctx, function);
@@ -274,7 +279,8 @@ extern "C" oribi_status oribi_head_norm_backward(oribi_ctx* ctx, void* dx, float
   dispatch_pack(s.t, 1, [&](auto type, auto) {
     using T = decltype(type);
     const HeadNorm<T> h{static_cast<T*>(dx), const_cast<float*>(rstd), static_cast<const T*>(x), static_cast<const T*>(dy),
-                        static_cast<const T*>(w), static_cast<float*>(workspace), s.n * s.h, 0, s};
+                        static_cast<const T*>(w), static_cast<float*>(workspace), static_cast<uint32_t>(s.n * s.h), 0, s,
+                        Divider(s.h)};
     launch_backward(stream_of(ctx), dw, h, pointers && (s.d | s.ld_x | s.ld_y) % kWide<T> == 0);
   });
   return launch_status(ctx, function);

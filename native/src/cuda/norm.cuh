@@ -2,6 +2,8 @@
 #ifndef ORIBI_CUDA_NORM_CUH
 #define ORIBI_CUDA_NORM_CUH
 
+#include <type_traits>
+
 #include "cuda/elementwise.cuh"
 
 namespace oribi {
@@ -56,10 +58,11 @@ __device__ float dots(const Pack<T, kWidth>& dy, const Pack<T, kWidth>& w, const
 template <class T, int kWidth>
 __device__ Pack<T, kWidth> gradient(const Pack<T, kWidth>& dy, const Pack<T, kWidth>& w, const Pack<T, kWidth>& x,
                                     Pack<T, kWidth> before, float scale, float mean, bool accumulate) {
+  const float slope = scale * mean;
 #pragma unroll
   for (int k = 0; k < kWidth; k++) {
     const float g = to_float(dy.element[k]) * to_float(w.element[k]);
-    const float d = scale * (g - to_float(x.element[k]) * scale * mean);
+    const float d = scale * (g - to_float(x.element[k]) * slope);
     before.element[k] = from_float<T>(accumulate ? to_float(before.element[k]) + d : d);
   }
   return before;
@@ -131,6 +134,34 @@ __global__ void __launch_bounds__(kSumColumns* kSumRows) static add_partials_ker
 inline void add_partials(cudaStream_t stream, float* dw, const float* partials, int64_t count, int64_t c) {
   const dim3 block(kSumColumns, kSumRows);
   add_partials_kernel<<<static_cast<unsigned>(divide_up(c, kSumColumns)), block, 0, stream>>>(dw, partials, count, c);
+}
+
+/* ---------------------------------------------------------------------------------- rows in registers: rms_norm */
+
+/* Packs of a row that a thread holds: four loads in flight, and with x, dy and w still some 90 registers. */
+constexpr int kPacks = 4;
+constexpr int kLoopThreads = 256;
+constexpr int kLeastThreads = 128; /* of a block; shorter rows share it, a warp or two each */
+
+template <int kValue>
+using Int = std::integral_constant<int, kValue>;
+
+/* f(threads of a row), or false where a row of so many packs does not fit into the registers of a block. */
+template <class F>
+bool with_row_threads(int64_t packs, F&& f) {
+  if (packs <= 32 * kPacks) return f(Int<32>{}), true;
+  if (packs <= 64 * kPacks) return f(Int<64>{}), true;
+  if (packs <= 128 * kPacks) return f(Int<128>{}), true;
+  if (packs <= 256 * kPacks) return f(Int<256>{}), true;
+  if (packs <= 512 * kPacks) return f(Int<512>{}), true;
+  return false;
+}
+
+/* kernel(grid, block) for rows of kThreads threads. */
+template <int kThreads, class F>
+void launch_rows(int64_t n, F&& kernel) {
+  constexpr int kRows = kThreads == 32 ? kLeastThreads / 32 : 1;
+  kernel(static_cast<unsigned>(divide_up(n, kRows)), dim3(kThreads, kRows));
 }
 
 }  // namespace oribi

@@ -14,10 +14,8 @@
 namespace oribi {
 namespace {
 
-/* A thread keeps the angles of its channels and rotates this many heads with them: two have four loads in flight, before
-   the angles, which wait for the position, have come. */
-constexpr int kHeads = 2;
-constexpr int kThreads = 256; /* of a block, or fewer */
+/* Of a block, or fewer: 320 are all heads of a row of Llama 3 8B in bf16, a pair of packs each. */
+constexpr int kThreads = 512;
 
 template <class T>
 struct Rope {
@@ -32,7 +30,7 @@ __device__ T* head_of(const Rope<T>& r, int64_t row, int64_t head) {
   return head < r.s.h ? r.q + row * r.s.ld_q + head * r.s.d : r.k + row * r.s.ld_k + (head - r.s.h) * r.s.d;
 }
 
-/* x: channels in the block; y: heads, kHeads a thread; z: rows. */
+/* x: channels of a head, y: heads, z: rows. A thread keeps the angles of its channels for all the heads it rotates. */
 template <class T, int kWidth>
 __global__ void __launch_bounds__(kThreads) rope_kernel(const Rope<T> r, int* fault) {
   using P = Pack<T, kWidth>;
@@ -41,49 +39,40 @@ __global__ void __launch_bounds__(kThreads) rope_kernel(const Rope<T> r, int* fa
   if (row >= r.s.n) return;
   const int64_t half = r.s.d / 2, heads = r.s.h + r.s.h_kv, position = r.positions[row];
   const bool inside = position >= 0 && position < r.s.max_position;
-  if (!inside) *fault = kFaultRopePosition;
   for (int64_t i = threadIdx.x * kWidth; i < half; i += blockDim.x * kWidth) {
     Angles cosine{}, sine{};
-    for (int64_t head = threadIdx.y; head < heads; head += blockDim.y * kHeads) {
-      P low[kHeads], high[kHeads];
-#pragma unroll
-      for (int m = 0; m < kHeads; m++) {
-        if (head + m * blockDim.y >= heads) break;
-        const T* x = head_of(r, row, head + m * blockDim.y) + i;
-        low[m] = *reinterpret_cast<const P*>(x);
-        high[m] = *reinterpret_cast<const P*>(x + half);
-      }
+    for (int64_t head = threadIdx.y; head < heads; head += blockDim.y) {
+      T* x = head_of(r, row, head) + i;
+      P low = *reinterpret_cast<const P*>(x), high = *reinterpret_cast<const P*>(x + half);
+      /* The position is first looked at here, when the loads above are on their way. */
+      if (!inside) *fault = kFaultRopePosition;
       if (inside && head == threadIdx.y) {
         cosine = *reinterpret_cast<const Angles*>(r.cos + position * half + i);
         sine = *reinterpret_cast<const Angles*>(r.sin + position * half + i);
-#pragma unroll
-        for (int e = 0; e < kWidth; e++) sine.element[e] = r.s.inverse != 0 ? -sine.element[e] : sine.element[e];
       }
 #pragma unroll
-      for (int m = 0; m < kHeads; m++) {
-        if (head + m * blockDim.y >= heads) break;
-#pragma unroll
-        for (int e = 0; e < kWidth; e++) {
-          const float a = to_float(low[m].element[e]), b = to_float(high[m].element[e]), c = cosine.element[e];
-          const float s = sine.element[e];
-          low[m].element[e] = from_float<T>(inside ? a * c - b * s : 0.0f);
-          high[m].element[e] = from_float<T>(inside ? b * c + a * s : 0.0f);
-        }
-        T* x = head_of(r, row, head + m * blockDim.y) + i;
-        *reinterpret_cast<P*>(x) = low[m];
-        *reinterpret_cast<P*>(x + half) = high[m];
+      for (int e = 0; e < kWidth; e++) {
+        const float a = to_float(low.element[e]), b = to_float(high.element[e]), c = cosine.element[e];
+        const float s = r.s.inverse != 0 ? -sine.element[e] : sine.element[e];
+        low.element[e] = from_float<T>(inside ? a * c - b * s : 0.0f);
+        high.element[e] = from_float<T>(inside ? b * c + a * s : 0.0f);
       }
+      *reinterpret_cast<P*>(x) = low;
+      *reinterpret_cast<P*>(x + half) = high;
     }
   }
 }
 
-/* Blocks of up to kThreads: as few threads along the channels and the heads as leave each kHeads heads, then rows. */
+/* Blocks of up to kThreads: threads along the channels, then the heads, then rows. */
 dim3 block_of(const oribi_rope_shape& s, int width) {
+  constexpr int64_t kMostRows = 64; /* the limit of a block's third dimension */
+  constexpr int64_t kLeastThreads = 128;
   const int64_t packs = s.d / 2 / width, heads = s.h + s.h_kv;
   const int64_t x = packs < kThreads ? packs : kThreads;
-  const int64_t wanted = divide_up(heads, kHeads), y = wanted < kThreads / x ? wanted : kThreads / x;
-  const int64_t room = kThreads / (x * y), z = room < 64 ? room : 64; /* the limit of a block's third dimension */
-  return dim3(static_cast<unsigned>(x), static_cast<unsigned>(y), static_cast<unsigned>(z));
+  const int64_t y = heads < kThreads / x ? heads : kThreads / x;
+  const int64_t wanted = divide_up(kLeastThreads, x * y), room = kThreads / (x * y);
+  const int64_t z = wanted < room ? wanted : room;
+  return dim3(static_cast<unsigned>(x), static_cast<unsigned>(y), static_cast<unsigned>(z < kMostRows ? z : kMostRows));
 }
 
 template <class T, int kWidth>
