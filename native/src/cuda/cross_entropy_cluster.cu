@@ -13,14 +13,10 @@
 namespace oribi {
 namespace {
 
-#ifndef VAR_CT
-#define VAR_CT 512
-#define VAR_SLICE 72
-#endif
-constexpr int kThreads = VAR_CT;
+constexpr int kThreads = 512;
 constexpr int kChunk = kThreads * 16; /* bytes that arrive together: 16 for each thread */
 /* Three slices of 72 KiB fit a multiprocessor's 227 KiB: blocks that load beside blocks that store. */
-constexpr int kSlice = VAR_SLICE * 1024;
+constexpr int kSlice = 72 * 1024;
 constexpr int kMaxCluster = 8; /* what every GPU with clusters can form */
 constexpr int kMaxChunks = (1 << 20) / kMaxCluster / kChunk;
 

@@ -113,7 +113,9 @@ oribi_status sum_terms(oribi_ctx* ctx, const char* function, double* out, const 
   check.size("count", count).pointer("out", out).pointer("x", x, count).pointer("workspace", workspace, count);
   if (!check.ok()) return check.status();
   const int64_t chunks = sum_chunks(count);
-  if (chunks > INT32_MAX) return fail(ctx, ORIBI_UNSUPPORTED, "%s: count is %lld, it must be below 2^46 on a GPU", function, static_cast<long long>(count));
+  if (chunks > INT32_MAX) {
+    return fail(ctx, ORIBI_UNSUPPORTED, "%s: count is %lld, it must be below 2^46 on a GPU", function, static_cast<long long>(count));
+  }
   const oribi_status status = select_device(ctx, function);
   if (status != ORIBI_OK) return status;
   double* sums = static_cast<double*>(workspace);
