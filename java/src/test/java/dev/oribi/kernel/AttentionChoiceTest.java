@@ -30,19 +30,12 @@ class AttentionChoiceTest {
     assertThat(CudnnAttention.unsupported(shape(64, DType.BF16, 516), 90)).contains("multiples of 16 bytes");
   }
 
-  /** What no GPU has run is left to the own kernels. */
+  /** What no GPU has passed the whole of CudnnAttentionTest with is left to the own kernels. */
   @Test
-  void whatIsTestedOnAGpu() {
-    assertThat(AttentionChoice.untested(shape(64, DType.BF16, 512), 90)).isFalse();
-    assertThat(AttentionChoice.untested(shape(128, DType.F16, 1024), 90)).isFalse();
-    assertThat(AttentionChoice.untested(shape(96, DType.BF16, 768), 90)).isTrue();
+  void whatIsNotTestedOnAGpu() {
+    assertThat(AttentionChoice.untested(shape(64, DType.BF16, 512), 90)).isTrue();
+    assertThat(AttentionChoice.untested(shape(128, DType.F16, 1024), 90)).isTrue();
     assertThat(AttentionChoice.untested(shape(64, DType.BF16, 512), 100)).isTrue();
-    assertThat(AttentionChoice.untested(masked(10, 0), 90)).isTrue();
-    assertThat(AttentionChoice.untested(masked(0, 30), 90)).isTrue();
-  }
-
-  private static AttentionShape masked(long window, float softcap) {
-    return new AttentionShape(100, 2, 60, 4, 2, 64, 512, 512, 512, 512, null, null, null, 1, window, softcap, DType.BF16);
   }
 
   /** 64 sequences of 8192 tokens in rows of 6144 elements are 3.2e9 elements, though no batch has that many rows. */
