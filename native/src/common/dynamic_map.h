@@ -4,9 +4,8 @@
  * holds 2^i midpoints of evenly spaced numbers in [0.1, 1), of both signs in the signed map and twice as many without a sign
  * in the other; 0 and 1 complete it.
  *
- * The values are bitsandbytes' to the last bit, so the arithmetic here is fp32 in the order of torch.linspace. It is done at
- * compile time, where no compiler fuses a product with a sum: every library holds the same bits, and device code reads a
- * table that needs no launch to fill.
+ * The values are bitsandbytes' to the last bit: fp32 in the order of torch.linspace, whose product and sum are fused. Made at
+ * compile time, so that every library holds the same bits and device code reads a table that needs no launch to fill.
  */
 #ifndef ORIBI_COMMON_DYNAMIC_MAP_H
 #define ORIBI_COMMON_DYNAMIC_MAP_H
@@ -21,10 +20,11 @@ struct DynamicMap {
 constexpr int kDynamicDecades = 7;
 constexpr int kSignedZero = 127; /* the code of 0 in the signed map; in the unsigned one it is 0 */
 
-/* Point i of n + 1 evenly spaced ones from 0.1 to 1; from the nearer end, as torch.linspace counts. */
+/* Point i of n + 1 evenly spaced ones from 0.1 to 1; from the nearer end, as torch.linspace counts. The product of the fp32
+   step is exact in double, the sum rounded to fp32. */
 constexpr float dynamic_point(int i, int n) {
-  const float step = (1.0f - 0.1f) / static_cast<float>(n);
-  return i < (n + 1) / 2 ? 0.1f + step * static_cast<float>(i) : 1.0f - step * static_cast<float>(n - i);
+  const double step = (1.0f - 0.1f) / static_cast<float>(n);
+  return static_cast<float>(i < (n + 1) / 2 ? static_cast<double>(0.1f) + step * i : 1.0 - step * (n - i));
 }
 
 constexpr DynamicMap make_dynamic_map(bool is_signed) {

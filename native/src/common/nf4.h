@@ -62,7 +62,8 @@ inline Check& check_nf4(Check& check, const oribi_nf4* q, int64_t count) {
                                   static_cast<long long>(count));
   check.pointer("q", q, count);
   if (!check.ok() || count == 0) return check;
-  return check.pointer("q.codes", q->codes).pointer("q.absmax", q->absmax).pointer("q.absmax2", q->absmax2).pointer("q.offset", q->offset);
+  check.pointer("q.codes", q->codes).pointer("q.absmax", q->absmax);
+  return check.pointer("q.absmax2", q->absmax2).pointer("q.offset", q->offset);
 }
 
 inline Check& check_nf4_matrix(Check& check, const void* w, const oribi_nf4* q, int64_t rows, int64_t cols, int64_t ld) {

@@ -111,7 +111,7 @@ void forward_block(char* memory, T* o, float* lse, const T* q, const T* k, const
 }
 
 /* s[kTileKeys] = scores of a packed tile of keys, -infinity beyond count. */
-void decode_scores(float* s, const float* q, const float* k, int64_t count, int64_t dp, float softcap) {
+void decode_scores(float* s, const float* q, const float* k, int64_t count, int64_t dp) {
   std::fill(s, s + kTileKeys, -INFINITY);
   for (int64_t j = 0; j < count; j += kStep) {
     vfloat dot[kStep] = {};
@@ -119,7 +119,10 @@ void decode_scores(float* s, const float* q, const float* k, int64_t count, int6
       for (int m = 0; m < kStep; m++) dot[m] += vload(q + i) * vload(k + (j + m) * dp + i);
     for (int m = 0; m < kStep && j + m < count; m++) s[j + m] = vsum(dot[m]);
   }
-  for (int64_t j = 0; softcap != 0 && j < count; j++) s[j] = softcap * std::tanh(s[j] / softcap);
+}
+
+void cap_row(float* s, int64_t count, float softcap) {
+  for (int64_t j = 0; j < count; j++) s[j] = softcap * std::tanh(s[j] / softcap);
 }
 
 /* o[Dp] = o * decay + sum over keys of p * v */
@@ -147,7 +150,8 @@ void forward_decode(char* memory, T* o, float* lse, const T* q, const T* k, cons
     const int64_t at = group.key_begin + tile, count = std::min(kTileKeys, group.key_count - tile);
     pack_keys(tiles.k, dp, k + at * shape.ld_k + group.kv_head * shape.d, shape.ld_k, count, shape.d);
     pack_keys(tiles.v, dp, v + at * shape.ld_v + group.kv_head * shape.d, shape.ld_v, count, shape.d);
-    decode_scores(tiles.s, tiles.q, tiles.k, count, dp, shape.softcap);
+    decode_scores(tiles.s, tiles.q, tiles.k, count, dp);
+    if (shape.softcap != 0) cap_row(tiles.s, count, shape.softcap);
     vfloat high = vset(max), part = {};
     for (int64_t j = 0; j < kTileKeys; j += kLanes) {
       const vfloat x = vload(tiles.s + j);

@@ -14,9 +14,9 @@
 #include <cfloat>
 
 #include "common/adamw.h"
-#include "common/dynamic_map.h"
 #include "cuda/adamw.cuh"
 #include "cuda/context.cuh"
+#include "cuda/dynamic_bins.cuh"
 #include "cuda/vector.cuh"
 
 namespace oribi {
@@ -25,22 +25,23 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kEach = 8; /* elements of a lane: a warp holds one block of 256 in registers and needs no barrier */
 
-__device__ const DynamicMap kSigned = make_dynamic_map(true);
-__device__ const DynamicMap kUnsigned = make_dynamic_map(false);
+using BinsM = DynamicBins<true, 6>;
+using BinsV = DynamicBins<false, 7>;
+static_assert(bins_hold_one<true, 6>() && bins_hold_one<false, 7>(), "one comparison decides");
+__device__ const BinsM kBinsM = make_dynamic_bins<true, 6>();
+__device__ const BinsV kBinsV = make_dynamic_bins<false, 7>();
 
 /* Both maps in shared memory: lanes read different entries. */
 struct Maps {
-  float m[256], v[256], between_m[256], between_v[256];
-
-  __device__ void fill() {
-    for (int i = threadIdx.x; i < 256; i += kThreads) {
-      m[i] = kSigned.value[i];
-      v[i] = kUnsigned.value[i];
-      between_m[i] = i < 255 ? kSigned.between[i] : 0;
-      between_v[i] = i < 255 ? kUnsigned.between[i] : 0;
-    }
-  }
+  BinsM m;
+  BinsV v;
 };
+
+/* Rounding never turns the sign: a small negative moment gets the code below zero's. There is no -1. */
+__device__ inline uint8_t code_of_m(const Maps& maps, float m, float inverse) {
+  const int d = maps.m.magnitude(fabsf(m * inverse));
+  return static_cast<uint8_t>(m < 0 ? kSignedZero - min(max(d, 1), kSignedZero) : kSignedZero + d);
+}
 
 __device__ inline float warp_max(float x) {
 #pragma unroll
@@ -51,41 +52,57 @@ __device__ inline float warp_max(float x) {
 /* 0 for a block of zeros, or of numbers whose reciprocal would overflow: they become zeros. */
 __device__ inline float inverse_of(float largest) { return largest >= FLT_MIN ? 1.0f / largest : 0.0f; }
 
-/* One block of 256 elements by one warp; lane's elements are i .. i + 8. kFull: all of them exist. */
+/* A lane's eight elements are two runs of four, 128 apart: each access of the warp is one stretch of memory. Runs of eight would
+   write half a sector at a time. */
+constexpr int kRun = 4, kApart = 32 * kRun;
+__device__ inline int64_t place(int64_t i, int k) { return i + k / kRun * kApart + k % kRun; }
+
+/* The eight elements of a lane in an array, moved a run at a time where all of them exist. */
+template <class T>
+struct Lane {
+  Pack<T, kRun> run[kEach / kRun];
+
+  __device__ T& operator[](int k) { return run[k / kRun].element[k % kRun]; }
+  template <bool kFull>
+  __device__ void load(const T* p, int64_t i, int64_t count) {
+    if constexpr (kFull) {
+      for (int r = 0; r < kEach / kRun; r++) run[r] = *reinterpret_cast<const Pack<T, kRun>*>(p + i + r * kApart);
+    } else {
+      for (int k = 0; k < kEach; k++) (*this)[k] = place(i, k) < count ? p[place(i, k)] : T{};
+    }
+  }
+  template <bool kFull>
+  __device__ void store(T* p, int64_t i, int64_t count) {
+    if constexpr (kFull) {
+      for (int r = 0; r < kEach / kRun; r++) *reinterpret_cast<Pack<T, kRun>*>(p + i + r * kApart) = run[r];
+    } else {
+      for (int k = 0; k < kEach; k++) {
+        if (place(i, k) < count) p[place(i, k)] = (*this)[k];
+      }
+    }
+  }
+};
+
+/* One block of 256 elements by one warp; the lane's first element is i. kFull: all of them exist. */
 template <class T, bool kFull>
 __device__ void update_block(float* p, T* p16, uint8_t* m8, uint8_t* v8, float& m_max, float& v_max, const float* g,
                              float scale, const AdamwScalars& s, const Maps& maps, int64_t i, int64_t count) {
-  using Codes = Pack<uint8_t, kEach>;
-  using Halves = Pack<T, kEach * sizeof(T) <= 16 ? kEach : kEach / 2>;
-  struct Floats {
-    Pack<float, 4> half[2];
-    __device__ float& operator[](int k) { return half[k / 4].element[k % 4]; }
-  } a{}, d{};
-  Codes codes_m{}, codes_v{};
-  if constexpr (kFull) {
-    for (int h = 0; h < 2; h++) {
-      a.half[h] = reinterpret_cast<const Pack<float, 4>*>(p + i)[h];
-      d.half[h] = reinterpret_cast<const Pack<float, 4>*>(g + i)[h];
-    }
-    codes_m = *reinterpret_cast<const Codes*>(m8 + i);
-    codes_v = *reinterpret_cast<const Codes*>(v8 + i);
-  } else {
-    for (int k = 0; k < kEach; k++) {
-      if (i + k >= count) break;
-      a[k] = p[i + k], d[k] = g[i + k], codes_m.element[k] = m8[i + k], codes_v.element[k] = v8[i + k];
-    }
-  }
+  Lane<float> a, d;
+  Lane<uint8_t> codes_m, codes_v;
+  a.load<kFull>(p, i, count);
+  d.load<kFull>(g, i, count);
+  codes_m.load<kFull>(m8, i, count);
+  codes_v.load<kFull>(v8, i, count);
   const float old_m = m_max, old_v = v_max;
   float m[kEach], v[kEach], largest_m = 0, largest_v = 0;
 #pragma unroll
   for (int k = 0; k < kEach; k++) {
     const float gradient = d[k] * scale;
-    const bool exists = kFull || i + k < count;
-    m[k] = maps.m[codes_m.element[k]] * old_m;
-    v[k] = maps.v[codes_v.element[k]] * old_v;
+    m[k] = maps.m.value[codes_m[k]] * old_m;
+    v[k] = maps.v.value[codes_v[k]] * old_v;
     m[k] += s.rest1 * (gradient - m[k]);
     v[k] = s.beta2 * v[k] + s.rest2 * gradient * gradient;
-    const bool finite = exists && isfinite(d[k]);
+    const bool finite = isfinite(d[k]) && (kFull || place(i, k) < count);
     if (finite) a[k] = a[k] * s.decay - s.step_size * (m[k] / (sqrtf(v[k]) / s.correction2_root + s.epsilon));
     m[k] = finite ? m[k] : 0;
     v[k] = finite ? v[k] : 0;
@@ -95,34 +112,18 @@ __device__ void update_block(float* p, T* p16, uint8_t* m8, uint8_t* v8, float& 
   largest_m = warp_max(largest_m); /* a barrier of the warp: all lanes have read the old maxima */
   largest_v = warp_max(largest_v);
   const float inverse_m = inverse_of(largest_m), inverse_v = inverse_of(largest_v);
+  Lane<T> rounded;
 #pragma unroll
   for (int k = 0; k < kEach; k++) {
-    int code = dynamic_code(maps.between_m, m[k] * inverse_m);
-    if (m[k] < 0 && code >= kSignedZero) code = kSignedZero - 1;
-    if (m[k] > 0 && code < kSignedZero) code = kSignedZero + 1;
-    codes_m.element[k] = static_cast<uint8_t>(code);
-    codes_v.element[k] = static_cast<uint8_t>(dynamic_code(maps.between_v, v[k] * inverse_v));
+    codes_m[k] = code_of_m(maps, m[k], inverse_m);
+    codes_v[k] = static_cast<uint8_t>(maps.v.magnitude(v[k] * inverse_v));
+    rounded[k] = from_float<T>(a[k]);
   }
   if (threadIdx.x % 32 == 0) m_max = largest_m, v_max = largest_v;
-  if constexpr (kFull) {
-    for (int h = 0; h < 2; h++) reinterpret_cast<Pack<float, 4>*>(p + i)[h] = a.half[h];
-    *reinterpret_cast<Codes*>(m8 + i) = codes_m;
-    *reinterpret_cast<Codes*>(v8 + i) = codes_v;
-    if (p16 == nullptr) return;
-    constexpr int kWide = sizeof(Halves) / sizeof(T);
-#pragma unroll
-    for (int h = 0; h < kEach / kWide; h++) {
-      Halves rounded;
-      for (int k = 0; k < kWide; k++) rounded.element[k] = from_float<T>(a[h * kWide + k]);
-      reinterpret_cast<Halves*>(p16 + i)[h] = rounded;
-    }
-  } else {
-    for (int k = 0; k < kEach; k++) {
-      if (i + k >= count) break;
-      p[i + k] = a[k], m8[i + k] = codes_m.element[k], v8[i + k] = codes_v.element[k];
-      if (p16 != nullptr) p16[i + k] = from_float<T>(a[k]);
-    }
-  }
+  a.store<kFull>(p, i, count);
+  codes_m.store<kFull>(m8, i, count);
+  codes_v.store<kFull>(v8, i, count);
+  if (p16 != nullptr) rounded.template store<kFull>(p16, i, count);
 }
 
 /* As many blocks as run at once: each fills its maps and works out the scalars once. */
@@ -131,12 +132,13 @@ __global__ void __launch_bounds__(kThreads) adamw8_kernel(float* p, T* p16, uint
                                                           float* v_max, const float* g, const float* grad_scale,
                                                           const oribi_adamw_hyper* hyper, int64_t count) {
   __shared__ Maps maps;
-  maps.fill();
+  maps.m.fill(kBinsM, kThreads);
+  maps.v.fill(kBinsV, kThreads);
   const AdamwScalars s = block_scalars(hyper); /* its barriers are the maps' as well */
   const float scale = grad_scale == nullptr ? 1.0f : *grad_scale;
   const int64_t warps = static_cast<int64_t>(gridDim.x) * (kThreads / 32), lane = threadIdx.x % 32;
   for (int64_t block = blockIdx.x * int64_t{kThreads / 32} + threadIdx.x / 32; block * kAdamw8Block < count; block += warps) {
-    const int64_t i = block * kAdamw8Block + lane * kEach;
+    const int64_t i = block * kAdamw8Block + lane * kRun;
     if ((block + 1) * kAdamw8Block <= count) {
       update_block<T, true>(p, p16, m8, v8, m_max[block], v_max[block], g, scale, s, maps, i, count);
     } else {

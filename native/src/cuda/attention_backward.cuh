@@ -11,8 +11,8 @@
  *             second owns queries and sums dq; the scores are computed in both, seven products instead of five
  * Limits      those of the forward pass; no cache
  *
- * The kernel that owns keys works on transposed scores, keys along the rows: P and dS leave the accumulators as left
- * operands of dv and dk, and need not pass through shared memory.
+ * The kernel that owns keys works on transposed scores, keys along the rows, so that P and dS are left operands of dv and dk
+ * as they are.
  */
 #ifndef ORIBI_CUDA_ATTENTION_BACKWARD_CUH
 #define ORIBI_CUDA_ATTENTION_BACKWARD_CUH
@@ -21,37 +21,61 @@
 
 namespace oribi::attention {
 
-/* kQueries a step; kStages of them in shared memory; kParts: which gradients, because a head of 256 leaves registers for one. */
-enum Parts { kDkAndDv, kDkOnly, kDvOnly };
-template <int kHead_, int kWarps_, int kQueries_, int kStages_, Parts kParts = kDkAndDv>
+/* kKeys of the block, kQueries a step, kStages of them in shared memory. The warps divide the scores kScoreK x kScoreQ, and
+   dk and dv kOutK x kOutD: so a warp can own 32 rows of either, and each fragment that it reads from shared memory serves two
+   products; the price is that P and dS pass through shared memory. */
+template <int kHead_, int kKeys_, int kQueries_, int kStages_, int kScoreK, int kScoreQ, int kOutK, int kOutD, int kBlocks_>
 struct KeyTile {
-  static constexpr int kHead = kHead_, kWarps = kWarps_, kQueries = kQueries_, kStages = kStages_;
-  static constexpr bool kDk = kParts != kDvOnly, kDv = kParts != kDkOnly;
-  static constexpr int kThreads = 32 * kWarps, kKeys = 16 * kWarps;
-  static constexpr int kKeyBytes = kKeys * kHead * 2, kQueryBytes = kQueries * kHead * 2;
+  static constexpr int kHead = kHead_, kKeys = kKeys_, kQueries = kQueries_, kStages = kStages_, kBlocks = kBlocks_;
+  static constexpr int kWarps = kOutK * kOutD, kThreads = 32 * kWarps, kScoreWarps = kScoreK * kScoreQ;
+  static constexpr int kScoreRows = kKeys / kScoreK, kScoreColumns = kQueries / kScoreQ;
+  static constexpr int kOutRows = kKeys / kOutK, kOutColumns = kHead / kOutD;
+  static_assert(kScoreWarps <= kWarps && kScoreRows % 16 == 0 && kScoreColumns % 16 == 0 && kOutRows % 16 == 0 && kOutColumns % 16 == 0,
+                "a fragment is 16 rows and, in pairs, 16 columns");
+  static constexpr int kScoreM = kScoreRows / 16, kScoreN = kScoreColumns / 8, kOutM = kOutRows / 16, kOutN = kOutColumns / 8;
+  static constexpr int kKeyBytes = kKeys * kHead * 2, kQueryBytes = kQueries * kHead * 2, kScoreBytes = kKeys * kQueries * 2;
   static constexpr int kStageBytes = 2 * kQueryBytes, kRowBytes = 2 * kQueries * 4; /* q, do; lse2, delta */
-  static constexpr int kBytes = (kDk ? 2 : 1) * kKeyBytes + kStages * (kStageBytes + kRowBytes);
+  static constexpr int kBytes = 2 * kKeyBytes + 2 * kScoreBytes + kStages * (kStageBytes + kRowBytes);
+
+  /* Warps that own the same keys in both divisions exchange P and dS among themselves alone. */
+  static constexpr bool kApart = kScoreK == kOutK && kScoreQ == kOutD;
+  static __device__ void wait_for_scores() {
+    if (kApart) {
+      asm volatile("bar.sync %0, %1;" ::"r"(threadIdx.x / 32 / kOutD + 1), "n"(32 * kOutD) : "memory");
+    } else {
+      __syncthreads();
+    }
+  }
+
+  static __device__ int score_row() { return threadIdx.x / 32 / kScoreQ * kScoreRows; }
+  static __device__ int score_column() { return threadIdx.x / 32 % kScoreQ * kScoreColumns; }
+  static __device__ int out_row() { return threadIdx.x / 32 / kOutD * kOutRows; }
+  static __device__ int out_column() { return threadIdx.x / 32 % kOutD * kOutColumns; }
 };
 
 /* p = exp(s - lse), 0 where a query does not see a key. S is transposed: rows are keys. ahead: of the thread's first
    query to its first key. */
-template <int kN>
-__device__ inline void probabilities_of_keys(float (&s)[1][kN][4], const float* lse2, float factor, bool masked, int32_t ahead,
+template <int kM, int kN>
+__device__ inline void probabilities_of_keys(float (&s)[kM][kN][4], const float* lse2, float factor, bool masked, int32_t ahead,
                                              int32_t window) {
 #pragma unroll
   for (int n = 0; n < kN; n++) {
     const float2 lse = *reinterpret_cast<const float2*>(lse2 + 8 * n);
 #pragma unroll
-    for (int i = 0; i < 4; i++) s[0][n][i] = fast_exp2(s[0][n][i] * factor - (i % 2 == 0 ? lse.x : lse.y));
+    for (int m = 0; m < kM; m++)
+#pragma unroll
+      for (int i = 0; i < 4; i++) s[m][n][i] = fast_exp2(s[m][n][i] * factor - (i % 2 == 0 ? lse.x : lse.y));
   }
   if (!masked) return;
 #pragma unroll
-  for (int n = 0; n < kN; n++)
+  for (int m = 0; m < kM; m++)
 #pragma unroll
-    for (int i = 0; i < 4; i++) {
-      const int32_t behind = ahead + 8 * n + i % 2 - i / 2 * 8;
-      if (behind < 0 || behind >= window) s[0][n][i] = 0;
-    }
+    for (int n = 0; n < kN; n++)
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        const int32_t behind = ahead + 8 * n + i % 2 - 16 * m - i / 2 * 8;
+        if (behind < 0 || behind >= window) s[m][n][i] = 0;
+      }
 }
 
 /* ds = p * (dp - delta), where dp began as -delta. */
@@ -65,42 +89,44 @@ __device__ inline void multiply_elements(float (&ds)[kM][kN][4], const float (&p
       for (int i = 0; i < 4; i++) ds[m][n][i] *= p[m][n][i];
 }
 
-/* One step of queries against the block's keys. */
+/* A warp's part of P and dS, into shared memory. rows: lse2 and delta of the step; ahead: of its first query to the block's
+   first key. */
 template <class T, class Tile>
-__device__ inline void step_of_keys(float (&dk)[1][Tile::kHead / 8][4], float (&dv)[1][Tile::kHead / 8][4], uint32_t k_tile,
-                                    uint32_t v_tile, uint32_t q_tile, uint32_t do_tile, const float* rows, const ScoreRule& rule,
-                                    int row, bool masked, int32_t ahead, int32_t window) {
-  constexpr int kN = Tile::kQueries / 8;
-  const float *lse2 = rows + threadIdx.x % 4 * 2, *delta = lse2 + Tile::kQueries;
-  float p[1][kN][4] = {};
-  multiply_rows<T, Tile::kHead>(p, k_tile, row, q_tile);
+__device__ inline void scores_of_keys(uint32_t p_tile, uint32_t ds_tile, uint32_t k_tile, uint32_t v_tile, uint32_t q_tile,
+                                      uint32_t do_tile, const float* rows, const ScoreRule& rule, int32_t ahead, int32_t window) {
+  constexpr int kM = Tile::kScoreM, kN = Tile::kScoreN;
+  const int lane = threadIdx.x % 32, row = Tile::score_row(), column = Tile::score_column();
+  const float *lse2 = rows + column + lane % 4 * 2, *delta = lse2 + Tile::kQueries;
+  const uint32_t skip = column * Tile::kHead * 2; /* to the warp's queries */
+  float p[kM][kN][4] = {};
+  multiply_rows<T, Tile::kHead>(p, k_tile, row, q_tile + skip);
   rule.apply(p);
-  probabilities_of_keys(p, lse2, rule.factor, masked, ahead, window);
-  uint32_t left[1][kN / 2][4];
-  if (Tile::kDv) {
-    pack_left<T>(left, p);
-    multiply_columns<T, Tile::kHead>(dv, left, do_tile);
-  }
-  if constexpr (!Tile::kDk) return;
-  float ds[1][kN][4];
+  const int32_t first = ahead + column - row; /* of the warp's first query to its first key */
+  const bool masked = first < Tile::kScoreRows - 1 || first + Tile::kScoreColumns > window;
+  probabilities_of_keys(p, lse2, rule.factor, masked, first + lane % 4 * 2 - lane / 4, window);
+  store_scores<T, Tile::kQueries>(p_tile, row, column, p);
+  float ds[kM][kN][4];
 #pragma unroll
-  for (int n = 0; n < kN; n++)
-#pragma unroll
-    for (int i = 0; i < 4; i++) ds[0][n][i] = -delta[8 * n + i % 2];
-  multiply_rows<T, Tile::kHead>(ds, v_tile, row, do_tile);
-  multiply_elements(ds, p);
-  if (rule.softcap != 0) {
+  for (int m = 0; m < kM; m++)
 #pragma unroll
     for (int n = 0; n < kN; n++)
 #pragma unroll
-      for (int i = 0; i < 4; i++) ds[0][n][i] *= rule.derivative(p[0][n][i], lse2[8 * n + i % 2]);
+      for (int i = 0; i < 4; i++) ds[m][n][i] = -delta[8 * n + i % 2];
+  multiply_rows<T, Tile::kHead>(ds, v_tile, row, do_tile + skip);
+  multiply_elements(ds, p);
+  if (rule.softcap != 0) {
+#pragma unroll
+    for (int m = 0; m < kM; m++)
+#pragma unroll
+      for (int n = 0; n < kN; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) ds[m][n][i] *= rule.derivative(p[m][n][i], lse2[8 * n + i % 2]);
   }
-  pack_left<T>(left, ds);
-  multiply_columns<T, Tile::kHead>(dk, left, q_tile);
+  store_scores<T, Tile::kQueries>(ds_tile, row, column, ds);
 }
 
 template <class T, class Tile>
-__global__ void __launch_bounds__(Tile::kThreads, 1) keys_kernel(const BackwardArguments<T> x, int32_t tiles) {
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) keys_kernel(const BackwardArguments<T> x, int32_t tiles) {
   extern __shared__ __align__(1024) unsigned char memory[];
   constexpr int kHead = Tile::kHead, kKeys = Tile::kKeys, kQueries = Tile::kQueries;
   const int32_t kv_head = blockIdx.x / tiles;
@@ -113,7 +139,8 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) keys_kernel(const BackwardA
   const int32_t steps = (last - first_key + kQueries - 1) / kQueries, total = steps * x.at.group;
 
   const uint32_t k_tile = shared_address(memory), v_tile = k_tile + Tile::kKeyBytes;
-  const uint32_t stages = k_tile + (Tile::kDk ? 2 : 1) * Tile::kKeyBytes, rows_at = stages + Tile::kStages * Tile::kStageBytes;
+  const uint32_t p_tile = v_tile + Tile::kKeyBytes, ds_tile = p_tile + Tile::kScoreBytes;
+  const uint32_t stages = ds_tile + Tile::kScoreBytes, rows_at = stages + Tile::kStages * Tile::kStageBytes;
   const float* const rows = reinterpret_cast<const float*>(memory + (rows_at - k_tile));
   const auto load_step = [&](int32_t i) {
     const int32_t head = kv_head * x.at.group + i / steps, query = first_key + i % steps * kQueries, stage = i % Tile::kStages;
@@ -131,36 +158,38 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) keys_kernel(const BackwardA
   };
   const int64_t key_row = sequence.query_begin + first_key;
   load_tile<T, kHead, kKeys, Tile::kThreads>(k_tile, x.k + key_row * x.at.ld_k + kv_head * x.at.d, x.at.ld_k, count - first_key, x.at);
-  if (Tile::kDk) {
-    load_tile<T, kHead, kKeys, Tile::kThreads>(v_tile, x.v + key_row * x.at.ld_v + kv_head * x.at.d, x.at.ld_v, count - first_key, x.at);
-  }
+  load_tile<T, kHead, kKeys, Tile::kThreads>(v_tile, x.v + key_row * x.at.ld_v + kv_head * x.at.d, x.at.ld_v, count - first_key, x.at);
   load_step(0);
 
   const ScoreRule rule(x.at);
-  const int lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16;
-  float dk[1][kHead / 8][4] = {}, dv[1][kHead / 8][4] = {};
+  const int row = Tile::out_row(), column = Tile::out_column();
+  float dk[Tile::kOutM][Tile::kOutN][4] = {}, dv[Tile::kOutM][Tile::kOutN][4] = {};
   for (int32_t i = 0; i < total; i++) {
     wait_for_copies<0>();
     __syncthreads(); /* this step is here, and the last has been read */
     if (Tile::kStages == 2 && i + 1 < total) load_step(i + 1);
-    const int32_t stage = i % Tile::kStages, step = i % steps * kQueries; /* first query less first key */
-    const uint32_t q_tile = stages + stage * Tile::kStageBytes;
-    const bool masked = step < kKeys - 1 || step + kQueries > x.at.window;
-    step_of_keys<T, Tile>(dk, dv, k_tile, v_tile, q_tile, q_tile + Tile::kQueryBytes, rows + stage * 2 * kQueries, rule, row,
-                          masked, step + lane % 4 * 2 - row - lane / 4, x.at.window);
+    const int32_t stage = i % Tile::kStages;
+    const uint32_t q_tile = stages + stage * Tile::kStageBytes, do_tile = q_tile + Tile::kQueryBytes;
+    if (Tile::kScoreWarps == Tile::kWarps || threadIdx.x < 32 * Tile::kScoreWarps) {
+      scores_of_keys<T, Tile>(p_tile, ds_tile, k_tile, v_tile, q_tile, do_tile, rows + stage * 2 * kQueries, rule,
+                              i % steps * kQueries, x.at.window);
+    }
+    Tile::wait_for_scores();
+    multiply_tiles<T, kHead, kQueries>(dv, p_tile, row, do_tile, column);
+    multiply_tiles<T, kHead, kQueries>(dk, ds_tile, row, q_tile, column);
     if (Tile::kStages == 1) {
       __syncthreads();
       if (i + 1 < total) load_step(i + 1);
     }
   }
-  /* A warp alone reads its rows of k and v, so that it may write the gradients over them. */
-  const float scale[1][2] = {{x.at.scale, x.at.scale}}, one[1][2] = {{1, 1}};
+  /* k and v are read no more: the gradients pass through their places. */
+  float scale[Tile::kOutM][2], one[Tile::kOutM][2];
+#pragma unroll
+  for (int m = 0; m < Tile::kOutM; m++) scale[m][0] = scale[m][1] = x.at.scale, one[m][0] = one[m][1] = 1;
   const int64_t out = key_row + row;
   const int32_t left = count - first_key - row;
-  if (Tile::kDk) store_rows<T, kHead, 1>(x.dk + out * x.at.ld_k + kv_head * x.at.d, x.at.ld_k, left, k_tile, row, dk, scale, x.at);
-  if (Tile::kDv) {
-    store_rows<T, kHead, 1>(x.dv + out * x.at.ld_v + kv_head * x.at.d, x.at.ld_v, left, Tile::kDk ? v_tile : k_tile, row, dv, one, x.at);
-  }
+  store_rows<T, kHead>(x.dk + out * x.at.ld_k + kv_head * x.at.d, x.at.ld_k, left, k_tile, row, column, dk, scale, x.at);
+  store_rows<T, kHead>(x.dv + out * x.at.ld_v + kv_head * x.at.d, x.at.ld_v, left, v_tile, row, column, dv, one, x.at);
 }
 
 template <int kHead_, int kWarps_, int kM_, int kKeys_, int kStages_, int kBlocks_>
@@ -280,8 +309,8 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) queries_kernel(
   float scale[kM][2];
 #pragma unroll
   for (int m = 0; m < kM; m++) scale[m][0] = scale[m][1] = x.at.scale;
-  store_rows<T, kHead, kM>(x.dq + (query_row + row) * x.at.ld_q + head * x.at.d, x.at.ld_q, count - first - row, q_tile, row, dq,
-                           scale, x.at);
+  store_rows<T, kHead>(x.dq + (query_row + row) * x.at.ld_q + head * x.at.d, x.at.ld_q, count - first - row, q_tile, row, 0, dq,
+                       scale, x.at);
 }
 
 template <class T, class Tile>

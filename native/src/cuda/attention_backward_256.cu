@@ -3,22 +3,22 @@
 
 namespace oribi::attention {
 
-/* 16 keys of dk or dv are 128 registers, so that they take a kernel each: eight products instead of five. At most 97 KB. */
-using Values = KeyTile<256, 4, 32, 1, kDvOnly>;
-using Keys = KeyTile<256, 4, 32, 1, kDkOnly>;
-/* sm_75 has 64 KB. */
-using SmallValues = KeyTile<256, 2, 16, 1, kDvOnly>;
-using SmallKeys = KeyTile<256, 2, 16, 1, kDkOnly>;
+/* 144 KB: eight warps with 128 registers of dk and dv each. */
+using Keys = KeyTile<256, 64, 64, 1, 2, 4, 2, 4, 1>;
+/* sm_86 and sm_89 have 99 KB: 68 KB. */
+using MiddleKeys = KeyTile<256, 32, 32, 1, 2, 2, 1, 4, 1>;
+/* sm_75 has 64 KB: 50 KB, and scores for two of four warps. */
+using SmallKeys = KeyTile<256, 32, 16, 1, 2, 1, 2, 2, 1>;
 using Queries = QueryTile<256, 4, 1, 32, 1, 2>;
 using SmallQueries = QueryTile<256, 2, 1, 16, 1, 1>;
 
 template <class T>
 cudaError_t launch_backward_256(cudaStream_t stream, const BackwardArguments<T>& x, int32_t shared_bytes) {
-  const bool small = shared_bytes < Keys::kBytes;
-  cudaError_t error = small ? launch_queries<T, SmallQueries>(stream, x) : launch_queries<T, Queries>(stream, x);
-  if (error == cudaSuccess) error = small ? launch_keys<T, SmallValues>(stream, x) : launch_keys<T, Values>(stream, x);
-  if (error == cudaSuccess) error = small ? launch_keys<T, SmallKeys>(stream, x) : launch_keys<T, Keys>(stream, x);
-  return error;
+  const bool small = shared_bytes < Queries::kBytes;
+  const cudaError_t error = small ? launch_queries<T, SmallQueries>(stream, x) : launch_queries<T, Queries>(stream, x);
+  if (error != cudaSuccess) return error;
+  if (small) return launch_keys<T, SmallKeys>(stream, x);
+  return shared_bytes < Keys::kBytes ? launch_keys<T, MiddleKeys>(stream, x) : launch_keys<T, Keys>(stream, x);
 }
 
 template cudaError_t launch_backward_256<__nv_bfloat16>(cudaStream_t, const BackwardArguments<__nv_bfloat16>&, int32_t);

@@ -3,11 +3,11 @@
 
 namespace oribi::attention {
 
-/* 64.5 KB: dk and dv are 64 registers, S and dP 64. */
-using Keys = KeyTile<64, 8, 64, 2>;
+/* 64.5 KB. On an H100 at 1x8192, 32/8 heads, 220 TFLOP/s of its four products; one stage 208, 128 keys and eight warps 202. */
+using Keys = KeyTile<64, 64, 64, 2, 2, 2, 2, 2, 2>;
 /* sm_75 has 64 KB. */
-using SmallKeys = KeyTile<64, 8, 64, 1>;
-/* 64 KB. */
+using SmallKeys = KeyTile<64, 64, 64, 1, 2, 2, 2, 2, 1>;
+/* 64 KB. 371 TFLOP/s of its three products; 32 keys a step 321. */
 using Queries = QueryTile<64, 4, 2, 64, 2, 2>;
 
 template <class T>

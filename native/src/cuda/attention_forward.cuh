@@ -105,7 +105,7 @@ __device__ inline void write_rows(const ForwardArguments<T>& x, const Sequence& 
       }
     }
   T* out = x.o + static_cast<int64_t>(sequence.query_begin + first) * x.at.ld_o + head * x.at.d;
-  store_rows<T, Tile::kHead, Tile::kM>(out, x.at.ld_o, sequence.query_count - first, tile, row, o, inverse, x.at);
+  store_rows<T, Tile::kHead>(out, x.at.ld_o, sequence.query_count - first, tile, row, 0, o, inverse, x.at);
 }
 
 template <class T, class Tile>

@@ -27,6 +27,14 @@ __device__ inline uint32_t tile_offset(int r, int c) {
   return r * (2 * kHead) + ((c ^ (r & 7)) << 4);
 }
 
+/* The same for a tile of scores, whose rows may be as short as 16 elements: eight rows then lie in fewer lines of 128 bytes,
+   and the chunks of a line are exchanged by the number of the line. */
+template <int kColumns>
+__device__ inline uint32_t score_offset(int r, int c) {
+  constexpr int kChunks = kColumns / kChunk, kRowsInLine = kChunks >= 8 ? 1 : 8 / kChunks;
+  return r * (2 * kColumns) + ((c ^ (r / kRowsInLine & (kChunks >= 8 ? 7 : kChunks - 1))) << 4);
+}
+
 __device__ inline void store_16(uint32_t to, uint4 x) {
   asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(x.x), "r"(x.y), "r"(x.z), "r"(x.w) : "memory");
 }
@@ -193,6 +201,31 @@ __device__ inline void multiply_columns(float (&c)[kM][kHead / 8][4], const uint
   }
 }
 
+/* c[16 kM][8 kN] += A * B: A rows `row` .. of a tile of kInner columns, B columns `column` .. of a tile, all in shared memory. */
+template <class T, int kHead, int kInner, int kM, int kN>
+__device__ inline void multiply_tiles(float (&c)[kM][kN][4], uint32_t a, int row, uint32_t b, int column) {
+  const int lane = threadIdx.x % 32;
+  const uint32_t b_at = b + tile_offset<kHead>(lane & 15, (lane >> 4) + column / kChunk);
+#pragma unroll
+  for (int k = 0; k < kInner / 16; k++) {
+    uint32_t left[kM][4];
+#pragma unroll
+    for (int m = 0; m < kM; m++) {
+      load_matrices(left[m], a + score_offset<kInner>(row + 16 * m + (lane & 15), 2 * k + (lane >> 4)));
+    }
+#pragma unroll
+    for (int n = 0; n < kN; n += 2) {
+      uint32_t right[4];
+      load_matrices_transposed(right, (b_at ^ ((n & 6) << 4)) + ((n >> 3) << 7) + k * 16 * 2 * kHead);
+#pragma unroll
+      for (int m = 0; m < kM; m++) {
+        mma<T>(c[m][n], left[m], right[0], right[1]);
+        mma<T>(c[m][n + 1], left[m], right[2], right[3]);
+      }
+    }
+  }
+}
+
 /* An accumulator, rounded, as the left operand of a product. */
 template <class T, int kM, int kN>
 __device__ inline void pack_left(uint32_t (&a)[kM][kN / 2][4], const float (&c)[kM][kN][4]) {
@@ -205,27 +238,42 @@ __device__ inline void pack_left(uint32_t (&a)[kM][kN / 2][4], const float (&c)[
     }
 }
 
-/* y = c * factor of each row, by way of rows row .. of a tile that only this warp still uses. y begins at that row. */
-template <class T, int kHead, int kM>
-__device__ inline void store_rows(T* y, int64_t ld, int32_t rows, uint32_t tile, int row, const float (&c)[kM][kHead / 8][4],
+/* Rows `row` .., columns `column` .. of a tile of scores = c, rounded. */
+template <class T, int kColumns, int kM, int kN>
+__device__ inline void store_scores(uint32_t tile, int row, int column, const float (&c)[kM][kN][4]) {
+  const int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int m = 0; m < kM; m++)
+#pragma unroll
+    for (int n = 0; n < kN; n++)
+#pragma unroll
+      for (int half = 0; half < 2; half++) {
+        const uint32_t to = tile + score_offset<kColumns>(row + 16 * m + 8 * half + lane / 4, column / kChunk + n) + lane % 4 * 4;
+        asm volatile("st.shared.b32 [%0], %1;" ::"r"(to), "r"(pack_pair<T>(c[m][n][2 * half], c[m][n][2 * half + 1])) : "memory");
+      }
+}
+
+/* y = c * factor of each row, by way of rows `row` .. and columns `column` .. of a tile, which only this warp still uses.
+   y begins at that row and at column 0. */
+template <class T, int kHead, int kM, int kN>
+__device__ inline void store_rows(T* y, int64_t ld, int32_t rows, uint32_t tile, int row, int column, const float (&c)[kM][kN][4],
                                   const float (&factor)[kM][2], const Layout& at) {
   const int lane = threadIdx.x % 32;
   __syncwarp();
 #pragma unroll
   for (int m = 0; m < kM; m++)
 #pragma unroll
-    for (int n = 0; n < kHead / 8; n++)
+    for (int n = 0; n < kN; n++)
 #pragma unroll
       for (int half = 0; half < 2; half++) {
-        const uint32_t to = tile + tile_offset<kHead>(row + 16 * m + 8 * half + lane / 4, n) + lane % 4 * 4;
+        const uint32_t to = tile + tile_offset<kHead>(row + 16 * m + 8 * half + lane / 4, column / kChunk + n) + lane % 4 * 4;
         const uint32_t pair = pack_pair<T>(c[m][n][2 * half] * factor[m][half], c[m][n][2 * half + 1] * factor[m][half]);
         asm volatile("st.shared.b32 [%0], %1;" ::"r"(to), "r"(pair) : "memory");
       }
   __syncwarp();
-  constexpr int kChunks = kHead / kChunk;
 #pragma unroll 4
-  for (int i = lane; i < 16 * kM * kChunks; i += 32) {
-    const int r = i / kChunks, chunk = i % kChunks;
+  for (int i = lane; i < 16 * kM * kN; i += 32) {
+    const int r = i / kN, chunk = column / kChunk + i % kN;
     if (r >= rows || chunk * kChunk >= at.d) continue;
     const uint4 pack = load_16(tile + tile_offset<kHead>(row + r, chunk));
     T* to = y + r * ld + chunk * kChunk;

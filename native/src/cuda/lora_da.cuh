@@ -119,6 +119,7 @@ __global__ void __launch_bounds__(128) da_kernel(const __grid_constant__ DaArgum
 /* A thread adds the slots of four neighbours of dA. */
 template <int kWidth>
 __global__ void __launch_bounds__(256) da_sum_kernel(const __grid_constant__ DaArguments at) {
+  wait_for_previous();
   constexpr int kColumns = DaPolicy<__half, kWidth>::kColumns;
   const int64_t i = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * 4;
   const int64_t row = i / at.in, column = i % at.in;

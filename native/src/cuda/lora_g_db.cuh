@@ -2,8 +2,9 @@
  * g = scale * dy·B and dB += dyᵀ·h in one pass over dy. A unit is kColumns columns of one adapter; a step is 32 tokens of
  * them, a tile that is multiplied twice: by B, whose part of the unit stays in registers, and, transposed, by h. dB is summed
  * in registers over the steps of a block. g is summed over columns only within a tile; each unit leaves its part of g in the
- * workspace, so that the wider a unit the fewer bytes. Each warp holds 64 columns for dB, and for g 16 tokens times 128
- * columns; the slices of 128 are added in shared memory one step later, behind the barrier that this step has anyway.
+ * workspace, so that the wider a unit the fewer bytes. Each warp holds kWarpColumns columns for dB, and for g 16
+ * tokens times twice as many; these slices are added in shared memory one step later, behind the barrier that this step has
+ * anyway.
  */
 #ifndef ORIBI_CUDA_LORA_G_DB_CUH
 #define ORIBI_CUDA_LORA_G_DB_CUH
@@ -39,21 +40,23 @@ struct GDbArguments {
 
 template <class T, int kRank, int kColumns>
 struct GDbPolicy {
-  static constexpr int kTokens = 32, kWarps = kColumns / 64, kThreads = 32 * kWarps, kSlices = kColumns / 128;
+  /* 64 columns need 64 registers for dB at rank 32, and as many for B; at rank 64 that is what 32 columns need. */
+  static constexpr int kWarpColumns = kRank <= 32 ? 64 : 32, kSliceColumns = 2 * kWarpColumns;
+  static constexpr int kTokens = 32, kWarps = kColumns / kWarpColumns, kThreads = 32 * kWarps, kSlices = kWarps / 2;
   static constexpr int kTileBytes = kTokens * kColumns * 2;
   static constexpr int kRowBytes = kRank * 2 + 16, kRowChunks = kRank / kChunk; /* of h; odd in chunks, for the banks */
   static constexpr int kStageBytes = kTileBytes + kTokens * kRowBytes;
   static constexpr int kSumFloats = kSlices * kTokens * kRank; /* of one step; two steps alternate */
   static constexpr int kFromDy = kTokens * kColumns / kChunk / kThreads;
   static constexpr int kRowsApart = kThreads * kChunk / kColumns;
-  static_assert(kTokens * kRowChunks <= kThreads, "a thread copies at most one chunk of h");
+  static constexpr int kChunksOfH = kTokens * kRowChunks, kFromH = (kChunksOfH + kThreads - 1) / kThreads;
 
   const GDbArguments& at;
   uint32_t shared;
   float* sums; /* [2][kSlices][32][kRank] */
-  Transfer<kFromDy + 1> transfer;
-  uint32_t b[8][kRank / 8][2]; /* this warp's 128 rows of B, as right operands */
-  float c[4][kRank / 8][4] = {};
+  Transfer<kFromDy + kFromH> transfer;
+  uint32_t b[kSliceColumns / 16][kRank / 8][2]; /* this warp's slice of B, as right operands */
+  float c[kWarpColumns / 16][kRank / 8][4] = {};
   int64_t unit_of_b = -1;
   Cursor before{-1, 0}; /* the step whose sums are not yet written */
   int turn = 0;
@@ -74,12 +77,14 @@ struct GDbPolicy {
 #pragma unroll
     for (int i = 0; i < kFromDy; i++) {
       const bool inside = column < at.outs[p] && token + row + i * kRowsApart < at.n;
-      transfer.fetch(i, tile + offset(row + i * kRowsApart, chunk), dy + i * kRowsApart * at.ld_y, inside);
+      transfer.template fetch<Keep::kBriefly>(i, tile + offset(row + i * kRowsApart, chunk), dy + i * kRowsApart * at.ld_y, inside);
     }
-    if (threadIdx.x < kTokens * kRowChunks) {
-      const int of_tile = threadIdx.x / kRowChunks, r = threadIdx.x % kRowChunks * kChunk;
+#pragma unroll
+    for (int i = 0; i < kFromH; i++) {
+      const int index = threadIdx.x + i * kThreads, of_tile = index / kRowChunks, r = index % kRowChunks * kChunk;
+      if (index >= kChunksOfH) break;
       const bool inside = token + of_tile < at.n && first_rank() + r < at.rank;
-      transfer.fetch(kFromDy, tile + kTileBytes + of_tile * kRowBytes + r * 2,
+      transfer.fetch(kFromDy + i, tile + kTileBytes + of_tile * kRowBytes + r * 2,
                      static_cast<const T*>(at.h) + (token + of_tile) * at.width + p * at.rank + first_rank() + r, inside);
     }
   }
@@ -89,18 +94,21 @@ struct GDbPolicy {
     const int row = threadIdx.x / (kColumns / kChunk), chunk = threadIdx.x % (kColumns / kChunk);
 #pragma unroll
     for (int i = 0; i < kFromDy; i++) transfer.deposit(i, tile + offset(row + i * kRowsApart, chunk));
-    if (threadIdx.x < kTokens * kRowChunks) {
-      transfer.deposit(kFromDy, tile + kTileBytes + threadIdx.x / kRowChunks * kRowBytes + threadIdx.x % kRowChunks * 16);
+#pragma unroll
+    for (int i = 0; i < kFromH; i++) {
+      const int index = threadIdx.x + i * kThreads;
+      if (index >= kChunksOfH) break;
+      transfer.deposit(kFromDy + i, tile + kTileBytes + index / kRowChunks * kRowBytes + index % kRowChunks * 16);
     }
   }
 
   /* B's fragments for this warp's slice of a unit, element by element: once a unit, and copies for later steps are under way. */
   __device__ void read_b(int64_t unit) {
     const int p = at.adapter_of_unit(unit), lane = threadIdx.x % 32, slice = threadIdx.x / 64;
-    const int64_t column = (unit - at.first_unit[p]) * kColumns + slice * 128 + 2 * (lane % 4);
+    const int64_t column = (unit - at.first_unit[p]) * kColumns + slice * kSliceColumns + 2 * (lane % 4);
     const uint16_t* rows = static_cast<const uint16_t*>(at.b) + (at.first_row[p] + column) * at.rank;
 #pragma unroll
-    for (int k = 0; k < 8; k++)
+    for (int k = 0; k < kSliceColumns / 16; k++)
 #pragma unroll
       for (int j = 0; j < kRank / 8; j++)
 #pragma unroll
@@ -142,10 +150,10 @@ struct GDbPolicy {
 
   __device__ void multiply_by_b(uint32_t tile) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, half = warp % 2, slice = warp / 2;
-    const uint32_t dy = tile + offset(16 * half + (lane & 15), 16 * slice + (lane >> 4));
+    const uint32_t dy = tile + offset(16 * half + (lane & 15), slice * (kSliceColumns / kChunk) + (lane >> 4));
     float sum[kRank / 8][4] = {};
 #pragma unroll
-    for (int k = 0; k < 8; k++) {
+    for (int k = 0; k < kSliceColumns / 16; k++) {
       uint32_t left[4];
       load_matrices(left, (dy ^ ((k & 3) << 5)) + ((k >> 2) << 7));
 #pragma unroll
@@ -161,7 +169,7 @@ struct GDbPolicy {
 
   __device__ void multiply_by_h(uint32_t tile) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const uint32_t dy = tile + offset((lane & 7) + ((lane >> 4) << 3), 8 * warp + ((lane >> 3) & 1));
+    const uint32_t dy = tile + offset((lane & 7) + ((lane >> 4) << 3), warp * (kWarpColumns / kChunk) + ((lane >> 3) & 1));
     const uint32_t h = tile + kTileBytes + (lane & 15) * kRowBytes + (lane >> 4) * 16;
 #pragma unroll
     for (int k = 0; k < kTokens / 16; k++) {
@@ -169,7 +177,7 @@ struct GDbPolicy {
 #pragma unroll
       for (int j = 0; j < kRank / 16; j++) load_matrices_transposed(right[j], h + k * 16 * kRowBytes + j * 32);
 #pragma unroll
-      for (int m = 0; m < 4; m++) {
+      for (int m = 0; m < kWarpColumns / 16; m++) {
         uint32_t left[4];
         load_matrices_transposed(left, (dy ^ (m << 5)) + k * 16 * kColumns * 2);
 #pragma unroll
@@ -181,9 +189,9 @@ struct GDbPolicy {
   __device__ void flush(int64_t unit) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int64_t slot = blockIdx.x + unit;
-    float* to = at.slots + ((slot * at.chunks + blockIdx.y) * kColumns + 64 * warp + lane / 4) * kRank + 2 * (lane % 4);
+    float* to = at.slots + ((slot * at.chunks + blockIdx.y) * kColumns + kWarpColumns * warp + lane / 4) * kRank + 2 * (lane % 4);
 #pragma unroll
-    for (int m = 0; m < 4; m++)
+    for (int m = 0; m < kWarpColumns / 16; m++)
 #pragma unroll
       for (int j = 0; j < kRank / 8; j++) {
         *reinterpret_cast<float2*>(to + 16 * m * kRank + 8 * j) = make_float2(c[m][j][0], c[m][j][1]);
@@ -199,7 +207,7 @@ struct GDbPolicy {
 };
 
 template <class T, int kRank, int kColumns>
-__global__ void __launch_bounds__(kColumns / 2) g_db_kernel(const __grid_constant__ GDbArguments at) {
+__global__ void __launch_bounds__(GDbPolicy<T, kRank, kColumns>::kThreads) g_db_kernel(const __grid_constant__ GDbArguments at) {
   if constexpr (has_code<T>()) {
     extern __shared__ __align__(1024) uint8_t memory[];
     GDbPolicy<T, kRank, kColumns> policy(at, memory);
@@ -236,6 +244,7 @@ __device__ void sum_db(const GDbArguments& at, int64_t i) {
 
 template <class T, int kRank, int kColumns>
 __global__ void __launch_bounds__(256) g_db_sum_kernel(const __grid_constant__ GDbArguments at) {
+  wait_for_previous();
   const int64_t of_g = at.n * at.width, of_db = at.b_rows * at.rank;
   const int64_t i = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * 4;
   if (i < of_g) {

@@ -21,9 +21,10 @@ namespace {
 
 using namespace lora;
 
-/* Three stages are 48 KB, so that two blocks share a processor of sm_86 and sm_89; sm_75 copies through registers and needs
-   no more than two, and has 64 KB. */
-constexpr int kStages = 3, kStagesOfTuring = 2;
+/* Three stages are 48 KB, so that two blocks share a processor of sm_86 and sm_89; four where two blocks of them fit. sm_75
+   copies through registers and needs no more than two, and has 64 KB. */
+constexpr int kStages = 3, kStagesOfLarge = 4, kStagesOfTuring = 2;
+constexpr int kSharedForLarge = 160 * 1024;
 
 template <class T, bool kDx, bool kNf4, int kWarpsAcross>
 oribi_status launch(oribi_ctx* ctx, const char* function, const ProductArguments& at) {
@@ -83,7 +84,7 @@ oribi_status lora_matmul_mma(oribi_ctx* ctx, const char* function, void* y, cons
   at.ld_x = dx ? s.ld_y : s.ld_x;
   at.ld_y = dx ? s.ld_x : s.ld_y;
   at.ld_w = s.in;
-  at.stages = turing ? kStagesOfTuring : kStages;
+  at.stages = turing ? kStagesOfTuring : most_shared_memory(ctx) >= kSharedForLarge ? kStagesOfLarge : kStages;
   describe_parts(&at, h, b, s, dx);
   const int64_t row_tiles = (s.n + kTile - 1) / kTile, column_tiles = (at.columns + kTile - 1) / kTile;
   if (row_tiles * column_tiles > INT32_MAX) {

@@ -13,9 +13,7 @@
 #ifndef ORIBI_CUDA_LORA_MATMUL_MMA_KERNEL_CUH
 #define ORIBI_CUDA_LORA_MATMUL_MMA_KERNEL_CUH
 
-#include "common/dynamic_map.h"
-#include "common/nf4.h"
-#include "cuda/lora_tile.cuh"
+#include "cuda/lora_nf4.cuh"
 
 namespace oribi::lora {
 
@@ -38,17 +36,6 @@ struct ProductArguments {
   ProductPart part[4];
 };
 
-/* The tables of NF4 where a kernel can read them. */
-struct Nf4Tables {
-  float value[16 + 256] = {}; /* of the codes, then the map of absmax */
-  constexpr Nf4Tables() {
-    const DynamicMap map = make_dynamic_map(true);
-    for (int i = 0; i < 16; i++) value[i] = kNf4Values[i];
-    for (int i = 0; i < 256; i++) value[16 + i] = map.value[i];
-  }
-};
-static __device__ const Nf4Tables kNf4Tables{};
-
 constexpr int kTile = 128, kDepth = 32;
 constexpr int kTileBytes = kTile * kDepth * 2, kStageBytes = 2 * kTileBytes;
 constexpr int kRowsTogether = 8; /* of tiles; so many use a column of the weight while it is in the cache */
@@ -63,9 +50,12 @@ struct Product {
   static constexpr int kCopies = kTile * kDepth / kChunk / kThreads; /* of each operand by a thread */
   static constexpr int kCodes = kTile * kDepth / kThreads;           /* NF4 weights decoded by a thread */
 
+  struct Fragments {
+    uint32_t x[4][4], w[kFragments / 2][4];
+  };
+
   const ProductArguments& at;
   uint32_t shared;
-  const float* quantile; /* in shared memory, then the map of absmax */
   int64_t row, column;   /* of the tile */
   int64_t main_steps, steps;
   int part_steps, first_part;
@@ -79,8 +69,7 @@ struct Product {
   static __device__ uint32_t narrow(int r, int chunk) { return r * (kDepth * 2) + ((chunk ^ ((r >> 1) & 3)) << 4); }
   static __device__ uint32_t wide(int r, int chunk) { return r * (kTile * 2) + ((chunk ^ (r & 7)) << 4); }
 
-  __device__ Product(const ProductArguments& arguments, uint32_t memory, const float* tables)
-      : at(arguments), shared(memory), quantile(tables) {
+  __device__ Product(const ProductArguments& arguments, uint32_t memory) : at(arguments), shared(memory) {
     const int group = kRowsTogether * at.column_tiles, first_row = blockIdx.x / group * kRowsTogether;
     const int rows = min(kRowsTogether, at.row_tiles - first_row), in_group = blockIdx.x % group;
     row = static_cast<int64_t>(first_row + in_group % rows) * kTile;
@@ -131,23 +120,18 @@ struct Product {
     if (!inside) return;
     const int64_t element = w_row * at.ld_w + w_column;
     codes = *reinterpret_cast<const Pack<uint32_t, kCodes / 8>*>(at.codes + element / 2);
-    const float* map = quantile + 16;
-    scale = __fadd_rn(__fmul_rn(map[__ldg(at.absmax + element / kNf4Block)], __ldg(at.absmax2 + element / kNf4Block / kNf4Group)), __ldg(at.offset));
+    const float mapped = kAbsmaxMap.value[__ldg(at.absmax + element / kNf4Block)];
+    scale = __fadd_rn(__fmul_rn(mapped, __ldg(at.absmax2 + element / kNf4Block / kNf4Group)), __ldg(at.offset));
   }
 
   __device__ void decode_codes(uint32_t tile) {
     constexpr int kAcross = (kDx ? kTile : kDepth) / kCodes;
     const int r = threadIdx.x / kAcross, begin = threadIdx.x % kAcross * kCodes;
+    const BlockValues<T> values(scale);
 #pragma unroll
     for (int i = 0; i < kCodes / 8; i++) {
-      uint32_t pair[4];
-#pragma unroll
-      for (int j = 0; j < 4; j++) { /* each byte: two weights, the first in the high four bits */
-        const uint32_t byte = codes.element[i] >> (8 * j);
-        pair[j] = pack_pair<T>(quantile[(byte >> 4) & 15] * scale, quantile[byte & 15] * scale);
-      }
       const int chunk = begin / kChunk + i;
-      store_16(tile + (kDx ? wide(r, chunk) : narrow(r, chunk)), make_uint4(pair[0], pair[1], pair[2], pair[3]));
+      store_16(tile + (kDx ? wide(r, chunk) : narrow(r, chunk)), values.decode(codes.element[i]));
     }
   }
 
@@ -190,30 +174,30 @@ struct Product {
     if (decoding) decode_codes(tile + kTileBytes);
   }
 
-  __device__ void compute(int stage) {
+  /* The fragments of 16 of a stage's 32 elements. */
+  __device__ void load(Fragments& f, int stage, int k) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warp_row = warp % 2 * 64, warp_column = warp / 2 * kWarpColumns;
     const uint32_t tile = shared + stage * kStageBytes;
     const uint32_t a = tile + narrow(warp_row + (lane & 15), lane >> 4);
     const uint32_t b = tile + kTileBytes + (kDx ? wide(lane & 15, warp_column / kChunk + (lane >> 4))
                                                 : narrow(warp_column + (lane & 7) + ((lane >> 4) << 3), (lane >> 3) & 1));
 #pragma unroll
-    for (int k = 0; k < kDepth / 16; k++) {
-      uint32_t x[4][4], w[kFragments / 2][4];
+    for (int m = 0; m < 4; m++) load_matrices(f.x[m], (a ^ (k << 5)) + m * 16 * kDepth * 2);
 #pragma unroll
-      for (int m = 0; m < 4; m++) load_matrices(x[m], (a ^ (k << 5)) + m * 16 * kDepth * 2);
-#pragma unroll
-      for (int j = 0; j < kFragments / 2; j++) {
-        if (kDx) {
-          load_matrices_transposed(w[j], (b ^ ((j & 3) << 5)) + k * 16 * kTile * 2);
-        } else {
-          load_matrices(w[j], (b ^ (k << 5)) + j * 16 * kDepth * 2);
-        }
+    for (int j = 0; j < kFragments / 2; j++) {
+      if (kDx) {
+        load_matrices_transposed(f.w[j], (b ^ ((j & 3) << 5)) + k * 16 * kTile * 2);
+      } else {
+        load_matrices(f.w[j], (b ^ (k << 5)) + j * 16 * kDepth * 2);
       }
-#pragma unroll
-      for (int m = 0; m < 4; m++)
-#pragma unroll
-        for (int j = 0; j < kFragments; j++) mma<T>(c[m][j], x[m], w[j / 2][j % 2 * 2], w[j / 2][j % 2 * 2 + 1]);
     }
+  }
+
+  __device__ void multiply(const Fragments& f) {
+#pragma unroll
+    for (int m = 0; m < 4; m++)
+#pragma unroll
+      for (int j = 0; j < kFragments; j++) mma<T>(c[m][j], f.x[m], f.w[j / 2][j % 2 * 2], f.w[j / 2][j % 2 * 2 + 1]);
   }
 
   /* y, by way of shared memory, so that it leaves in whole rows of 256 bytes. */
@@ -247,16 +231,23 @@ struct Product {
       close_copies();
     }
     int reading = 0, writing = at.stages - 1;
+    wait_for_copies(at.stages - 2);
+    __syncthreads();
+    Fragments even, odd; /* of each, one is loaded while the other is multiplied, also across the barrier */
+    load(even, reading, 0);
     for (int64_t step = 0; step < steps; step++) {
-      wait_for_copies(at.stages - 2);
-      __syncthreads(); /* this step's tile is whole, and nobody reads the one before, which is overwritten next */
       const bool more = step + at.stages - 1 < steps;
       if (more) fetch(step + at.stages - 1, writing);
       close_copies();
-      compute(reading);
+      load(odd, reading, 1);
+      multiply(even);
       if (more) deposit(writing);
       reading = reading + 1 == at.stages ? 0 : reading + 1;
       writing = writing + 1 == at.stages ? 0 : writing + 1;
+      wait_for_copies(at.stages - 2);
+      __syncthreads(); /* the next step's tile is whole, and nobody reads this one any more, which is overwritten next */
+      if (step + 1 < steps) load(even, reading, 0);
+      multiply(odd);
     }
     wait_for_copies(0);
     store();
@@ -277,14 +268,7 @@ template <class T, bool kDx, bool kNf4, int kWarpsAcross>
 __global__ void __launch_bounds__(64 * kWarpsAcross) product_kernel(const __grid_constant__ ProductArguments at) {
   if constexpr (has_code<T>() && is_for_this_architecture<kWarpsAcross>()) {
     extern __shared__ __align__(1024) uint8_t memory[];
-    __shared__ float tables[kNf4 ? 16 + 256 : 1];
-    if (kNf4) {
-      for (int i = threadIdx.x; i < 16 + 256; i += 64 * kWarpsAcross) {
-        tables[i] = kNf4Tables.value[i];
-      }
-      __syncthreads();
-    }
-    Product<T, kDx, kNf4, kWarpsAcross>(at, shared_address(memory), tables).run();
+    Product<T, kDx, kNf4, kWarpsAcross>(at, shared_address(memory)).run();
   }
 }
 

@@ -14,6 +14,8 @@
  */
 #include "cuda/lora_matmul_sm90.cuh"
 
+#include <algorithm>
+#include <atomic>
 #include <cstring>
 
 #include "cuda/lora_matmul_sm90_kernel.cuh"
@@ -26,7 +28,7 @@ using lora90::Policy;
 
 /* Code for other architectures is empty, and says so through its launch bounds. */
 #if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
-#define ORIBI_SM90_THREADS lora90::kThreads
+#define ORIBI_SM90_THREADS P::kThreads
 #else
 #define ORIBI_SM90_THREADS 32
 #endif
@@ -139,6 +141,20 @@ void describe_parts(Arguments* a, Maps* maps, const Operands& of, const oribi_lo
   }
 }
 
+/* How many clusters the card can hold at once: fewer than half its multiprocessors where some have no partner in their group.
+   With more, the last tiles would wait until a whole cluster has done all of its own. */
+template <class P>
+cudaError_t resident_clusters(const CudaContext* ctx, const cudaLaunchConfig_t& config, int* clusters) {
+  constexpr int kCards = 64;
+  static std::atomic<int> known[kCards];
+  *clusters = ctx->processors;
+  if (P::kCluster == 1) return cudaSuccess;
+  if (ctx->index < kCards && (*clusters = known[ctx->index].load()) > 0) return cudaSuccess;
+  const cudaError_t error = cudaOccupancyMaxActiveClusters(clusters, lora_kernel<P>, &config);
+  if (error == cudaSuccess && ctx->index < kCards) known[ctx->index].store(*clusters);
+  return error;
+}
+
 template <class P>
 oribi_status launch(oribi_ctx* ctx, const char* function, const Operands& of, const oribi_lora_shape& shape, int group) {
   const int64_t inner = P::kDx ? shape.out : shape.in, columns = P::kDx ? shape.in : shape.out;
@@ -158,19 +174,21 @@ oribi_status launch(oribi_ctx* ctx, const char* function, const Operands& of, co
   a.tiles = a.row_tiles * a.column_tiles;
   a.group = group;
 
-  const int clusters = static_cast<CudaContext*>(ctx)->processors / P::kCluster;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>((a.tiles < clusters ? a.tiles : clusters) * P::kCluster));
-  config.blockDim = dim3(lora90::kThreads);
-  config.dynamicSmemBytes = P::kSharedBytes;
-  config.stream = stream_of(ctx);
   cudaLaunchAttribute cluster[1];
   cluster[0].id = cudaLaunchAttributeClusterDimension;
   cluster[0].val.clusterDim.x = P::kCluster;
   cluster[0].val.clusterDim.y = cluster[0].val.clusterDim.z = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(a.tiles * P::kCluster));
+  config.blockDim = dim3(P::kThreads);
+  config.dynamicSmemBytes = P::kSharedBytes;
+  config.stream = stream_of(ctx);
   config.attrs = cluster;
   config.numAttrs = 1;
   cudaError_t error = cudaFuncSetAttribute(lora_kernel<P>, cudaFuncAttributeMaxDynamicSharedMemorySize, P::kSharedBytes);
+  int clusters = 0;
+  if (error == cudaSuccess) error = resident_clusters<P>(static_cast<CudaContext*>(ctx), config, &clusters);
+  config.gridDim.x = static_cast<unsigned>(std::min(a.tiles, clusters) * P::kCluster);
   if (error == cudaSuccess) error = cudaLaunchKernelEx(&config, lora_kernel<P>, a);
   return cuda_status(ctx, function, error);
 }
@@ -205,7 +223,7 @@ bool has_code(const oribi_ctx* ctx) {
     cudaError_t error = cudaSetDevice(static_cast<const CudaContext*>(ctx)->index);
     if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, lora_kernel<Policy<__nv_bfloat16, 256, 1, false, false>>);
     cudaGetLastError(); /* not the next launch's failure */
-    return error == cudaSuccess && attributes.maxThreadsPerBlock >= lora90::kThreads;
+    return error == cudaSuccess && attributes.maxThreadsPerBlock > 32;
   }();
   return has;
 }
@@ -227,21 +245,27 @@ bool lora_matmul_sm90_takes(const oribi_ctx* ctx, const oribi_lora_shape& shape,
   return oribi_ctx_architecture(ctx) == 90 && type && fits && aligned && indexed && has_code(ctx);
 }
 
-/* The cut whose last wave of tiles leaves the fewest multiprocessors idle. */
+/* The cut with the least time, taken as the number of waves of tiles times that of one tile. */
 LoraTiling lora_tiling_sm90(const oribi_ctx* ctx, const oribi_lora_shape& shape, bool dx, bool nf4) {
-  /* Time of a tile in units of a column; narrow tiles load shared memory more for each product. Not yet measured. */
-  constexpr int kWidths[] = {256, 192, 128};
-  constexpr double kCosts[] = {256, 199, 140};
+  /* In units of a column of the fastest cut; from the table of cuts in docs/results/lora-matmul.md, on an H100. */
+  struct Cut {
+    LoraTiling tiling;
+    double cost;
+    bool nf4;
+  };
+  constexpr Cut kCuts[] = {{{256, 2, 8}, 256, false}, {{192, 2, 8}, 200, false}, {{128, 2, 8}, 140, false}, {{256, 1, 16}, 270, false},
+                           {{192, 1, 16}, 215, false}, {{128, 1, 16}, 210, false}, {{256, 1, 16}, 256, true}, {{128, 1, 16}, 185, true}};
   const int64_t columns = dx ? shape.in : shape.out, rows = (shape.n + lora90::kRows - 1) / lora90::kRows;
-  const int64_t processors = static_cast<const CudaContext*>(ctx)->processors;
-  LoraTiling best{256, 1, 16};
+  LoraTiling best{};
   double least = 0;
-  for (int i = 0; i < 3; i++) {
-    if (nf4 && kWidths[i] == 192) continue;
-    const int64_t tiles = rows * ((columns + kWidths[i] - 1) / kWidths[i]);
-    const double cost = static_cast<double>((tiles + processors - 1) / processors) * kCosts[i];
-    if (i > 0 && cost >= least) continue;
-    best.columns = kWidths[i];
+  for (const Cut& cut : kCuts) {
+    if (cut.nf4 != nf4) continue;
+    const int64_t cluster = cut.tiling.cluster, width = cut.tiling.columns;
+    const int64_t tiles = (rows + cluster - 1) / cluster * ((columns + width - 1) / width);
+    const int64_t at_once = static_cast<const CudaContext*>(ctx)->processors / cluster;
+    const double cost = static_cast<double>((tiles + at_once - 1) / at_once) * cut.cost;
+    if (least > 0 && cost >= least) continue;
+    best = cut.tiling;
     least = cost;
   }
   return best;

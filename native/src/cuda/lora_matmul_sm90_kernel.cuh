@@ -33,10 +33,14 @@ __device__ inline void multiply(float (&d)[kCount], const Shared<P>& s, int stag
   sm90::wgmma<typename P::T, P::kDx ? 1 : 0>(d, x, w, add);
 }
 
-/* One tile: after it d holds y's 64 rows of this consumer, in fp32. */
+/* The second consumer begins after the first one's second step. From then on they store their rows at different times,
+   and one has the tensor cores for itself while the other stores. */
+constexpr int kStaggerBarrier = 3, kStaggerThreads = 256;
+
+/* One tile: after it d holds y's 64 rows of this consumer, in fp32. After step `signal` the other consumer may begin. */
 template <class P, int kCount>
 __device__ inline void accumulate(float (&d)[kCount], const Arguments& a, const Shared<P>& s, Ring<P::kStages>& ring, int consumer,
-                                  int column) {
+                                  int column, int64_t signal) {
   int last = -1; /* the stage that the products in flight before this one read */
   for (int64_t step = 0; step < a.steps; step++) {
     sm90::barrier_wait(s.full(ring.stage), ring.parity, sm90::Role::consumer, ring.stage);
@@ -46,6 +50,7 @@ __device__ inline void accumulate(float (&d)[kCount], const Arguments& a, const 
     sm90::wgmma_commit();
     sm90::wgmma_wait<1>();
     if (last >= 0) release<P>(s, last);
+    if (step == signal) sm90::named_arrive(kStaggerBarrier, kStaggerThreads);
     last = ring.stage;
     ring.advance();
   }
@@ -101,9 +106,12 @@ template <class P>
 __device__ inline void consume(const Arguments& a, const Shared<P>& s, int consumer, int rank) {
   float d[P::kColumns / 2];
   Ring<P::kStages> ring;
+  int64_t signal = consumer == 0 ? min(int64_t{1}, a.steps - 1) : -1;
+  if (consumer == 1) sm90::named_barrier(kStaggerBarrier, kStaggerThreads);
   for (int tile = first_tile<P>(); tile < a.tiles; tile += tile_stride<P>()) {
     const Place place = place_of<P>(a, tile, rank);
-    accumulate<P>(d, a, s, ring, consumer, place.column);
+    accumulate<P>(d, a, s, ring, consumer, place.column, signal);
+    signal = -1;
     store<P>(d, a, s, consumer, place.row + consumer * 64, place.column);
   }
   if (threadIdx.x % 128 == 0) sm90::store_wait(); /* shared memory must live until TMA has read it */
@@ -136,7 +144,8 @@ __device__ inline void run(const typename P::Args& a, const void* memory) {
   } else {
     __syncthreads();
   }
-  if (threadIdx.x < 128) {
+  const int consumer = static_cast<int>(threadIdx.x) / 128 - 1;
+  if (consumer < 0) {
     sm90::shrink_registers<P::kProducerRegisters>();
     if constexpr (P::kNf4) {
       produce_nf4<P>(a, s);
@@ -145,7 +154,7 @@ __device__ inline void run(const typename P::Args& a, const void* memory) {
     }
   } else {
     sm90::grow_registers<P::kConsumerRegisters>();
-    consume<P>(a, s, static_cast<int>(threadIdx.x) / 128 - 1, rank);
+    consume<P>(a, s, consumer, rank);
   }
   __syncwarp();
   if constexpr (P::kCluster > 1) sm90::cluster_barrier(); /* neither block leaves while the other writes or arrives there */

@@ -5,7 +5,8 @@
  * Math        w = round(nf4[code] * (map[absmax] * absmax2 + offset)), the product in fp32, rounded once
  *
  * A block has one scale, so its 16 possible values are computed and rounded first; each code then picks its 16 bits with
- * four byte permutations, without any arithmetic: 3.3 instructions an element in all.
+ * four byte permutations, without any arithmetic: 3.3 instructions an element in all. One warp on each scheduler decodes, so nothing
+ * hides its latencies but its own order: codes and scales of the next step are read while this one is decoded.
  */
 #ifndef ORIBI_CUDA_LORA_MATMUL_SM90_NF4_CUH
 #define ORIBI_CUDA_LORA_MATMUL_SM90_NF4_CUH
@@ -71,7 +72,7 @@ __device__ inline void store_shared(uint32_t to, uint4 v) {
   asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
 }
 
-/* All steps over the weight that this block takes, tile after tile. */
+/* The steps over the weight that a block takes, tile after tile. */
 template <class P>
 struct Walk {
   const typename P::Args& a;
@@ -99,27 +100,32 @@ __device__ inline int block_of(const Walk<P>& walk, int r) {
 
 constexpr int kDecoders = 128;
 
-/* The stored scales of this thread's blocks, on their way. */
-template <int kBlocks>
-struct Scales {
-  uint32_t absmax[kBlocks];
-  float absmax2[kBlocks];
-};
-template <class P, int kBlocks>
-__device__ inline void fetch(Scales<kBlocks>& s, const Walk<P>& walk, int thread) {
-  if (!walk.more()) return;
+/* Starts the copies of the stored scales of this thread's blocks: the word around absmax, and absmax2. */
+template <class P>
+__device__ inline void fetch_scales(const Walk<P>& walk, uint32_t to, int thread) {
+  const int all = walk.a.rows * walk.a.row_blocks;
 #pragma unroll
-  for (int i = 0; i < kBlocks; i++) {
-    const int block = block_of<P>(walk, thread + i * kDecoders);
-    s.absmax[i] = __ldg(walk.a.absmax + block);
-    s.absmax2[i] = __ldg(walk.a.absmax2 + block / 256);
+  for (int row = thread; row < P::kColumns; row += kDecoders) {
+    const int block = block_of<P>(walk, row), word = block & ~3;
+    sm90::copy_word(to + row * 8, walk.a.absmax + word, min(4, all - word));
+    sm90::copy_word(to + row * 8 + 4, walk.a.absmax2 + block / 256, 4);
   }
 }
 
-/* Starts the copy of the next step's codes. */
+/* The scale of a block whose copies have arrived. */
 template <class P>
-__device__ inline void fetch_codes(const Shared<P>& s, Ring<P::kCodeStages>& ring, Walk<P>& walk) {
-  if (!walk.more()) return;
+__device__ inline float scale_of(const Walk<P>& walk, uint32_t from, int row, uint32_t map, float offset) {
+  uint32_t word;
+  float absmax, absmax2;
+  asm volatile("ld.shared.v2.b32 {%0, %1}, [%2];" : "=r"(word), "=f"(absmax2) : "r"(from + row * 8) : "memory");
+  const uint32_t code = word >> (block_of<P>(walk, row) % 4 * 8) & 255;
+  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(absmax) : "r"(map + code * 4) : "memory");
+  return __fadd_rn(__fmul_rn(absmax, absmax2), offset); /* two roundings, as bitsandbytes */
+}
+
+/* Starts the copy of a step's codes. */
+template <class P>
+__device__ inline void fetch_codes(const Shared<P>& s, const Ring<P::kCodeStages>& ring, const Walk<P>& walk) {
   sm90::barrier_wait(s.codes_empty(ring.stage), ring.parity ^ 1, sm90::Role::codes_producer, ring.stage);
   sm90::barrier_arrive_expect(s.codes_full(ring.stage), P::kCodeBytes);
   constexpr int kBoxes = P::kDx ? P::kColumns / 64 : 1; /* of 32 bytes in a row, the codes of a block */
@@ -129,93 +135,141 @@ __device__ inline void fetch_codes(const Shared<P>& s, Ring<P::kCodeStages>& rin
     const int row = P::kDx ? walk.step * kDepth : walk.place.column;
     sm90::load_tile(s.codes(ring.stage) + box * (P::kCodeBytes / kBoxes), &walk.a.w, block * 32, row, s.codes_full(ring.stage));
   }
-  ring.advance();
-  walk.next();
 }
 
-/* This thread's rows of the weight's tile, from the codes of a stage. */
-template <class P, int kBlocks>
-__device__ inline void decode_step(const Shared<P>& s, const Ring<P::kStages>& to, const Ring<P::kCodeStages>& from,
-                                   const float (&scale)[kBlocks], int thread) {
-  sm90::barrier_wait(s.codes_full(from.stage), from.parity, sm90::Role::decoder_of_codes, from.stage);
-  uint4 codes[kBlocks][2];
-#pragma unroll
-  for (int i = 0; i < kBlocks; i++) {
-    const int row = thread + i * kDecoders;
-    /* The 32-byte swizzle of TMA: the halves of every other 128 bytes are exchanged. */
-    const uint32_t at = s.codes(from.stage) + row * 32, other = (row >> 2 & 1) * 16;
-    codes[i][0] = load_shared(at + other);
-    codes[i][1] = load_shared(at + (16 ^ other));
-  }
-  __syncwarp();
-  if (thread % 32 == 0) sm90::barrier_arrive(s.codes_empty(from.stage));
-  sm90::barrier_wait(s.empty(to.stage), to.parity ^ 1, sm90::Role::decoder, to.stage);
-#pragma unroll
-  for (int i = 0; i < kBlocks; i++) {
-    const int row = thread + i * kDecoders;
-    const uint32_t at = s.w(to.stage) + row * kRowBytes;
-    const Values values = values_of<typename P::T>(scale[i]);
-    const uint32_t words[8] = {codes[i][0].x, codes[i][0].y, codes[i][0].z, codes[i][0].w,
-                               codes[i][1].x, codes[i][1].y, codes[i][1].z, codes[i][1].w};
-#pragma unroll
-    for (int c = 0; c < 8; c++) store_shared(at + ((c ^ (row & 7)) << 4), decode(values, words[c]));
-  }
-  sm90::async_proxy_fence();
+/* The codes of one block. */
+struct Codes {
+  uint4 half[2];
+};
+__device__ inline Codes load_codes(uint32_t stage, int row) {
+  /* The 32-byte swizzle of TMA: the halves of every other 128 bytes are exchanged. */
+  const uint32_t at = stage + row * 32, other = (row >> 2 & 1) * 16;
+  return {{load_shared(at + other), load_shared(at + (16 ^ other))}};
 }
+
+/* The codes of one block, as a row of the weight's tile. */
+template <class T>
+__device__ inline void decode_row(uint32_t tile, int row, const Codes& codes, float scale) {
+  const Values values = values_of<T>(scale);
+#pragma unroll
+  for (int half = 0; half < 2; half++) {
+    const uint4 c = codes.half[half];
+    const uint32_t words[4] = {c.x, c.y, c.z, c.w};
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      store_shared(tile + row * kRowBytes + (((half * 4 + i) ^ (row & 7)) << 4), decode(values, words[i]));
+    }
+  }
+}
+
+/* What a decoding thread carries from step to step: the codes and scales of the step that comes, and how far codes and
+   stored scales have been fetched and read. */
+template <class P>
+struct Decoder {
+  static constexpr int kBlocks = P::kColumns / kDecoders;
+  const typename P::Args& a;
+  const Shared<P>& s;
+  const int thread = threadIdx.x;
+  const float offset = __ldg(a.offset);
+  Codes codes[kBlocks];
+  float scale[kBlocks];
+  Walk<P> code_walk{a}, scale_walk{a}, read_walk{a};
+  Ring<P::kCodeStages> read, fetched;
+  Ring<P::kScaleStages> scale_read, scale_fetched;
+  int64_t left; /* steps whose codes have not been read */
+
+  /* The second warp fetches codes: the first has x to fetch. */
+  __device__ void fetch_more() {
+    if (thread == 32 && code_walk.more()) fetch_codes<P>(s, fetched, code_walk);
+    __syncwarp();
+    fetched.advance(), code_walk.next();
+  }
+  __device__ void wait_for_codes() {
+    if (left > 0) sm90::barrier_wait(s.codes_full(read.stage), read.parity, sm90::Role::decoder_of_codes, read.stage);
+  }
+  __device__ void read_codes(int block) { codes[block] = load_codes(s.codes(read.stage), thread + block * kDecoders); }
+  __device__ void done_reading() {
+    __syncwarp();
+    if (left > 0 && thread % 32 == 0) sm90::barrier_arrive(s.codes_empty(read.stage));
+    read.advance();
+    left--;
+  }
+  __device__ void fetch_more_scales() {
+    if (scale_walk.more()) fetch_scales<P>(scale_walk, s.scales(scale_fetched.stage), thread);
+    sm90::copy_commit();
+    scale_fetched.advance(), scale_walk.next();
+  }
+  __device__ void read_scales() {
+    sm90::copy_wait<P::kScaleStages - 1>();
+#pragma unroll
+    for (int i = 0; i < kBlocks; i++) {
+      scale[i] = scale_of<P>(read_walk, s.scales(scale_read.stage), thread + i * kDecoders, s.map(), offset);
+    }
+    scale_read.advance(), read_walk.next();
+  }
+
+  __device__ Decoder(const typename P::Args& a_, const Shared<P>& s_) : a(a_), s(s_) {
+    left = (a.tiles - first_tile<P>() + tile_stride<P>() - 1) / tile_stride<P>() * a.steps;
+    for (int k = 0; k < P::kCodeStages; k++) fetch_more();
+    for (int k = 0; k < P::kScaleStages; k++) fetch_more_scales();
+    read_scales();
+    wait_for_codes();
+    for (int i = 0; i < kBlocks; i++) read_codes(i);
+    done_reading();
+  }
+
+  /* This thread's rows of the weight's tile in a stage. After a block its codes make room for those of the next step. */
+  __device__ void step(int stage) {
+    float now[kBlocks];
+#pragma unroll
+    for (int i = 0; i < kBlocks; i++) now[i] = scale[i];
+    fetch_more();
+    fetch_more_scales(); /* to where those of this step were: they have been read */
+    read_scales();
+#pragma unroll
+    for (int i = 0; i < kBlocks; i++) {
+      decode_row<typename P::T>(s.w(stage), thread + i * kDecoders, codes[i], now[i]);
+      if (i == 0) wait_for_codes();
+      read_codes(i);
+    }
+    sm90::async_proxy_fence();
+    done_reading();
+  }
+};
 
 /* What the first decoder also does: starts the copies of x, and of the weight's place where the adapter stands there. */
 template <class P>
-__device__ inline void start_copies(const Shared<P>& s, const Ring<P::kStages>& ring, const CUtensorMap* x, int inner, int row,
-                                    const CUtensorMap* b, int column) {
-  sm90::barrier_wait(s.empty(ring.stage), ring.parity ^ 1, sm90::Role::producer, ring.stage);
-  sm90::barrier_arrive_expect(s.full(ring.stage), kXBytes + (b == nullptr ? 0 : P::kWBytes));
-  sm90::load_tile(s.x(ring.stage), x, inner, row, s.full(ring.stage));
-  if (b != nullptr) load_weight<P>(s, ring.stage, b, inner, column, 0);
+__device__ inline void start_copies(const Shared<P>& s, int stage, const CUtensorMap* x, int inner, int row, const CUtensorMap* b,
+                                    int column) {
+  sm90::barrier_arrive_expect(s.full(stage), kXBytes + (b == nullptr ? 0 : P::kWBytes));
+  sm90::load_tile(s.x(stage), x, inner, row, s.full(stage));
+  if (b != nullptr) load_weight<P>(s, stage, b, inner, column, 0);
 }
 
 template <class P>
 __device__ inline void produce_nf4(const typename P::Args& a, const Shared<P>& s) {
-  constexpr int kBlocks = P::kColumns / kDecoders;
   const int thread = threadIdx.x;
-  const float offset = __ldg(a.offset);
   Ring<P::kStages> ring;
-  Ring<P::kCodeStages> codes, codes_ahead;
-  Walk<P> walk(a), walk_ahead(a);
-  for (int k = 0; k < P::kCodeStages - 1 && thread == 0; k++) fetch_codes<P>(s, codes_ahead, walk_ahead);
-  Scales<kBlocks> stored;
-  fetch<P>(stored, walk, thread);
+  Decoder<P> decoder(a, s);
   const auto arrive = [&] {
     __syncwarp();
     if (thread % 32 == 0) sm90::barrier_arrive(s.full(ring.stage));
     ring.advance();
   };
-  while (walk.more()) {
-    const Place place = walk.place;
-    for (int64_t step = 0; step < a.steps; step++) {
-      if (thread == 0) {
-        fetch_codes<P>(s, codes_ahead, walk_ahead);
-        start_copies<P>(s, ring, &a.x, static_cast<int>(step) * kDepth, place.row, nullptr, 0);
-      }
+  for (int tile = first_tile<P>(); tile < a.tiles; tile += tile_stride<P>()) {
+    const Place place = place_of<P>(a, tile, 0);
+    for (int step = 0; step < a.steps; step++) {
+      sm90::barrier_wait(s.empty(ring.stage), ring.parity ^ 1, sm90::Role::decoder, ring.stage);
+      if (thread == 0) start_copies<P>(s, ring.stage, &a.x, step * kDepth, place.row, nullptr, 0);
       __syncwarp();
-      float scale[kBlocks];
-#pragma unroll
-      for (int i = 0; i < kBlocks; i++) {
-        float map;
-        asm volatile("ld.shared.f32 %0, [%1];" : "=f"(map) : "r"(s.map() + stored.absmax[i] * 4) : "memory");
-        scale[i] = __fadd_rn(__fmul_rn(map, stored.absmax2[i]), offset); /* two roundings, as bitsandbytes */
-      }
-      walk.next();
-      fetch<P>(stored, walk, thread);
-      decode_step<P>(s, ring, codes, scale, thread);
-      codes.advance();
+      decoder.step(ring.stage);
       arrive();
     }
     for (int part = 0; part < a.parts; part++) {
       if (!meets<P>(a, part, place.column)) continue;
       for (int inner = 0; inner < a.rank; inner += kDepth) {
-        if (thread == 0) start_copies<P>(s, ring, &a.h[part], inner, place.row, &a.b[part], place.column - a.first[part]);
-        __syncwarp();
         sm90::barrier_wait(s.empty(ring.stage), ring.parity ^ 1, sm90::Role::decoder, ring.stage);
+        if (thread == 0) start_copies<P>(s, ring.stage, &a.h[part], inner, place.row, &a.b[part], place.column - a.first[part]);
         arrive();
       }
     }

@@ -9,7 +9,6 @@ namespace lora90 {
 
 constexpr int kRows = 128;      /* of a tile of y: 64 for each consumer */
 constexpr int kDepth = 64;      /* of a step along the inner dimension: 128 bytes, the widest swizzle */
-constexpr int kThreads = 384;   /* three warpgroups */
 constexpr int kConsumers = 2;
 constexpr int kRowBytes = 128;  /* of a tile in shared memory */
 constexpr int kSlab = 64;       /* columns of y that are staged together */
@@ -52,13 +51,18 @@ struct Policy {
   static constexpr uint32_t kStagingBytes = kConsumers * kSlabBuffers * kSlabBytes;
   static constexpr int kCodeStages = kNf4 ? 4 : 0; /* codes are fetched three steps ahead of their decoding */
   static constexpr uint32_t kCodeBytes = kColumns * kDepth / 2;
+  static constexpr int kScaleStages = kNf4 ? 4 : 0; /* and so are the scales of blocks, eight bytes each */
+  static constexpr uint32_t kScaleBytes = kColumns * 8;
   static constexpr uint32_t kBarrierBytes = 1024, kMapBytes = kNf4 ? 1024 : 0;
   static constexpr uint32_t kSharedBytes =
-      1024 + kStages * kStageBytes + kStagingBytes + kCodeStages * kCodeBytes + kBarrierBytes + kMapBytes;
+      1024 + kStages * kStageBytes + kStagingBytes + kCodeStages * kCodeBytes + kBarrierBytes + kMapBytes +
+      kScaleStages * kScaleBytes;
   /* Who may arrive at a full stage: the thread that starts TMA, and the four warps that decode. */
   static constexpr uint32_t kFullCount = kNf4 ? 5 : 1;
-  /* 168 registers a thread at entry; each sum is 3 * 168 or less. The accumulators alone take 128. */
-  static constexpr int kProducerRegisters = kNf4 ? 88 : 40, kConsumerRegisters = kNf4 ? 208 : 232;
+  static constexpr int kThreads = 128 * (1 + kConsumers);
+  /* At entry each thread has the same share of 64 K registers, 168, and the sums here are 3 * 168. The accumulators alone
+     take 128; of what is left decoding can use more than starting copies. */
+  static constexpr int kProducerRegisters = kNf4 ? 120 : 40, kConsumerRegisters = kNf4 ? 192 : 232;
 };
 
 /* Addresses in shared memory. */
@@ -79,6 +83,7 @@ struct Shared {
   __device__ uint32_t codes_full(int stage) const { return full(2 * P::kStages + stage); }
   __device__ uint32_t codes_empty(int stage) const { return full(2 * P::kStages + P::kCodeStages + stage); }
   __device__ uint32_t map() const { return codes(P::kCodeStages) + P::kBarrierBytes; }
+  __device__ uint32_t scales(int stage) const { return map() + P::kMapBytes + stage * P::kScaleBytes; }
 };
 
 /* A place in the ring, and the parity of the lap. */

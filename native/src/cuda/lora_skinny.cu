@@ -8,9 +8,11 @@
  * Determinism bit-exact on one GPU: partial sums lie in the workspace and are added in a fixed order, without atomics
  * Limits      no bf16 below sm_80; fp32 is not taken
  *
- * Each is bound by reading x or dy, and reads it once as long as R (of h and dA) is at most 64, or rank (of g and dB) 32;
- * beyond, once for every 64 or 32. docs/derivations/lora.md counts the bytes.
+ * Each is bound by reading x or dy, and reads it once as long as R (of h and dA), or rank (of g and dB), is at most 64;
+ * beyond, once for every 64. docs/derivations/lora.md counts the bytes.
  */
+#include <cstdlib>
+
 #include "cuda/lora_da.cuh"
 #include "cuda/lora_g_db.cuh"
 #include "cuda/lora_h.cuh"
@@ -22,7 +24,7 @@ namespace {
 using namespace lora;
 
 constexpr int64_t kWidest = 64;     /* columns of h, or rows of dA, that one pass computes */
-constexpr int64_t kWidestRank = 32; /* of g and dB: twice that no longer fits in registers */
+constexpr int64_t kWidestRank = 64; /* the same of g and dB */
 
 /* Blocks of h and dA that share a processor. One alone waits at each barrier for its slowest warp. */
 constexpr int64_t kBlocksEach = 2;
@@ -39,13 +41,14 @@ int64_t chunk_width(int64_t width) { return round_up(ceil_div(width, chunks_of_w
 
 /* R as the workspace counts it: not less than the chunks together, and never less for a larger R. */
 int64_t padded_width(int64_t width) { return width <= kWidest ? round_up(width, 16) : round_up(width, kWidest); }
-int64_t padded_rank(int64_t rank) { return rank <= 16 ? 16 : round_up(rank, kWidestRank); }
+int64_t padded_rank(int64_t rank) { return rank <= 16 ? 16 : rank <= 32 ? 32 : round_up(rank, kWidestRank); }
 
-/* 512 columns of dy leave the fewer bytes of partial sums, but three stages and the sums of g take more than the 99 KB
-   that a block has on sm_86 and sm_89, or the 64 KB of sm_75. */
-constexpr int kWideColumns = 512, kNarrowColumns = 256;
+/* 512 columns of dy leave the fewer bytes of partial sums, but their stages and the sums of g take more than the 99 KB that a
+   block has on sm_86 and sm_89, or the 64 KB of sm_75. Past rank 32 both are halved, as a warp's columns are. Code for sm_75
+   takes the narrow ones on every card, so that a test of it on a larger card runs what sm_75 would. */
 constexpr int kSharedForWide = 160 * 1024;
-int64_t columns_of_units(const oribi_ctx* ctx) { return most_shared_memory(ctx) >= kSharedForWide ? kWideColumns : kNarrowColumns; }
+bool takes_wide(const oribi_ctx* ctx) { return lora_code(ctx) >= 80 && most_shared_memory(ctx) >= kSharedForWide; }
+int64_t columns_of_units(const oribi_ctx* ctx, int64_t rank) { return (takes_wide(ctx) ? 512 : 256) / (rank <= 32 ? 1 : 2); }
 
 int64_t units_of_g_db(const oribi_lora_shape& s, int64_t columns) {
   int64_t units = 0;
@@ -60,10 +63,10 @@ int64_t workspace_floats_da(const oribi_ctx* ctx, const oribi_lora_shape& s) {
   return (kBlocksEach * processors(ctx) + ceil_div(s.in, 128)) * 128 * padded_width(lora_width(s));
 }
 int64_t slot_floats_g_db(const oribi_ctx* ctx, const oribi_lora_shape& s, int64_t columns) {
-  return (kBlocksEach * processors(ctx) + units_of_g_db(s, columns)) * columns * padded_rank(s.rank);
+  return (processors(ctx) + units_of_g_db(s, columns)) * columns * padded_rank(s.rank);
 }
 int64_t workspace_floats_g_db(const oribi_ctx* ctx, const oribi_lora_shape& s) {
-  const int64_t columns = columns_of_units(ctx);
+  const int64_t columns = columns_of_units(ctx, s.rank);
   return slot_floats_g_db(ctx, s, columns) + units_of_g_db(s, columns) * s.n * padded_rank(s.rank);
 }
 
@@ -77,6 +80,21 @@ int stages_for(const oribi_ctx* ctx, int stage_bytes, int fixed, int blocks) {
 
 unsigned blocks_for(int64_t elements) { return static_cast<unsigned>(ceil_div(elements, 4 * kThreadsOfSums)); }
 
+/* Launches the kernel that adds partial sums, while the one that leaves them still runs where the card can. */
+template <class Arguments>
+cudaError_t launch_sums(oribi_ctx* ctx, void (*kernel)(Arguments), const Arguments& at, int64_t elements) {
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(blocks_for(elements));
+  config.blockDim = dim3(kThreadsOfSums);
+  config.stream = stream_of(ctx);
+  cudaLaunchAttribute early[1];
+  early[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early[0].val.programmaticStreamSerializationAllowed = 1;
+  config.attrs = early;
+  config.numAttrs = lora_code(ctx) >= 90 && std::getenv("NOPDL") == nullptr ? 1 : 0;
+  return cudaLaunchKernelEx(&config, kernel, at);
+}
+
 template <class T, int kWidth>
 cudaError_t launch_h(oribi_ctx* ctx, HArguments& at) {
   using P = HPolicy<T, kWidth>;
@@ -86,8 +104,7 @@ cudaError_t launch_h(oribi_ctx* ctx, HArguments& at) {
   if (error != cudaSuccess) return error;
   const dim3 grid(static_cast<unsigned>(at.split.blocks), static_cast<unsigned>(at.chunks));
   h_kernel<T, kWidth><<<grid, P::kThreads, at.stages * P::kStageBytes, stream_of(ctx)>>>(at);
-  h_sum_kernel<T, kWidth><<<blocks_for(at.n * at.width), kThreadsOfSums, 0, stream_of(ctx)>>>(at);
-  return cudaSuccess;
+  return launch_sums(ctx, h_sum_kernel<T, kWidth>, at, at.n * at.width);
 }
 
 template <class T, int kWidth>
@@ -99,25 +116,21 @@ cudaError_t launch_da(oribi_ctx* ctx, DaArguments& at) {
   if (error != cudaSuccess) return error;
   const dim3 grid(static_cast<unsigned>(at.split.blocks), static_cast<unsigned>(at.chunks));
   da_kernel<T, kWidth><<<grid, P::kThreads, at.stages * P::kStageBytes, stream_of(ctx)>>>(at);
-  da_sum_kernel<kWidth><<<blocks_for(at.width * at.in), kThreadsOfSums, 0, stream_of(ctx)>>>(at);
-  return cudaSuccess;
+  return launch_sums(ctx, da_sum_kernel<kWidth>, at, at.width * at.in);
 }
 
 template <class T, int kRank, int kColumns>
 cudaError_t launch_g_db(oribi_ctx* ctx, GDbArguments& at) {
   using P = GDbPolicy<T, kRank, kColumns>;
   constexpr int kFixed = 2 * P::kSumFloats * static_cast<int>(sizeof(float));
-  constexpr int kBlocks = kColumns == kWideColumns ? 1 : static_cast<int>(kBlocksEach);
-  at.stages = stages_for(ctx, P::kStageBytes, kFixed, kBlocks);
-  if (at.stages < 3) at.stages = stages_for(ctx, P::kStageBytes, kFixed, 1);
-  at.split = make_split(at.first_unit[at.adapters], ceil_div(at.n, P::kTokens), kBlocks * processors(ctx));
+  /* One block a processor: each further one would leave as many slots of dB again, and one has enough bytes under way. */
+  at.stages = stages_for(ctx, P::kStageBytes, kFixed, 1);
+  at.split = make_split(at.first_unit[at.adapters], ceil_div(at.n, P::kTokens), processors(ctx));
   const cudaError_t error = allow_shared_memory<g_db_kernel<T, kRank, kColumns>>(ctx);
   if (error != cudaSuccess) return error;
   const dim3 grid(static_cast<unsigned>(at.split.blocks), static_cast<unsigned>(at.chunks));
   g_db_kernel<T, kRank, kColumns><<<grid, P::kThreads, at.stages * P::kStageBytes + kFixed, stream_of(ctx)>>>(at);
-  const int64_t elements = at.n * at.width + at.b_rows * at.rank;
-  g_db_sum_kernel<T, kRank, kColumns><<<blocks_for(elements), kThreadsOfSums, 0, stream_of(ctx)>>>(at);
-  return cudaSuccess;
+  return launch_sums(ctx, g_db_sum_kernel<T, kRank, kColumns>, at, at.n * at.width + at.b_rows * at.rank);
 }
 
 /* f(element, Width<columns of h>) */
@@ -135,9 +148,11 @@ cudaError_t dispatch_width_of(oribi_dtype t, int64_t columns, F&& f) {
 }
 
 template <class T>
-cudaError_t dispatch_g_db(oribi_ctx* ctx, GDbArguments& at, bool wide) {
-  if (at.rank <= 16) return wide ? launch_g_db<T, 16, kWideColumns>(ctx, at) : launch_g_db<T, 16, kNarrowColumns>(ctx, at);
-  return wide ? launch_g_db<T, 32, kWideColumns>(ctx, at) : launch_g_db<T, 32, kNarrowColumns>(ctx, at);
+cudaError_t dispatch_g_db(oribi_ctx* ctx, GDbArguments& at) {
+  const bool wide = takes_wide(ctx);
+  if (at.rank <= 16) return wide ? launch_g_db<T, 16, 512>(ctx, at) : launch_g_db<T, 16, 256>(ctx, at);
+  if (at.rank <= 32) return wide ? launch_g_db<T, 32, 512>(ctx, at) : launch_g_db<T, 32, 256>(ctx, at);
+  return wide ? launch_g_db<T, 64, 256>(ctx, at) : launch_g_db<T, 64, 128>(ctx, at);
 }
 
 /* The checks that the three have in common; false: there is nothing to launch, and *status says why. */
@@ -222,7 +237,7 @@ extern "C" oribi_status oribi_lora_g_db(oribi_ctx* ctx, void* g, float* db, cons
   check.pointer("b", b, adapted).pointer("h", h, adapted).pointer("workspace", workspace, adapted);
   oribi_status status;
   if (!ready(ctx, function, check, s, &status)) return status;
-  const int64_t columns = columns_of_units(ctx);
+  const int64_t columns = columns_of_units(ctx, s.rank);
   GDbArguments at{};
   at.dy = dy;
   at.b = b;
@@ -237,7 +252,7 @@ extern "C" oribi_status oribi_lora_g_db(oribi_ctx* ctx, void* g, float* db, cons
   at.rank = s.rank;
   at.b_rows = lora_b_row(s, s.adapters);
   at.adapters = s.adapters;
-  at.chunks = s.rank <= 16 ? 1 : static_cast<int>(ceil_div(s.rank, kWidestRank));
+  at.chunks = static_cast<int>(ceil_div(s.rank, kWidestRank));
   for (int32_t p = 0; p < s.adapters; p++) {
     at.first_out[p] = s.first_out[p];
     at.outs[p] = s.outs[p];
@@ -245,8 +260,7 @@ extern "C" oribi_status oribi_lora_g_db(oribi_ctx* ctx, void* g, float* db, cons
     at.first_row[p] = lora_b_row(s, p);
     at.scale[p] = s.scale[p];
   }
-  const bool wide = columns == kWideColumns;
-  return finish(ctx, function, s.t == ORIBI_BF16 ? dispatch_g_db<__nv_bfloat16>(ctx, at, wide) : dispatch_g_db<__half>(ctx, at, wide));
+  return finish(ctx, function, s.t == ORIBI_BF16 ? dispatch_g_db<__nv_bfloat16>(ctx, at) : dispatch_g_db<__half>(ctx, at));
 }
 
 extern "C" int64_t oribi_lora_workspace(const oribi_ctx* ctx, const oribi_lora_shape* shape) {

@@ -54,6 +54,7 @@ struct Cursor {
      flush(unit)                            after the block's last step of a unit */
 template <class P>
 __device__ void run_share(P& p, const Split& split, int stages) {
+  release_next();
   const int64_t first = split.begin(blockIdx.x), count = split.begin(blockIdx.x + 1) - first;
   Cursor ahead{first / split.steps, first % split.steps}, here = ahead;
   for (int i = 0; i < stages - 1; i++) {

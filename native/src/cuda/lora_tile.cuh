@@ -40,22 +40,49 @@ __device__ inline uint4 load_16(uint32_t from) {
 
 __device__ inline void store_4(uint32_t to, uint32_t x) { asm volatile("st.shared.b32 [%0], %1;" ::"r"(to), "r"(x) : "memory"); }
 
+/* What the cache should do with a copy's bytes. Those of a tensor that is read once and is larger than the cache are best the
+   first to go, so that the partial sums written meanwhile are still there when they are added. */
+enum class Keep { kUsual, kBriefly };
+
 /* kCount chunks of 16 bytes of one step, on their way from global to shared memory; zeros where not inside. */
 template <int kCount>
 struct Transfer {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  template <Keep kKeep = Keep::kUsual>
   __device__ void fetch(int, uint32_t to, const void* from, bool inside) {
+    if constexpr (kKeep == Keep::kBriefly) {
+      uint64_t policy;
+      asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+      asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(to), "l"(from), "r"(inside ? 16 : 0), "l"(policy)
+                   : "memory");
+      return;
+    }
     asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(inside ? 16 : 0) : "memory");
   }
   __device__ void deposit(int, uint32_t) {}
 #else
   uint4 chunk[kCount];
+  template <Keep kKeep = Keep::kUsual>
   __device__ void fetch(int i, uint32_t, const void* from, bool inside) {
     chunk[i] = inside ? __ldg(static_cast<const uint4*>(from)) : make_uint4(0, 0, 0, 0);
   }
   __device__ void deposit(int i, uint32_t to) { store_16(to, chunk[i]); }
 #endif
 };
+
+/* The kernel that adds the partial sums is launched while the one that leaves them still runs: it may begin when every block
+   of that one has called release_next, and waits in wait_for_previous for its results. Before sm_90 kernels follow each
+   other, and these do nothing. */
+__device__ inline void release_next() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+__device__ inline void wait_for_previous() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
 
 /* Ends a step's group of copies; every step has one, an empty one if need be, so that they can be counted. */
 __device__ inline void close_copies() {

@@ -78,21 +78,23 @@ __device__ inline double term(float x) {
   return kSquares ? static_cast<double>(x) * static_cast<double>(x) : static_cast<double>(x);
 }
 
-/* A block sums one chunk: four running sums a thread, so that an addition need not wait for the one before. */
+/* A block sums one chunk, all of which its threads load at once: two blocks fill a multiprocessor with 256 KiB under way. Four
+   running sums a thread, so that an addition need not wait for the one before. */
+constexpr int kSumThreads = 1024;
 template <bool kSquares>
-__global__ void __launch_bounds__(kThreads) chunk_kernel(double* sums, const float* x, int64_t count) {
+__global__ void __launch_bounds__(kSumThreads) chunk_kernel(double* sums, const float* x, int64_t count) {
   const int64_t begin = blockIdx.x * kSumChunk;
   const int64_t packs = (min(count, begin + kSumChunk) - begin) / kWide;
   double sum[kWide] = {};
 #pragma unroll 4
-  for (int64_t i = threadIdx.x; i < packs; i += kThreads) {
+  for (int64_t i = threadIdx.x; i < packs; i += kSumThreads) {
     const Four four = reinterpret_cast<const Four*>(x + begin)[i];
 #pragma unroll
     for (int k = 0; k < kWide; k++) sum[k] += term<kSquares>(four.element[k]);
   }
   const int64_t last = begin + packs * kWide + threadIdx.x;
   if (last < min(count, begin + kSumChunk)) sum[0] += term<kSquares>(x[last]);
-  const double total = block_sum_of<kThreads>(sum[0] + sum[1] + (sum[2] + sum[3]));
+  const double total = block_sum_of<kSumThreads>(sum[0] + sum[1] + (sum[2] + sum[3]));
   if (threadIdx.x == 0) sums[blockIdx.x] = total;
 }
 
@@ -111,11 +113,13 @@ oribi_status sum_terms(oribi_ctx* ctx, const char* function, double* out, const 
   check.size("count", count).pointer("out", out).pointer("x", x, count).pointer("workspace", workspace, count);
   if (!check.ok()) return check.status();
   const int64_t chunks = sum_chunks(count);
-  if (chunks > INT32_MAX) return fail(ctx, ORIBI_UNSUPPORTED, "%s: count is %lld, it must be below 2^46 on a GPU", function, static_cast<long long>(count));
+  if (chunks > INT32_MAX) {
+    return fail(ctx, ORIBI_UNSUPPORTED, "%s: count is %lld, it must be below 2^46 on a GPU", function, static_cast<long long>(count));
+  }
   const oribi_status status = select_device(ctx, function);
   if (status != ORIBI_OK) return status;
   double* sums = static_cast<double*>(workspace);
-  if (chunks > 0) chunk_kernel<kSquares><<<static_cast<unsigned>(chunks), kThreads, 0, stream_of(ctx)>>>(sums, x, count);
+  if (chunks > 0) chunk_kernel<kSquares><<<static_cast<unsigned>(chunks), kSumThreads, 0, stream_of(ctx)>>>(sums, x, count);
   final_kernel<<<1, kFinalThreads, 0, stream_of(ctx)>>>(out, sums, chunks, accumulate);
   return launch_status(ctx, function);
 }

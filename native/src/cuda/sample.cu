@@ -24,6 +24,8 @@ namespace {
 constexpr int64_t kMaxVocabulary = 262144;
 constexpr int kThreads = 1024;
 constexpr int kWarps = kThreads / 32;
+/* Loads under way in each thread: one block walks a whole row, and must not wait for every element in turn. */
+constexpr int kAhead = 8;
 
 /* ------------------------------------------------------------------------------------------------- sums over the block */
 
@@ -42,6 +44,7 @@ __device__ T block_scan(T x, T* before = nullptr) {
   if (lane == 31) warps[warp] = running;
   __syncthreads();
   T total{}, ahead{};
+#pragma unroll 4
   for (int i = 0; i < kWarps; i++) {
     if (i == warp) ahead = total;
     total = total + warps[i];
@@ -87,19 +90,23 @@ struct Candidates {
   int32_t* id;
 };
 
-/* The logits with the penalty applied, each once however often it was seen. */
-__device__ void penalize(float* x, const float* logits, int v, const int32_t* seen, int64_t seen_count, float penalty, int* fault) {
-  for (int i = threadIdx.x; i < v; i += kThreads) x[i] = logits[i];
+/* The row's logits with the penalty applied, each once however often it was seen: in `own` where there is one. */
+__device__ const float* penalize(float* own, const float* logits, int v, const int32_t* seen, int64_t seen_count, float penalty,
+                                 int* fault) {
+  if (seen_count == 0) return logits;
+#pragma unroll kAhead
+  for (int i = threadIdx.x; i < v; i += kThreads) own[i] = logits[i];
   __syncthreads();
   for (int64_t i = threadIdx.x; i < seen_count; i += kThreads) {
     const int32_t id = seen[i];
     if (id < 0 || id >= v) {
       *fault = kFaultSeenToken;
     } else {
-      x[id] = logits[id] > 0 ? logits[id] / penalty : logits[id] * penalty;
+      own[id] = logits[id] > 0 ? logits[id] / penalty : logits[id] * penalty;
     }
   }
   __syncthreads();
+  return own;
 }
 
 /* The most likely token, the lowest id among equals; kNoToken where a logit is NaN or +infinity or none is finite. */
@@ -107,9 +114,11 @@ __device__ int32_t most_likely(const float* x, int v) {
   __shared__ unsigned long long best_of_block;
   unsigned long long best = 0; /* key in the high half, so that it decides; ~id in the low one, so that the lowest id wins */
   int broken = 0;
+#pragma unroll kAhead
   for (int i = threadIdx.x; i < v; i += kThreads) {
-    broken |= !(x[i] < INFINITY);
-    const unsigned long long candidate = static_cast<unsigned long long>(key_of(x[i])) << 32 | ~static_cast<uint32_t>(i);
+    const float logit = x[i];
+    broken |= !(logit < INFINITY);
+    const unsigned long long candidate = static_cast<unsigned long long>(key_of(logit)) << 32 | ~static_cast<uint32_t>(i);
     best = candidate > best ? candidate : best;
   }
   if (threadIdx.x == 0) best_of_block = 0;
@@ -130,6 +139,7 @@ __device__ uint32_t kth_key(const float* x, int v, int k) {
     if (threadIdx.x < 256) histogram[threadIdx.x] = 0;
     __syncthreads();
     const uint32_t mask = shift == 24 ? 0 : 0xffffffffu << (shift + 8);
+#pragma unroll kAhead
     for (int i = threadIdx.x; i < v; i += kThreads) {
       const uint32_t key = key_of(x[i]);
       if ((key & mask) == prefix) atomicAdd(&histogram[key >> shift & 255], 1);
@@ -148,20 +158,31 @@ __device__ uint32_t kth_key(const float* x, int v, int k) {
   return prefix;
 }
 
-/* Moves those with a key of at least `least` and a positive weight to the front, with their weights, in the order of their
-   ids. What is written lies at or before what is read in the same round, and after a barrier. */
-__device__ int collect(Candidates c, int v, uint32_t least, float max, float temperature) {
+/* Gathers those with a key of at least `least` and a positive weight, with their weights, in the order of their ids: a thread
+   takes kAhead neighbours in each round. x may be c.logit: what is written lies at or before what is read in the same round,
+   and after a barrier. */
+__device__ int collect(Candidates c, const float* x, int v, uint32_t least, float max, float temperature) {
   int count = 0;
-  for (int begin = 0; begin < v; begin += kThreads) {
-    const int i = begin + threadIdx.x;
-    const float logit = i < v ? c.logit[i] : -INFINITY;
-    const float weight = i < v && key_of(logit) >= least ? exp_as_on_cpu((logit - max) / temperature) : 0.0f;
-    int at;
-    const int total = block_scan(weight > 0 ? 1 : 0, &at);
-    if (weight > 0) {
-      c.logit[count + at] = logit;
-      c.weight[count + at] = weight;
-      c.id[count + at] = i;
+  for (int begin = 0; begin < v; begin += kThreads * kAhead) {
+    const int first = begin + static_cast<int>(threadIdx.x) * kAhead;
+    float logit[kAhead], weight[kAhead];
+    int mine = 0, at;
+#pragma unroll
+    for (int k = 0; k < kAhead; k++) logit[k] = first + k < v ? x[first + k] : -INFINITY;
+#pragma unroll
+    for (int k = 0; k < kAhead; k++) {
+      const bool kept = first + k < v && key_of(logit[k]) >= least;
+      weight[k] = kept ? exp_as_on_cpu((logit[k] - max) / temperature) : 0.0f;
+      mine += weight[k] > 0 ? 1 : 0;
+    }
+    const int total = block_scan(mine, &at);
+    at += count;
+#pragma unroll
+    for (int k = 0; k < kAhead; k++) {
+      if (!(weight[k] > 0)) continue;
+      c.logit[at] = logit[k];
+      c.weight[at] = weight[k];
+      c.id[at++] = first + k;
     }
     count += total;
   }
@@ -169,67 +190,121 @@ __device__ int collect(Candidates c, int v, uint32_t least, float max, float tem
   return count;
 }
 
-__device__ double sum_from(Candidates c, int count, uint32_t least) {
-  double sum = 0;
-  for (int i = threadIdx.x; i < count; i += kThreads) sum += key_of(c.logit[i]) >= least ? static_cast<double>(c.weight[i]) : 0.0;
-  return block_scan(sum);
-}
-
-/* Which candidates top_p and min_p leave: keys above the edge, and the first `ties` that lie on it. */
+/* Which candidates top_p and min_p leave: keys above the edge, and those that lie on it before the place where it ends. */
 struct Kept {
   uint32_t edge;
-  int ties;
+  int end_of_edge;
   float min_p;
 
-  /* on_edge: how many before this one lie on the edge; counted on. */
-  __device__ bool has(const Candidates& c, int i, int* on_edge) const {
+  __device__ double weight(const Candidates& c, int i) const {
     const uint32_t key = key_of(c.logit[i]);
-    if (key < edge || (key == edge && (*on_edge)++ >= ties)) return false;
-    return c.weight[i] >= min_p;
+    const float weight = c.weight[i];
+    return (key > edge || (key == edge && i < end_of_edge)) && weight >= min_p ? static_cast<double>(weight) : 0.0;
   }
 };
 
-/* The smallest set of the most likely whose weight reaches p of all: the largest key from which on the sum does, bit by bit,
-   then as many of those with that very key as are needed, at least one. */
-__device__ Kept keep_top_p(Candidates c, int count, float p, float min_p, float max, float temperature) {
-  if (p >= 1) return {0, INT32_MAX, min_p};
-  const uint32_t best = key_of(max);
-  const double wanted = static_cast<double>(p) * sum_from(c, count, 0);
-  uint32_t edge = 0;
-  for (int bit = 31; bit >= 0; bit--) {
-    const uint32_t higher = edge | 1u << bit;
-    if (higher <= best && sum_from(c, count, higher) >= wanted) edge = higher;
+/* The first i < count at which the running sum of value(i) exceeds share of the total plus `extra`; count where none does. In two
+   steps, since a block reads fast only what its lanes read side by side: warps sum a range each, then all threads share the
+   range in which the mark lies, a few neighbours each, and one thread walks through its own. */
+template <class Value>
+__device__ int first_above(int count, double share, double extra, Value value) {
+  __shared__ double of_warp[kWarps];
+  __shared__ int chosen, found;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int range = (count + kThreads - 1) / kThreads * 32, each = range / 32; /* of a warp; of a thread in the second step */
+  double sum = 0;
+#pragma unroll kAhead
+  for (int i = warp * range + lane; i < min(count, (warp + 1) * range); i += 32) sum += value(i);
+#pragma unroll
+  for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
+  __syncthreads(); /* the search before this one has been read */
+  if (lane == 0) of_warp[warp] = sum;
+  if (threadIdx.x == 0) chosen = 0, found = count;
+  __syncthreads();
+  double total = 0, before = 0;
+#pragma unroll 4
+  for (double other : of_warp) total += other;
+  const double mark = share * total + extra;
+  if (!(total > mark)) return count;
+  int in = 0;
+  double running = 0;
+#pragma unroll 4
+  for (int w = 0; w < kWarps; w++) {
+    if (of_warp[w] > 0 && running <= mark) in = w, before = running;
+    running += of_warp[w];
   }
-  const double above = sum_from(c, count, edge + 1), weight = exp_as_on_cpu((float_of(edge) - max) / temperature);
-  const double needed = ceil((wanted - above) / weight);
-  return {edge, needed > 1 ? static_cast<int>(fmin(needed, 2147483647.0)) : 1, min_p};
+  const int per_thread = (each * 32 + kThreads - 1) / kThreads;
+  const int begin = min(count, in * range + static_cast<int>(threadIdx.x) * per_thread);
+  const int end = min(min(count, (in + 1) * range), begin + per_thread);
+  double mine = 0, ahead;
+  for (int i = begin; i < end; i++) mine += value(i);
+  block_scan(mine, &ahead);
+  ahead += before;
+  if (mine > 0 && ahead <= mark) atomicMax(&chosen, static_cast<int>(threadIdx.x));
+  __syncthreads();
+  if (static_cast<int>(threadIdx.x) == chosen) {
+    for (int i = begin; i < end && ahead <= mark; i++) {
+      const double next = value(i);
+      if (next > 0) found = i; /* the last one, should a rounding keep the sum at the mark */
+      ahead += next;
+    }
+  }
+  __syncthreads();
+  return found;
 }
 
-/* The first candidate, in the order of ids, at which the running sum of what is kept exceeds uniform * its total. Each thread
-   takes a stretch of candidates; the last one that begins at or below the mark walks through its own. */
-__device__ void draw(int32_t* token, Candidates c, int count, Kept kept, double uniform) {
-  __shared__ int chosen;
-  const int stretch = (count + kThreads - 1) / kThreads;
-  const int begin = min(count, static_cast<int>(threadIdx.x) * stretch), end = min(count, begin + stretch);
-  int on_edge = 0, edge_before;
-  for (int i = begin; i < end; i++) on_edge += key_of(c.logit[i]) == kept.edge ? 1 : 0;
-  block_scan(on_edge, &edge_before);
-  double sum = 0, before;
-  on_edge = edge_before;
-  for (int i = begin; i < end; i++) sum += kept.has(c, i, &on_edge) ? static_cast<double>(c.weight[i]) : 0.0;
-  if (threadIdx.x == 0) chosen = 0;
-  const double mark = uniform * block_scan(sum, &before);
-  if (sum > 0 && before <= mark) atomicMax(&chosen, static_cast<int>(threadIdx.x));
-  __syncthreads();
-  if (static_cast<int>(threadIdx.x) != chosen) return;
-  int last = begin;
-  on_edge = edge_before;
-  for (int i = begin; i < end && before <= mark; i++) {
-    if (!kept.has(c, i, &on_edge)) continue;
-    last = i;
-    before += c.weight[i];
+/* The sums of weights from each of seven keys on: edge + 1, 2 ... 7 times `unit`. Not inlined: its sums take the registers that the
+   rest of the kernel needs across it. */
+constexpr int kKeys = 7;
+__device__ __noinline__ void sums_from(double (&sums)[kKeys], const Candidates& c, int count, uint32_t edge, uint32_t unit) {
+#pragma unroll
+  for (double& sum : sums) sum = 0;
+#pragma unroll 2
+  for (int i = threadIdx.x; i < count; i += kThreads) {
+    const uint32_t key = key_of(c.logit[i]);
+    const double weight = c.weight[i];
+#pragma unroll
+    for (int k = 0; k < kKeys; k++) sums[k] += key >= static_cast<uint64_t>(edge) + static_cast<uint64_t>(k + 1) * unit ? weight : 0.0;
   }
-  *token = c.id[last];
+#pragma unroll
+  for (double& sum : sums) sum = block_scan(sum);
+}
+
+__device__ double sum_of(const float* weight, int count) {
+  double sum = 0;
+#pragma unroll kAhead
+  for (int i = threadIdx.x; i < count; i += kThreads) sum += weight[i];
+  return block_scan(sum);
+}
+
+/* The smallest set of the most likely whose weight reaches p of all: the largest key from which on the sum does, found three
+   bits at a time, then as many of those with that very key as are needed, at least one. */
+__device__ Kept keep_top_p(const Candidates& c, int count, float p, float min_p, float max, float temperature) {
+  if (p >= 1) return {0, 0, min_p};
+  const uint32_t best = key_of(max);
+  const double wanted = static_cast<double>(p) * sum_of(c.weight, count);
+  double above = 0; /* the sum from edge + unit on: one of the seven, or where all seven were passed the one before them */
+  uint32_t edge = 0;
+#pragma unroll 1
+  for (int shift = 30; shift >= 0; shift -= 3) {
+    const uint32_t unit = 1u << shift;
+    double sums[kKeys];
+    sums_from(sums, c, count, edge, unit);
+    uint32_t steps = 0;
+#pragma unroll
+    for (uint32_t k = 0; k < kKeys; k++) {
+      if (static_cast<uint64_t>(edge) + static_cast<uint64_t>(k + 1) * unit <= best && sums[k] >= wanted) {
+        steps = k + 1;
+      } else if (k == steps) {
+        above = sums[k];
+      }
+    }
+    edge += steps * unit;
+  }
+  const double weight = exp_as_on_cpu((float_of(edge) - max) / temperature), needed = ceil((wanted - above) / weight);
+  const double ties = needed > 1 ? needed : 1;
+  const int end = first_above(count, 0, ties, [&](int i) { return key_of(c.logit[i]) == edge ? 1.0 : 0.0; });
+  return {edge, end, min_p};
 }
 
 __global__ void __launch_bounds__(kThreads) sample_kernel(int32_t* token, const float* logits, const int32_t* seen, float* workspace,
@@ -237,21 +312,22 @@ __global__ void __launch_bounds__(kThreads) sample_kernel(int32_t* token, const 
   const int64_t row = blockIdx.x;
   float* own = workspace + row * v * (kSampleBytes / sizeof(float));
   const Candidates c{own, own + v, reinterpret_cast<int32_t*>(own + 2 * static_cast<int64_t>(v))};
-  penalize(c.logit, logits + row * v, v, seen, seen_count, options.repetition_penalty, fault);
-  const int32_t best = most_likely(c.logit, v);
+  const float* x = penalize(c.logit, logits + row * v, v, seen, seen_count, options.repetition_penalty, fault);
+  const int32_t best = most_likely(x, v);
   if (best == kNoToken || options.temperature == 0) {
     if (threadIdx.x != 0) return;
     token[row] = best == kNoToken ? 0 : best;
     if (best == kNoToken) *fault = kFaultLogits;
     return;
   }
-  const float max = c.logit[best];
-  const uint32_t least = options.top_k > 0 && options.top_k < v ? kth_key(c.logit, v, options.top_k) : 0;
+  const float max = x[best];
+  const uint32_t least = options.top_k > 0 && options.top_k < v ? kth_key(x, v, options.top_k) : 0;
   __syncthreads(); /* all have read the maximum, which the next step may move */
-  const int count = collect(c, v, least, max, options.temperature);
+  const int count = collect(c, x, v, least, max, options.temperature);
   const Kept kept = keep_top_p(c, count, options.top_p, options.min_p, max, options.temperature);
   const PhiloxWords words = philox(options.seed, options.stream, static_cast<uint64_t>(row) / 4);
-  draw(token + row, c, count, kept, philox_uniform(words.word[row % 4]));
+  const int drawn = first_above(count, philox_uniform(words.word[row % 4]), 0, [&](int i) { return kept.weight(c, i); });
+  if (threadIdx.x == 0) token[row] = c.id[drawn];
 }
 
 }  // namespace

@@ -44,11 +44,13 @@ __device__ inline void barrier_init_fence() { asm volatile("fence.mbarrier_init.
 __device__ inline void barrier_arrive(uint32_t barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
-/* Arrives at the barrier of the same address in another block of the cluster. */
+/* Arrives at the barrier of the same address in another block of the cluster. Without .release.cluster, which waits for
+   all earlier memory accesses of the thread, a microsecond each time (see docs/results/lora-matmul.md): who only read
+   through wgmma has nothing to release. */
 __device__ inline void barrier_arrive_at(uint32_t barrier, uint32_t block) {
   asm volatile(
       "{ .reg .b32 remote; mapa.shared::cluster.u32 remote, %0, %1; "
-      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote]; }" ::"r"(barrier),
+      "mbarrier.arrive.shared::cluster.b64 _, [remote]; }" ::"r"(barrier),
       "r"(block)
       : "memory");
 }
@@ -102,6 +104,10 @@ __device__ inline void barrier_wait(uint32_t barrier, uint32_t parity, Role role
 __device__ inline void named_barrier(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
+/* Counts this warp at a named barrier without waiting there. */
+__device__ inline void named_arrive(int id, int threads) {
+  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
 __device__ inline void cluster_barrier() {
   asm volatile("barrier.cluster.arrive.release.aligned; barrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
@@ -146,6 +152,17 @@ __device__ inline void store_wait_read() {
 __device__ inline void store_wait() { asm volatile("cp.async.bulk.wait_group 0;" ::: "memory"); }
 /* What this thread wrote to shared memory becomes visible to TMA and wgmma. */
 __device__ inline void async_proxy_fence() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+/* Four bytes from global memory, of which the last 4 - present are not read and arrive as zeros. Unlike a load, a copy in
+   flight does not hold up async_proxy_fence. */
+__device__ inline void copy_word(uint32_t to, const void* from, uint32_t present) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(present) : "memory");
+}
+__device__ inline void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int kPending>
+__device__ inline void copy_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
 
 /* Four 8x8 matrices of 16-bit elements, a row's address from each lane. */
 __device__ inline void store_matrices(uint32_t to, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {

@@ -1,5 +1,6 @@
 package dev.oribi.cli;
 
+import dev.oribi.bench.AttentionBench;
 import dev.oribi.bench.StepBench;
 import dev.oribi.model.Machine;
 import dev.oribi.train.StorageType;
@@ -10,7 +11,7 @@ import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Option;
 
 /** {@code oribi bench}: measurements that need no files. */
-@Command(name = "bench", description = "Measures this machine.", subcommands = BenchCommand.StepCommand.class)
+@Command(name = "bench", description = "Measures this machine.", subcommands = {BenchCommand.StepCommand.class, BenchCommand.AttentionCommand.class})
 final class BenchCommand {
   private BenchCommand() {}
 
@@ -66,6 +67,23 @@ final class BenchCommand {
       try (Machine open = machine.open()) {
         StepBench.run(
             new StepBench.Options(shape, batch, seq, r, full, loadIn4bit || quant != null, checkpointing, dtype, steps, json), open, System.out);
+      }
+      return 0;
+    }
+  }
+
+  /** {@code oribi bench attention}. */
+  @Command(
+      name = "attention",
+      description = "Times the attention of Llama-3.1-8B on a GPU, forward and backward, by cuDNN and by Oribi's own kernels.",
+      sortOptions = false)
+  static final class AttentionCommand implements Callable<Integer> {
+    @Mixin private MachineOptions machine;
+
+    @Override
+    public Integer call() {
+      try (Machine open = machine.open()) {
+        AttentionBench.run(open, System.out);
       }
       return 0;
     }

@@ -8,11 +8,11 @@ import java.util.Set;
 import java.util.function.Consumer;
 
 /**
- * Which library computes attention on a GPU. Measured on an H100 cuDNN is the fastest where it covers the case
- * ({@code docs/results}); Oribi's own kernels cover all cases. Whatever is chosen is said, once for each reason.
+ * Which library computes attention on a GPU. Oribi's own kernels cover all cases; cuDNN's are compiled for the card at hand and
+ * are taken where they were tested ({@link #untested}). Whatever is chosen is said, once for each reason.
  *
- * <p>The choice depends on the model's sizes and the card, not on the batch, so that the forward and the backward pass, and
- * the planning of memory, always agree.
+ * <p>The choice depends on the model's sizes and the card; the batch matters only where it is too large for cuDNN to address.
+ * Both save the same sums, so that it would do no harm if two passes differed.
  */
 public final class AttentionChoice implements Attention {
   private final Kernels kernels;
@@ -42,24 +42,59 @@ public final class AttentionChoice implements Attention {
 
   /** Nothing of cuDNN is touched before a shape could use it: a model of another type needs no library. */
   private Attention of(AttentionShape shape) {
-    if (wanted == AttentionLibrary.ORIBI || shape.cached()) {
+    if (!prefersCudnn(shape)) {
       return own;
+    }
+    if (CudnnAttention.addressable(shape)) {
+      return cudnn();
+    }
+    String reason = "was tested up to 2^30 elements, and " + shape.sequences() + " sequences of up to " + shape.maxSeqlen()
+        + " tokens are more";
+    if (wanted == AttentionLibrary.CUDNN) {
+      throw refused(reason);
+    }
+    tell("attention: Oribi's own kernels for some batches, because cuDNN's attention " + reason);
+    return own;
+  }
+
+  /** What model, card and user decide. */
+  private boolean prefersCudnn(AttentionShape shape) {
+    if (wanted == AttentionLibrary.ORIBI || shape.cached()) {
+      return false;
     }
     String reason = CudnnAttention.unsupported(shape, kernels.architecture());
     if (wanted == AttentionLibrary.CUDNN) {
       if (reason != null) {
-        throw new OribiException("--attention cudnn: cuDNN's attention " + reason + "; leave --attention at auto");
+        throw refused(reason);
       }
-      return cudnn();
+      return true;
     }
-    if (deterministic || reason != null) {
-      return own;
+    if (deterministic || reason != null || untested(shape, kernels.architecture())) {
+      return false;
     }
     if (CudnnLibrary.unusable() != null) {
       tell("attention: Oribi's own kernels, because " + CudnnLibrary.unusable());
-      return own;
+      return false;
     }
-    return cudnn();
+    if (CudnnLibrary.olderThanTested()) {
+      tell("attention: Oribi's own kernels, because cuDNN " + CudnnLibrary.version() + " was not tested; --attention cudnn takes it");
+      return false;
+    }
+    return true;
+  }
+
+  /**
+   * What the graphs of {@code kernel.cudnn} describe and no GPU has run yet, or only in parts: {@code AUTO} leaves it to the own
+   * kernels, {@code --attention cudnn} takes it. A case goes from here once {@code CudnnAttentionTest} has passed with it on
+   * such a card.
+   */
+  static boolean untested(AttentionShape s, int architecture) {
+    boolean size = s.headDim() == 64 || s.headDim() == 128;
+    return architecture != 90 || !size || s.window() > 0 || s.softcap() > 0;
+  }
+
+  private static OribiException refused(String reason) {
+    return new OribiException("--attention cudnn: cuDNN's attention " + reason + "; leave --attention at auto");
   }
 
   private void tell(String line) {
@@ -88,7 +123,11 @@ public final class AttentionChoice implements Attention {
 
   @Override
   public long workspace(AttentionShape largest, boolean backward) {
-    return of(largest).workspace(largest, backward);
+    if (!prefersCudnn(largest)) {
+      return own.workspace(largest, backward);
+    }
+    long bytes = cudnn().workspace(largest, backward);
+    return CudnnAttention.addressable(largest) ? bytes : Math.max(bytes, own.workspace(largest, backward));
   }
 
   /** The library in use; before the first shape is seen, the one that would be tried first. */

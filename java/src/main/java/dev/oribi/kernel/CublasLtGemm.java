@@ -35,6 +35,9 @@ public final class CublasLtGemm implements Gemm {
   /** What NVIDIA recommends for an H100. */
   private static final long WORKSPACE = 32L << 20;
 
+  /** Measured: at 64 bytes, and at 128, cublasLt answers CUBLAS_STATUS_INVALID_VALUE. */
+  private static final long WORKSPACE_ALIGNMENT = 256;
+
   /** Small products split their sums over a few blocks at most; a model of toy size should not pay for large ones. */
   private static final long SMALL_WORKSPACE = 1L << 20;
 
@@ -86,6 +89,10 @@ public final class CublasLtGemm implements Gemm {
     }
     if (s.k() == 0 && betaValue == 1) {
       return; // Nothing is added.
+    }
+    if (workspace != null && workspace.address() % WORKSPACE_ALIGNMENT != 0) {
+      throw new OribiException(
+          "the workspace of a product must be aligned to " + WORKSPACE_ALIGNMENT + " bytes, or cublasLt refuses it");
     }
     CublasLtProduct p = product(form(c, a, b, workspace, s, betaValue != 0));
     run(p, p.algorithm(), c, a, b, workspace, alphaValue, betaValue);

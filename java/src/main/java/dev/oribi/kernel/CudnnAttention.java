@@ -75,6 +75,9 @@ public final class CudnnAttention implements Attention {
 
   @Override
   public void forward(Mem o, Mem lse, Mem q, Mem k, Mem v, Mem workspace, AttentionShape shape) {
+    if (shape.n() == 0) {
+      return;
+    }
     AttentionPass pass = prepare(forward, AttentionPass::forward, workspace, shape);
     // Where nobody wants lse its place is the end of the workspace, which was made large enough for both.
     long sums = lse != null ? lse.address() : workspace.address() + pass.bytes(shape.n());
@@ -84,17 +87,41 @@ public final class CudnnAttention implements Attention {
   @Override
   public void backward(
       Mem dq, Mem dk, Mem dv, Mem o, Mem lse, Mem dOut, Mem q, Mem k, Mem v, Mem workspace, AttentionShape shape) {
+    if (shape.n() == 0) {
+      return;
+    }
     AttentionPass pass = prepare(backward, AttentionPass::backward, workspace, shape);
     pass.backward(
         workspace.address(), shape.n(), dq.address(), dk.address(), dv.address(), o.address(), lse.address(),
         dOut.address(), q.address(), k.address(), v.address());
+    AttentionSpec spec = pass.spec();
+    if (spec.stagesKeyGradients()) {
+      long row = spec.keyGradientRow();
+      long bytes = row * shape.n() * shape.type().bytes();
+      long[] at = pass.keyGradientsAt(shape.n());
+      copyRows(dk, workspace.slice(at[0], bytes), shape, row, shape.ldK());
+      copyRows(dv, workspace.slice(at[1], bytes), shape, row, shape.ldV());
+    }
+  }
+
+  private void copyRows(Mem to, Mem from, AttentionShape shape, long row, long ld) {
+    kernels.castRows(to, from, shape.n(), row, ld, row, shape.type(), shape.type(), false);
   }
 
   @Override
   public long workspace(AttentionShape largest, boolean backward) {
+    AttentionSpec spec = spec(largest, true);
+    if (!spec.addressable() && !deterministic) {
+      spec = spec.narrowed();
+    }
     return backward
-        ? find(this.backward, AttentionPass::backward, spec(largest, true)).bytes(largest.n())
-        : find(forward, AttentionPass::forward, spec(largest, true)).bytes(largest.n()) + lseBytes(largest);
+        ? find(this.backward, AttentionPass::backward, spec).bytes(largest.n())
+        : find(forward, AttentionPass::forward, spec).bytes(largest.n()) + lseBytes(largest);
+  }
+
+  /** Whether a batch, or all batches that a shape leaves room for, can be addressed; see {@link AttentionSpec#addressable}. */
+  public static boolean addressable(AttentionShape shape) {
+    return specOf(shape, true, false).addressable();
   }
 
   private static long lseBytes(AttentionShape s) {
@@ -129,6 +156,10 @@ public final class CudnnAttention implements Attention {
   }
 
   private AttentionSpec spec(AttentionShape s, boolean packed) {
+    return specOf(s, packed, deterministic);
+  }
+
+  private static AttentionSpec specOf(AttentionShape s, boolean packed, boolean deterministic) {
     long length = s.maxSeqlen() > 0 ? Math.min(s.maxSeqlen(), s.n()) : s.n();
     return new AttentionSpec(
         s.sequences(), length, packed, s.heads(), s.kvHeads(), s.headDim(), s.ldQ(), s.ldK(), s.ldV(), s.ldO(), s.scale(),

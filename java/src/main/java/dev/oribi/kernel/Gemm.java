@@ -28,7 +28,7 @@ public interface Gemm extends AutoCloseable {
   /** Type of the logits of activations of type {@code t}: what this library can both write and read as an operand. */
   DType logitsType(DType t);
 
-  /** Bytes of workspace for a product of at most this size; 0 where none is needed. */
+  /** Bytes of workspace, aligned to 256, for a product of at most this size; 0 where none is needed. */
   long workspace(Shape shape);
 
   @Override

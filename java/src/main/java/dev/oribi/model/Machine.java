@@ -133,6 +133,7 @@ public record Machine(
   }
 
   private static Kernels findCard(int index) {
+    Kernels.version(); // A native library of ours that cannot be loaded is another matter than a card that is not there.
     try {
       return Kernels.cuda(index);
     } catch (OribiException e) {
@@ -175,7 +176,7 @@ public record Machine(
     return new Emit.Library(kernels, gemm, attention);
   }
 
-  /** What runs programs here; its owner closes it before the memory of the programs. */
+  /** What runs programs here; whoever asked for it closes it. */
   public Executor executor() {
     return new Executor(options.cudaGraph ? device.recorder() : null, options.debugSync);
   }

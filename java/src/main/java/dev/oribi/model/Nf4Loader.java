@@ -1,5 +1,6 @@
 package dev.oribi.model;
 
+import dev.oribi.OribiException;
 import dev.oribi.device.Mem;
 import dev.oribi.io.Checkpoint;
 import dev.oribi.io.SafetensorsFile;
@@ -9,17 +10,16 @@ import dev.oribi.kernel.LoraKernels;
 import dev.oribi.layer.Parameters.Tensor;
 import dev.oribi.program.Nf4Matrix;
 import dev.oribi.quant.Nf4Format;
-import java.nio.FloatBuffer;
 import java.util.function.Consumer;
 
 /**
  * Fills weights in 4 bits: with the codes that a checkpoint holds, or by quantizing plain values one tensor after the other.
  *
- * <p>Quantizing needs the whole tensor in fp32 beside its codes, because the offset of the scales is a mean over it. That
+ * <p>Quantizing needs the whole tensor beside its codes, because the offset of the scales is a mean over it. That
  * memory is part of the plan: it is what activations take later.
  */
 final class Nf4Loader {
-  private static final int CHUNK = 1 << 20;
+  private static final long CHUNK = 64L << 20;
   private static final long ALIGNMENT = 64;
 
   private final Machine machine;
@@ -53,36 +53,34 @@ final class Nf4Loader {
   private void copy(Checkpoint files, String name, Mem to) {
     TensorInfo info = files.tensor(name);
     SafetensorsFile file = files.fileOf(info);
-    long chunk = 64L << 20;
-    for (long at = 0; at < info.bytes(); at += chunk) {
-      int length = (int) Math.min(chunk, info.bytes() - at);
+    for (long at = 0; at < info.bytes(); at += CHUNK) {
+      int length = (int) Math.min(CHUNK, info.bytes() - at);
       machine.device().write(to.slice(at, length), file.slice(info, at, length));
     }
   }
 
-  /** Quantizes a plain tensor of the checkpoint, from its own type widened to fp32, which rounds nothing. */
+  /** Quantizes a plain tensor of the checkpoint from its own type: it goes to the device as its bytes lie in the file. */
   void quantize(Checkpoint files, TensorInfo info, Tensor t) {
-    quantize(t, values -> {
-      FloatBuffer chunk = FloatBuffer.allocate(CHUNK);
-      for (long at = 0; at < t.elements(); at += CHUNK) {
-        chunk.clear().limit((int) Math.min(CHUNK, t.elements() - at));
-        files.readFloats(info, at, chunk);
-        chunk.flip();
-        machine.device().write(values.slice(4 * at, 4L * chunk.remaining()), chunk.array(), 0, chunk.remaining());
-      }
-    });
+    DType type = switch (info.type()) {
+      case F32 -> DType.F32;
+      case BF16 -> DType.BF16;
+      case F16 -> DType.F16;
+      default -> throw new OribiException(
+          info.file() + ": tensor " + info.name() + " has type " + info.type() + "; F32, BF16 and F16 can be quantized.");
+    };
+    quantize(t, type, values -> copy(files, info.name(), values));
   }
 
-  /** Quantizes what {@code fill} puts into memory for the tensor's elements in fp32. */
-  void quantize(Tensor t, Consumer<Mem> fill) {
+  /** Quantizes what {@code fill} puts into memory for the tensor's elements of a type. */
+  void quantize(Tensor t, DType type, Consumer<Mem> fill) {
     if (scratch == null || scratch.bytes() < scratchBytes(t.elements())) {
       throw new IllegalStateException(t.name() + " cannot be quantized: its plan holds no memory for that");
     }
-    Mem values = scratch.slice(0, 4 * t.elements());
+    Mem values = scratch.slice(0, type.bytes() * t.elements());
     long begin = align(values.bytes());
     fill.accept(values);
     Mem workspace = scratch.slice(begin, LoraKernels.nf4Workspace(t.elements()));
-    machine.kernels().lora().nf4Quantize(t.nf4().place(), values, workspace, t.elements(), DType.F32);
+    machine.kernels().lora().nf4Quantize(t.nf4().place(), values, workspace, t.elements(), type);
     // The next tensor's values go to the same place.
     machine.kernels().synchronize();
   }

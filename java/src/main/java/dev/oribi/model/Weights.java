@@ -242,7 +242,7 @@ public final class Weights {
       }
       if (t.nf4() != null) {
         long drawn = stream;
-        nf4.quantize(t, values -> machine.kernels().randomNormal(values, t.elements(), 0, std, seed, drawn, DType.F32));
+        nf4.quantize(t, DType.F32, values -> machine.kernels().randomNormal(values, t.elements(), 0, std, seed, drawn, DType.F32));
         continue;
       }
       View to = t.trainable() ? t.part(t.group().value()) : t.value();

@@ -39,7 +39,8 @@ public final class EmitLora {
       places.add(View.of(w).rows(row, p.rows()));
       row += p.rows();
     }
-    emit.add(Kind.DEQUANTIZE, name, stack.buffers(), List.of(w), stack.bytes() + w.bytes(), 2 * stack.rows() * stack.cols(), r -> {
+    long flops = 2 * stack.rows() * stack.cols();
+    emit.add(Kind.DEQUANTIZE, name, stack.buffers(), List.of(w), stack.bytes() + w.bytes(), flops, r -> {
       for (int i = 0; i < places.size(); i++) {
         unpack(r.kernels(), places.get(i), stack.parts().get(i));
       }

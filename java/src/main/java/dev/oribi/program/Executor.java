@@ -72,7 +72,7 @@ public final class Executor implements AutoCloseable {
     return recordings == null ? 0 : recordings.replays();
   }
 
-  /** Frees the recordings; to be called while the memory of their programs is still there. */
+  /** Frees the recordings. */
   @Override
   public void close() {
     if (recordings != null) {

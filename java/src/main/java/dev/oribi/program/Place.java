@@ -15,7 +15,7 @@ import java.util.Map;
  * transformer steps, because the layers repeat.
  */
 final class Place {
-  /** What cublasLt takes for granted of a matrix, and more than any kernel of ours asks for. */
+  /** What cublasLt demands of its workspace; our own kernels need 64. */
   static final long ALIGNMENT = 256;
 
   /** Offsets by buffer, and the size of the region. */

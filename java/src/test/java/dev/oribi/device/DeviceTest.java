@@ -40,7 +40,7 @@ class DeviceTest {
         byte[] content = new byte[(int) bytes];
         Arrays.fill(content, (byte) 7);
         device.read(arena.all(), ByteBuffer.wrap(content));
-        assertThat(content).containsOnly(0);
+        assertThat(Arrays.equals(content, new byte[(int) bytes])).as("%d zeros", bytes).isTrue();
       }
     }
   }
@@ -105,15 +105,18 @@ class DeviceTest {
     }
   }
 
+  /** On the CPU pages are taken when they are touched, and other programs change it all the time; on a GPU a little. */
   @Test
   void freeMemoryFallsAndComesBack() {
     long before = device.freeBytes();
     assertThat(before).isPositive();
-    if (machine.isCuda()) { // On the CPU other programs change it all the time.
-      try (Arena arena = device.allocate("a test", 64L << 20)) {
-        assertThat(before - device.freeBytes()).isBetween(60L << 20, 96L << 20);
+    if (machine.isCuda()) {
+      long much = before / 2;
+      try (Arena arena = device.allocate("a test", much)) {
+        assertThat(before - device.freeBytes()).isBetween(much / 2, 2 * much);
+        assertThatThrownBy(() -> device.allocate("training", before)).hasMessageStartingWith("training needs ");
       }
-      assertThat(device.freeBytes()).isEqualTo(before);
+      assertThat(before - device.freeBytes()).isLessThan(much / 2);
     }
   }
 

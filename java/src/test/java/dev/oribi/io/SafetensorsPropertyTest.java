@@ -98,10 +98,19 @@ class SafetensorsPropertyTest {
       bytes = damage(bytes, random);
     }
     Path path = Files.write(folder.resolve("damaged.safetensors"), bytes);
+    long limit = 2_000_000 + 64L * bytes.length;
+    long allocated = allocatedByReading(path, bytes.length);
+    if (allocated >= limit) {
+      allocated = allocatedByReading(path, bytes.length); // The first time the classes were loaded, too.
+    }
+    assertThat(allocated).isLessThan(limit);
+  }
+
+  private static long allocatedByReading(Path path, long length) throws IOException {
     long before = Allocation.byThisThread();
     try (SafetensorsFile file = SafetensorsFile.open(path)) {
       for (TensorInfo info : file.tensors().values()) {
-        assertThat(info.end()).isLessThanOrEqualTo(bytes.length);
+        assertThat(info.end()).isLessThanOrEqualTo(length);
         ByteBuffer slice = file.slice(info, 0, (int) info.bytes());
         while (slice.hasRemaining()) {
           slice.get();
@@ -110,7 +119,7 @@ class SafetensorsPropertyTest {
     } catch (OribiException e) {
       assertThat(e.getMessage().lines()).hasSize(1);
     }
-    assertThat(Allocation.byThisThread() - before).isLessThan(2_000_000 + 64L * bytes.length);
+    return Allocation.byThisThread() - before;
   }
 
   /** One of twenty good files; each is written once. */

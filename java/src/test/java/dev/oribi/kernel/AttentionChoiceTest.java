@@ -2,7 +2,9 @@ package dev.oribi.kernel;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
+import dev.oribi.kernel.cudnn.CudnnLibrary;
 import org.junit.jupiter.api.Test;
 
 /** Which shapes cuDNN is asked for; no GPU is needed to decide that. */
@@ -26,6 +28,39 @@ class AttentionChoiceTest {
     assertThat(CudnnAttention.unsupported(shape(264, DType.BF16, 2112), 90)).contains("up to 256, not 264");
     assertThat(CudnnAttention.unsupported(shape(256, DType.BF16, 2048), 100)).contains("up to 128, not 256");
     assertThat(CudnnAttention.unsupported(shape(64, DType.BF16, 516), 90)).contains("multiples of 16 bytes");
+  }
+
+  /** What no GPU has run is left to the own kernels. */
+  @Test
+  void whatIsTestedOnAGpu() {
+    assertThat(AttentionChoice.untested(shape(64, DType.BF16, 512), 90)).isFalse();
+    assertThat(AttentionChoice.untested(shape(128, DType.F16, 1024), 90)).isFalse();
+    assertThat(AttentionChoice.untested(shape(96, DType.BF16, 768), 90)).isTrue();
+    assertThat(AttentionChoice.untested(shape(64, DType.BF16, 512), 100)).isTrue();
+    assertThat(AttentionChoice.untested(masked(10, 0), 90)).isTrue();
+    assertThat(AttentionChoice.untested(masked(0, 30), 90)).isTrue();
+  }
+
+  private static AttentionShape masked(long window, float softcap) {
+    return new AttentionShape(100, 2, 60, 4, 2, 64, 512, 512, 512, 512, null, null, null, 1, window, softcap, DType.BF16);
+  }
+
+  /** 64 sequences of 8192 tokens in rows of 6144 elements are 3.2e9 elements, though no batch has that many rows. */
+  @Test
+  void whatCudnnCanAddress() {
+    AttentionShape wide =
+        new AttentionShape(8192, 64, 8192, 32, 8, 128, 6144, 6144, 6144, 4096, null, null, null, 1, 0, 0, DType.BF16);
+    AttentionShape narrow =
+        new AttentionShape(8192, 20, 8192, 32, 8, 128, 6144, 6144, 6144, 4096, null, null, null, 1, 0, 0, DType.BF16);
+    assertThat(CudnnAttention.addressable(wide)).isFalse();
+    assertThat(CudnnAttention.addressable(narrow)).isTrue();
+  }
+
+  @Test
+  void aMissingLibraryIsToldInOneLine() {
+    String unusable = CudnnLibrary.unusable();
+    assumeTrue(unusable != null, "cuDNN is here");
+    assertThat(unusable).startsWith("cuDNN ").contains("install cuDNN 9 for CUDA 13").doesNotContain("\n");
   }
 
   @Test

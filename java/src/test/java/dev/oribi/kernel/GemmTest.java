@@ -16,6 +16,8 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Random;
 import java.util.stream.Stream;
+import org.junit.jupiter.api.AfterAll;
+import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.DynamicTest;
 import org.junit.jupiter.api.TestFactory;
 
@@ -67,6 +69,18 @@ class GemmTest {
     return all;
   }
 
+  private static Machine machine;
+
+  @BeforeAll
+  static void open() {
+    machine = TestMachine.open();
+  }
+
+  @AfterAll
+  static void close() {
+    machine.close();
+  }
+
   @TestFactory
   Stream<DynamicTest> integersAreExact() {
     return cases().stream().map(c -> DynamicTest.dynamicTest(c.toString(), () -> check(c)));
@@ -79,7 +93,8 @@ class GemmTest {
     float[] a = matrix(random, c.ta ? s.k() : s.m(), c.ta ? s.m() : s.k(), s.lda());
     float[] b = matrix(random, c.tb ? s.n() : s.k(), c.tb ? s.k() : s.n(), s.ldb());
     float[] before = matrix(random, s.m(), s.n(), s.ldc());
-    try (Machine machine = TestMachine.open(); Arena arena = machine.device().allocate("a test", 16L << 20)) {
+    TestMachine.uses(machine);
+    try (Arena arena = machine.device().allocate("a test", 16L << 20)) {
       Stack stack = new Stack(machine, arena.all());
       Mem memA = stack.put(a, c.a);
       Mem memB = stack.put(b, c.b);
@@ -135,7 +150,7 @@ class GemmTest {
 
     Mem take(long bytes) {
       Mem piece = all.slice(used, bytes);
-      used += (bytes + 63) / 64 * 64;
+      used += (bytes + 255) / 256 * 256;
       return piece;
     }
 

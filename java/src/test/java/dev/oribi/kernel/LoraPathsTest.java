@@ -41,6 +41,8 @@ class LoraPathsTest {
     assertThat(LoraPaths.of(TABLE, 90, 8192, 4096, 6144, true, false)).isEqualTo(Path.FUSED);
     assertThat(LoraPaths.of(TABLE, 90, 8192, 4096, 6144, false, true)).isEqualTo(Path.FUSED);
     Path unmeasured = LoraPaths.of(List.of(), 90, 8192, 4096, 6144, false, false);
+    assertThat(unmeasured).isEqualTo(Path.FUSED);
+    assertThat(LoraPaths.of(List.of(), 90, 8192, 4096, 6144, false, true)).as("in 4 bits").isEqualTo(Path.LIBRARY);
     assertThat(LoraPaths.of(TABLE, 80, 8192, 4096, 6144, false, false)).isEqualTo(unmeasured);
     assertThat(LoraPaths.of(TABLE, 90, 8192, 6144, 4096, false, false)).isEqualTo(unmeasured);
   }

@@ -128,10 +128,15 @@ class ExecutorTest {
         int begin = (int) (b.mem().address() - arena.address());
         allowed.set(begin, begin + (int) b.bytes());
       }
-      for (int i = 0; i < before.length; i++) {
-        if (before[i] != after[i] && !allowed.get(i)) {
-          throw new AssertionError(op.kind().label() + " " + op.name() + " changed byte " + i + ", which it does not declare");
+      for (int i = allowed.nextClearBit(0); i < before.length; ) {
+        int set = allowed.nextSetBit(i);
+        int end = set < 0 ? before.length : set;
+        int changed = Arrays.mismatch(before, i, end, after, i, end);
+        if (changed >= 0) {
+          throw new AssertionError(
+              op.kind().label() + " " + op.name() + " changed byte " + (i + changed) + ", which it does not declare");
         }
+        i = allowed.nextClearBit(end);
       }
       ops++;
     }

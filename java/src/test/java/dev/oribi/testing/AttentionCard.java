@@ -1,8 +1,6 @@
 package dev.oribi.testing;
 
-import dev.oribi.OribiException;
 import dev.oribi.device.Arena;
-import dev.oribi.device.CudaDevice;
 import dev.oribi.device.Device;
 import dev.oribi.device.Mem;
 import dev.oribi.io.Half;
@@ -10,9 +8,12 @@ import dev.oribi.kernel.Attention;
 import dev.oribi.kernel.AttentionShape;
 import dev.oribi.kernel.DType;
 import dev.oribi.kernel.Kernels;
+import dev.oribi.model.Machine;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.Arrays;
+import java.util.HashMap;
+import java.util.Map;
 import java.util.Random;
 
 /** A GPU on which attention is run on random data and read back, with everything around the results guarded. */
@@ -150,24 +151,26 @@ public final class AttentionCard implements AutoCloseable {
     }
   }
 
+  /** They take longer than the kernels, and several tests ask for the same. */
+  private final Map<String, Result> references = new HashMap<>();
+
+  private final Machine machine;
   private final Kernels kernels;
   private final Device device;
 
-  private AttentionCard(Kernels kernels) {
-    this.kernels = kernels;
-    device = new CudaDevice(0, kernels.deviceName(), kernels.stream(), kernels::synchronize);
+  private AttentionCard(Machine machine) {
+    this.machine = machine;
+    kernels = machine.kernels();
+    device = machine.device();
   }
 
-  /** The first GPU; null where there is none, or where the CPU alone is to be tested. */
+  /** The GPU under test; null where tests do not run on one. */
   public static AttentionCard open() {
-    if (System.getProperty("oribi.device", "").equals("cpu")) {
-      return null;
-    }
-    try {
-      return new AttentionCard(Kernels.cuda(0));
-    } catch (OribiException e) {
-      return null;
-    }
+    return TestMachine.isCuda() ? new AttentionCard(TestMachine.open()) : null;
+  }
+
+  public Machine machine() {
+    return machine;
   }
 
   public Kernels kernels() {
@@ -180,6 +183,10 @@ public final class AttentionCard implements AutoCloseable {
 
   /** The formulas: in double, or rounded as a plain implementation in the case's type rounds. */
   public Result reference(Case c, boolean exact) {
+    return references.computeIfAbsent(c + " " + exact, key -> compute(c, exact));
+  }
+
+  private static Result compute(Case c, boolean exact) {
     AttentionReference.Shape shape =
         new AttentionReference.Shape(c.cuSeqlens(), c.heads, c.kvHeads, c.headDim, c.scale(), c.window, c.softcap);
     AttentionReference r =
@@ -380,7 +387,6 @@ public final class AttentionCard implements AutoCloseable {
 
   @Override
   public void close() {
-    device.close();
-    kernels.close();
+    machine.close();
   }
 }

@@ -21,20 +21,21 @@ public final class ExactGemm implements Gemm {
     }
     float[] left = read(a, s.transposeA() ? s.k() : s.m(), s.lda(), s.transposeA() ? s.m() : s.k());
     float[] right = read(b, s.transposeB() ? s.n() : s.k(), s.ldb(), s.transposeB() ? s.k() : s.n());
-    float[] row = new float[(int) s.n()];
+    float[] result = read(c, s.m(), s.ldc(), s.n());
     for (int i = 0; i < s.m(); i++) {
-      Mem to = c.slice(4 * i * s.ldc(), 4 * s.n());
-      device.read(to, row, 0, row.length);
-      for (int j = 0; j < row.length; j++) {
+      int row = (int) (i * s.ldc());
+      for (int j = 0; j < s.n(); j++) {
         double sum = 0;
         for (int l = 0; l < s.k(); l++) {
           long x = s.transposeA() ? l * s.lda() + i : i * s.lda() + l;
           long y = s.transposeB() ? j * s.ldb() + l : l * s.ldb() + j;
           sum += (double) left[(int) x] * right[(int) y];
         }
-        row[j] = (float) (alpha * sum + (beta == 0 ? 0 : (double) beta * row[j]));
+        result[row + j] = (float) (alpha * sum + (beta == 0 ? 0 : (double) beta * result[row + j]));
       }
-      device.write(to, row, 0, row.length);
+    }
+    if (result.length > 0) {
+      device.write(c, result, 0, result.length);
     }
   }
 

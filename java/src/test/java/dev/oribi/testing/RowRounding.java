@@ -55,16 +55,18 @@ public final class RowRounding {
   }
 
   private static float[] product(Machine machine, int rows, int out, int in) {
-    try (Arena arena = machine.device().allocate("a product", 4L * (MOST * in + out * in + MOST * out))) {
+    Gemm.Shape shape = new Gemm.Shape(false, true, rows, out, in, in, in, out, DType.F32, DType.F32, DType.F32);
+    long scratch = machine.gemm().workspace(shape);
+    long operands = (4L * (MOST * in + out * in + MOST * out) + 255) / 256 * 256;
+    try (Arena arena = machine.device().allocate("a product", operands + scratch)) {
       Mem x = arena.all().slice(0, 4L * MOST * in);
       Mem w = arena.all().slice(4L * MOST * in, 4L * out * in);
       Mem y = arena.all().slice(4L * (MOST * in + out * in), 4L * MOST * out);
       Random random = new Random(1);
       machine.device().write(x, normals(random, MOST * in), 0, MOST * in);
       machine.device().write(w, normals(random, out * in), 0, out * in);
-      Gemm.Shape shape =
-          new Gemm.Shape(false, true, rows, out, in, in, in, out, DType.F32, DType.F32, DType.F32);
-      machine.gemm().multiply(y, x, w, null, shape, 1, 0);
+      Mem workspace = scratch == 0 ? null : arena.all().slice(operands, scratch);
+      machine.gemm().multiply(y, x, w, workspace, shape, 1, 0);
       float[] result = new float[rows * out];
       machine.device().read(y, result, 0, result.length);
       return result;

@@ -1,12 +1,14 @@
 package dev.oribi.testing;
 
+import dev.oribi.kernel.AttentionLibrary;
 import dev.oribi.model.Machine;
 import java.util.EnumSet;
 import java.util.Set;
 import org.junit.jupiter.api.Assumptions;
 
 /**
- * The device under test: the CPU, or with {@code -Doribi.device=cuda} a GPU. Every test of kernels, layers and models opens
+ * The device under test: the CPU, or with {@code -Doribi.device=cuda} a GPU, there with the library of attention that
+ * {@code -Doribi.attention} names. Every test of kernels, layers and models opens
  * it here, so that the same test runs on both; {@link DeviceCount} tells how many ran where.
  */
 public final class TestMachine {
@@ -40,19 +42,21 @@ public final class TestMachine {
   }
 
   public static Machine open(int threads) {
-    return open(threads, Machine.Options.DEFAULT);
+    String attention = System.getProperty("oribi.attention", "auto");
+    return open(threads, Machine.Options.DEFAULT.withAttention(AttentionLibrary.of(attention)));
   }
 
   public static Machine open(int threads, Machine.Options options) {
-    return note(Machine.open(name(), threads, options));
+    return uses(Machine.open(name(), threads, options));
   }
 
   /** The CPU whatever the device under test is, for what is compared with it. */
   public static Machine cpu() {
-    return note(Machine.cpu(0));
+    return uses(Machine.cpu(0));
   }
 
-  private static synchronized Machine note(Machine machine) {
+  /** Counts the running test for a machine that it shares with others. */
+  public static synchronized Machine uses(Machine machine) {
     used(machine.isCuda() ? Where.GPU : Where.CPU);
     card = machine.isCuda() ? machine.describe() : card;
     return machine;

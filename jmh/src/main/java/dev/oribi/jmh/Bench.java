@@ -2,6 +2,7 @@ package dev.oribi.jmh;
 
 import dev.oribi.device.Arena;
 import dev.oribi.device.Mem;
+import dev.oribi.kernel.Attention;
 import dev.oribi.kernel.DType;
 import dev.oribi.kernel.Kernels;
 import dev.oribi.model.Machine;
@@ -21,12 +22,34 @@ final class Bench implements AutoCloseable {
   final int n;
 
   private final List<Arena> arenas = new ArrayList<>();
+  private final List<Attention> libraries = new ArrayList<>();
 
   Bench(Machine machine, DType type, int n) {
     this.machine = machine;
     this.kernels = machine.kernels();
     this.type = type;
     this.n = n;
+  }
+
+  /** On the device that {@link Sizes#device} names. */
+  static Bench open(DType type, int n) {
+    return new Bench(Machine.open(Sizes.device(), 0), type, n);
+  }
+
+  /** A library that is closed with the memory that it works on. */
+  Attention closing(Attention library) {
+    libraries.add(library);
+    return library;
+  }
+
+  /** Issues a call as often as the device needs to be busy, waits, and counts. */
+  void run(Work work, Rates rates) {
+    int calls = Sizes.current().calls();
+    for (int i = 0; i < calls; i++) {
+      work.call().run();
+    }
+    kernels.synchronize();
+    rates.add(work, calls);
   }
 
   /** Normal numbers in the storage type. */
@@ -71,6 +94,7 @@ final class Bench implements AutoCloseable {
   @Override
   public void close() {
     machine.kernels().synchronize();
+    libraries.forEach(Attention::close);
     arenas.forEach(Arena::close);
     machine.close();
   }

@@ -15,8 +15,8 @@ import org.openjdk.jmh.runner.options.OptionsBuilder;
 import org.openjdk.jmh.runner.options.TimeValue;
 
 /**
- * Runs the benchmarks that the arguments choose (JMH's own options; none: all) and sets each rate beside what the machine
- * reaches on a square fp32 product and on a sum of large arrays.
+ * Runs the benchmarks that the arguments choose (JMH's own options; none: all) on the device that {@code -Doribi.device}
+ * names, and sets each rate beside what the device reaches on a square product and on a sum of large arrays.
  */
 public final class Benchmarks {
   private static final String HEAP = "-Xmx1g";
@@ -30,8 +30,10 @@ public final class Benchmarks {
       return;
     }
     Ceilings ceilings;
-    try (Machine machine = Machine.cpu(0)) {
+    String name;
+    try (Machine machine = Machine.open(Sizes.device(), 0)) {
       ceilings = Ceilings.measure(machine);
+      name = machine.describe();
     }
     OptionsBuilder options = new OptionsBuilder();
     options.parent(given);
@@ -50,8 +52,26 @@ public final class Benchmarks {
     if (!given.getMeasurementTime().hasValue()) {
       options.measurementTime(TimeValue.milliseconds(300));
     }
-    options.jvmArgsAppend(HEAP, "-Dorg.bytedeco.javacpp.maxBytes=0", "-Dorg.bytedeco.javacpp.maxPhysicalBytes=0");
-    print(new Runner(options.build()).run(), ceilings);
+    if (Sizes.gpu()) {
+      // What a GPU computes in, and enough tokens to fill it.
+      unlessGiven(options, given, "type", "BF16");
+      unlessGiven(options, given, "n", "8192");
+      unlessGiven(options, given, "device", Sizes.device());
+      unlessGiven(options, given, "shape", "llama-3.2-1b");
+      unlessGiven(options, given, "batch", "4");
+      unlessGiven(options, given, "seq", "512");
+      unlessGiven(options, given, "dtype", "BFLOAT16");
+    } else {
+      unlessGiven(options, given, "kernel", Case.ofCpu());
+    }
+    options.jvmArgsAppend(HEAP, "-D" + Sizes.DEVICE + "=" + Sizes.device(), "-Dorg.bytedeco.javacpp.maxBytes=0", "-Dorg.bytedeco.javacpp.maxPhysicalBytes=0");
+    print(new Runner(options.build()).run(), ceilings, name);
+  }
+
+  private static void unlessGiven(OptionsBuilder options, CommandLineOptions given, String parameter, String... values) {
+    if (!given.getParameter(parameter).hasValue()) {
+      options.param(parameter, values);
+    }
   }
 
   private static void printHelp(CommandLineOptions given) {
@@ -62,23 +82,29 @@ public final class Benchmarks {
     }
   }
 
-  private static void print(Collection<RunResult> results, Ceilings c) {
-    System.out.printf(Locale.ROOT, "%nThis machine: sgemm %.1f GFLOP/s, memory %.1f GB/s (y = a + b)%n", c.gemm() / 1e9, c.bandwidth() / 1e9);
-    System.out.printf("%-58s %11s %9s %7s %9s %7s%n", "benchmark", "us a call", "GB/s", "share", "GFLOP/s", "share");
+  private static void print(Collection<RunResult> results, Ceilings c, String machine) {
+    // FLOP/s in the unit that fits the device.
+    double unit = Sizes.gpu() ? 1e12 : 1e9;
+    String flops = Sizes.gpu() ? "TFLOP/s" : "GFLOP/s";
+    System.out.printf(Locale.ROOT, "%n%s: products %.1f %s (%s), memory %.1f GB/s (y = a + b)%n", machine, c.gemm() / unit, flops,
+        Sizes.gpu() ? "8192 x 8192 x 8192, 16 bits" : "sgemm", c.bandwidth() / 1e9);
+    System.out.printf("%-58s %11s %9s %7s %9s %7s%n", "benchmark", "us a call", "GB/s", "share", flops, "share");
     for (RunResult r : results) {
       Map<String, Result> secondary = r.getSecondaryResults();
-      double calls = r.getPrimaryResult().getScore();
-      System.out.printf(Locale.ROOT, "%-58s %11.3f %s %s%n", name(r), 1e6 / calls, rate(secondary.get("GB"), c.bandwidth() / 1e9),
-          rate(secondary.get("GFLOP"), c.gemm() / 1e9));
+      Result counted = secondary.get("CALLS");
+      double calls = counted != null ? counted.getScore() : r.getPrimaryResult().getScore();
+      System.out.printf(Locale.ROOT, "%-58s %11.3f %s %s%n", name(r), 1e6 / calls, rate(secondary.get("GB"), 1, c.bandwidth() / 1e9),
+          rate(secondary.get("GFLOP"), unit / 1e9, c.gemm() / unit));
     }
-    System.out.println("A share above 100 % is work in the processor's caches.");
+    System.out.println("A share above 100 % is work in the device's caches.");
   }
 
-  private static String rate(Result rate, double ceiling) {
+  private static String rate(Result rate, double unit, double ceiling) {
     if (rate == null || rate.getScore() == 0) {
       return String.format("%9s %7s", "-", "");
     }
-    return String.format(Locale.ROOT, "%9.2f %6.1f%%", rate.getScore(), 100 * rate.getScore() / ceiling);
+    double shown = rate.getScore() / unit;
+    return String.format(Locale.ROOT, "%9.2f %6.1f%%", shown, 100 * shown / ceiling);
   }
 
   private static String name(RunResult r) {

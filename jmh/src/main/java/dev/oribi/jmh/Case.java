@@ -3,13 +3,21 @@ package dev.oribi.jmh;
 import dev.oribi.device.Mem;
 import dev.oribi.jmh.Bench.Work;
 import dev.oribi.kernel.AdamwHyper;
+import dev.oribi.kernel.Attention;
 import dev.oribi.kernel.AttentionShape;
+import dev.oribi.kernel.CudnnAttention;
 import dev.oribi.kernel.DType;
+import dev.oribi.kernel.KernelAttention;
 import dev.oribi.kernel.Kernels;
 import dev.oribi.kernel.Kernels.Activation;
+import dev.oribi.kernel.LoraKernels;
+import dev.oribi.kernel.LoraShape;
+import dev.oribi.kernel.Nf4;
+import java.util.Arrays;
+import java.util.List;
 import java.util.function.Function;
 
-/** Every kernel at the sizes of SmolLM2-135M, with {@link Bench#n} tokens: C 576, F 1536, 9 query heads and 3 others of 64. */
+/** Every kernel of {@code oribi.h} at the {@link Sizes} of a model, with {@link Bench#n} tokens. */
 public enum Case {
   CAST(b -> {
     Mem x = b.normals(b.n * C());
@@ -98,6 +106,25 @@ public enum Case {
     return new Work(() -> b.kernels.rmsNormBackward(dx, dw, rstd, dy, x, w, space, b.n, C(), false, b.type),
         3 * bytes(b, C()), 8.0 * b.n * C());
   }),
+  HEAD_NORM_FORWARD(b -> {
+    Mem x = b.normals(b.n * C());
+    Mem y = b.normals(b.n * C());
+    Mem w = b.normals(D());
+    Mem rstd = b.floats((long) b.n * H(), 0);
+    return new Work(() -> b.kernels.headNormForward(y, rstd, x, w, b.n, H(), D(), C(), C(), 1e-6f, b.type),
+        2 * bytes(b, C()), 4.0 * b.n * C());
+  }),
+  HEAD_NORM_BACKWARD(b -> {
+    Mem x = b.normals(b.n * C());
+    Mem dy = b.normals(b.n * C());
+    Mem dx = b.normals(b.n * C());
+    Mem w = b.normals(D());
+    Mem dw = b.floats(D(), 0);
+    Mem rstd = b.floats((long) b.n * H(), 1);
+    Mem space = b.raw(Kernels.headNormBackwardWorkspace(b.n, H(), D()));
+    return new Work(() -> b.kernels.headNormBackward(dx, dw, rstd, dy, x, w, space, b.n, H(), D(), C(), C(), b.type),
+        3 * bytes(b, C()), 8.0 * b.n * C());
+  }),
   ROPE(b -> {
     Mem qkv = b.normals(b.n * QKV());
     Mem k = qkv.slice(C() * b.type.bytes(), qkv.bytes() - C() * b.type.bytes());
@@ -118,16 +145,19 @@ public enum Case {
     Mem dgu = b.normals(2 * b.n * F());
     return new Work(() -> b.kernels.gluBackward(dgu, df, gu, b.n, F(), Activation.SILU, b.type), 5 * bytes(b, F()), 12.0 * b.n * F());
   }),
-  ATTENTION_FORWARD(b -> attention(b, false)),
-  ATTENTION_BACKWARD(b -> attention(b, true)),
+  ATTENTION_FORWARD(b -> attention(b, Case::own, false)),
+  ATTENTION_BACKWARD(b -> attention(b, Case::own, true)),
+  CUDNN_ATTENTION_FORWARD(b -> attention(b, Case::cudnn, false)),
+  CUDNN_ATTENTION_BACKWARD(b -> attention(b, Case::cudnn, true)),
   CROSS_ENTROPY(b -> {
-    int rows = Math.max(1, b.n / 16);
-    Mem logits = b.normals(rows * V(), DType.F32);
-    Mem dlogits = b.floats(rows * V(), 0);
+    int rows = Math.max(1, b.n / (Sizes.gpu() ? 4 : 16));
+    DType t = Sizes.gpu() ? b.type : DType.F32; // The logits of a CPU are fp32, as its products are.
+    Mem logits = b.normals((long) rows * V(), t);
+    Mem dlogits = b.normals((long) rows * V(), t);
     Mem loss = b.floats(rows, 0);
     Mem labels = b.counting(rows, rows);
     Mem scale = b.floats(1, 0.5f);
-    return new Work(() -> b.kernels.crossEntropy(dlogits, loss, logits, labels, scale, rows, V(), 1, 0, DType.F32), 8.0 * rows * V(), 4.0 * rows * V());
+    return new Work(() -> b.kernels.crossEntropy(dlogits, loss, logits, labels, scale, rows, V(), 1, 0, t), 2.0 * t.bytes() * rows * V(), 4.0 * rows * V());
   }),
   ADAMW(b -> {
     long count = b.n * C();
@@ -140,6 +170,66 @@ public enum Case {
     b.machine.device().write(hyper, new AdamwHyper(1e-4, 0.9, 0.999, 1e-8, 0.01, 1).bytes());
     return new Work(() -> b.kernels.adamw(p, p16, m, v, g, null, hyper, count, DType.BF16),
         30.0 * count, 14.0 * count);
+  }),
+  ADAMW8(b -> {
+    long count = b.n * C();
+    long blocks = (count + 255) / 256;
+    Mem p = b.floats(count, 1);
+    Mem p16 = b.raw(2 * count);
+    Mem m8 = b.raw(count);
+    Mem v8 = b.raw(count);
+    Mem mMax = b.floats(blocks, 1);
+    Mem vMax = b.floats(blocks, 1);
+    Mem g = b.normals(count, DType.F32);
+    Mem hyper = b.raw(AdamwHyper.BYTES);
+    b.machine.device().write(hyper, new AdamwHyper(1e-4, 0.9, 0.999, 1e-8, 0.01, 1).bytes());
+    return new Work(() -> b.kernels.adamw8(p, p16, m8, v8, mMax, vMax, g, null, hyper, count, DType.BF16),
+        18.0 * count, 14.0 * count);
+  }),
+  NF4_QUANTIZE(b -> {
+    long count = F() * C();
+    Mem w = b.normals(count);
+    Nf4 q = nf4(b, count);
+    Mem space = b.raw(LoraKernels.nf4Workspace(count));
+    return new Work(() -> b.kernels.lora().nf4Quantize(q, w, space, count, b.type),
+        count * (b.type.bytes() + NF4_BYTES()), count);
+  }),
+  NF4_DEQUANTIZE(b -> {
+    long count = F() * C();
+    Mem w = b.normals(count);
+    Nf4 q = quantized(b, count);
+    return new Work(() -> b.kernels.lora().nf4Dequantize(w, q, F(), C(), C(), b.type),
+        count * (b.type.bytes() + NF4_BYTES()), count);
+  }),
+  LORA_MATMUL(b -> lora(b, false, false)),
+  LORA_MATMUL_DX(b -> lora(b, true, false)),
+  LORA_MATMUL_NF4(b -> lora(b, false, true)),
+  LORA_MATMUL_DX_NF4(b -> lora(b, true, true)),
+  LORA_H(b -> {
+    LoraShape s = loraShape(b);
+    Mem x = b.normals(b.n * C());
+    Mem a = b.normals(RANK() * C());
+    Mem h = b.normals(b.n * RANK());
+    Mem space = b.raw(b.kernels.lora().workspace(s));
+    return new Work(() -> b.kernels.lora().h(h, x, a, space, s), bytes(b, C() + RANK()), 2.0 * b.n * C() * RANK());
+  }),
+  LORA_G_DB(b -> {
+    LoraShape s = loraShape(b);
+    Mem dy = b.normals(b.n * C());
+    Mem w = b.normals(C() * RANK());
+    Mem h = b.normals(b.n * RANK());
+    Mem g = b.normals(b.n * RANK());
+    Mem db = b.floats(C() * RANK(), 0);
+    Mem space = b.raw(b.kernels.lora().workspace(s));
+    return new Work(() -> b.kernels.lora().gDb(g, db, dy, w, h, space, s), bytes(b, C() + 2 * RANK()), 4.0 * b.n * C() * RANK());
+  }),
+  LORA_DA(b -> {
+    LoraShape s = loraShape(b);
+    Mem x = b.normals(b.n * C());
+    Mem g = b.normals(b.n * RANK());
+    Mem da = b.floats(RANK() * C(), 0);
+    Mem space = b.raw(b.kernels.lora().workspace(s));
+    return new Work(() -> b.kernels.lora().da(da, g, x, space, s), bytes(b, C() + RANK()), 2.0 * b.n * C() * RANK());
   }),
   SUM(b -> {
     Mem x = b.normals(b.n * C(), DType.F32);
@@ -178,39 +268,95 @@ public enum Case {
     return make.apply(b);
   }
 
+  /** The names of those that a CPU can run. */
+  static String[] ofCpu() {
+    return Arrays.stream(values()).map(Case::name).filter(name -> !name.startsWith("CUDNN")).toArray(String[]::new);
+  }
+
   // Methods and not constants: an enum's own constants do not exist yet where its values are made.
 
   static long C() {
-    return 576;
+    return Sizes.current().c();
   }
 
   static int F() {
-    return 1536;
+    return Sizes.current().f();
   }
 
   static int H() {
-    return 9;
+    return Sizes.current().h();
   }
 
   static int KV() {
-    return 3;
+    return Sizes.current().kv();
   }
 
   static int D() {
-    return 64;
+    return Sizes.current().d();
   }
 
   static int V() {
-    return 49152;
+    return Sizes.current().v();
   }
 
-  /** Rows of the embedding that are looked up: a part of the table, as in a text. */
   static int ROWS() {
-    return 4096;
+    return Sizes.current().rows();
   }
 
   static long QKV() {
     return C() + 2L * KV() * D();
+  }
+
+  static long RANK() {
+    return 16;
+  }
+
+  /** Of a weight: its code, and its parts of the block's scale and of the block of blocks'. */
+  static double NF4_BYTES() {
+    return 0.5 + 1.0 / Nf4.BLOCK + 4.0 / (Nf4.BLOCK * Nf4.BLOCK2);
+  }
+
+  private static Nf4 nf4(Bench b, long count) {
+    return new Nf4(b.raw(Nf4.codesBytes(count)), b.raw(Nf4.absmaxBytes(count)), b.raw(4 * Nf4.absmax2Count(count)), b.raw(4));
+  }
+
+  private static Nf4 quantized(Bench b, long count) {
+    Nf4 q = nf4(b, count);
+    b.kernels.lora().nf4Quantize(q, b.normals(count), b.raw(LoraKernels.nf4Workspace(count)), count, b.type);
+    return q;
+  }
+
+  /** One square projection with an adapter, as the output projection of attention. */
+  private static LoraShape loraShape(Bench b) {
+    return new LoraShape(b.n, C(), C(), C(), C(), RANK(), b.type, List.of(new LoraShape.Adapter(0, C(), 1)));
+  }
+
+  private static Work lora(Bench b, boolean dx, boolean nf4) {
+    LoraShape s = loraShape(b);
+    String unsupported = b.kernels.lora().unsupported(s, nf4);
+    if (unsupported != null) {
+      throw new UnsupportedOperationException(unsupported);
+    }
+    Mem to = b.normals(b.n * C());
+    Mem from = b.normals(b.n * C());
+    Mem w = nf4 ? null : b.normals(C() * C());
+    Nf4 q = nf4 ? quantized(b, C() * C()) : null;
+    Mem narrow = b.normals(b.n * RANK());
+    Mem adapter = b.normals(RANK() * C());
+    double weight = C() * C() * (nf4 ? NF4_BYTES() : b.type.bytes());
+    double flops = 2.0 * b.n * C() * (C() + RANK());
+    return new Work(
+        dx ? () -> b.kernels.lora().matmulDx(to, from, w, q, narrow, adapter, s)
+            : () -> b.kernels.lora().matmul(to, from, w, q, narrow, adapter, s),
+        2 * bytes(b, C()) + weight, flops);
+  }
+
+  private static Attention own(Bench b) {
+    return new KernelAttention(b.kernels);
+  }
+
+  private static Attention cudnn(Bench b) {
+    return b.closing(new CudnnAttention(b.kernels, false));
   }
 
   /** Of n rows of some columns in the storage type. */
@@ -218,9 +364,10 @@ public enum Case {
     return (double) b.n * columns * b.type.bytes();
   }
 
-  /** Packed sequences of about 256 tokens. */
-  private static Work attention(Bench b, boolean backward) {
-    int sequences = Math.max(1, b.n / 256);
+  /** Packed sequences, by the kernels or by a library that takes their place. */
+  private static Work attention(Bench b, Function<Bench, Attention> library, boolean backward) {
+    Attention attention = library.apply(b);
+    int sequences = Math.max(1, b.n / Sizes.current().sequence());
     int[] cu = new int[sequences + 1];
     double pairs = 0;
     for (int s = 1; s <= sequences; s++) {
@@ -234,19 +381,19 @@ public enum Case {
     Mem dOut = b.normals(b.n * C());
     Mem lse = b.floats((long) b.n * H(), 0);
     AttentionShape shape = new AttentionShape(b.n, sequences, (b.n + sequences - 1) / sequences, H(), KV(), D(), QKV(), QKV(), QKV(),
-        C(), b.ints(cu), null, null, 0.125f, 0, 0, b.type);
-    Mem space = b.raw(b.kernels.attentionWorkspace(shape, backward));
-    Mem forwardSpace = b.raw(b.kernels.attentionWorkspace(shape, false));
+        C(), b.ints(cu), null, null, (float) (1 / Math.sqrt(D())), 0, 0, b.type);
+    Mem space = b.raw(attention.workspace(shape, backward));
+    Mem forwardSpace = b.raw(attention.workspace(shape, false));
     Mem k = part(b, qkv, C());
     Mem v = part(b, qkv, C() + (long) KV() * D());
     double flops = 4 * pairs * H() * D();
     if (!backward) {
-      return new Work(() -> b.kernels.attentionForward(o, lse, qkv, k, v, space, shape), bytes(b, QKV() + C()), flops);
+      return new Work(() -> attention.forward(o, lse, qkv, k, v, space, shape), bytes(b, QKV() + C()), flops);
     }
-    b.kernels.attentionForward(o, lse, qkv, k, v, forwardSpace, shape);
+    attention.forward(o, lse, qkv, k, v, forwardSpace, shape);
     Mem dk = part(b, dqkv, C());
     Mem dv = part(b, dqkv, C() + (long) KV() * D());
-    return new Work(() -> b.kernels.attentionBackward(dqkv, dk, dv, o, lse, dOut, qkv, k, v, space, shape),
+    return new Work(() -> attention.backward(dqkv, dk, dv, o, lse, dOut, qkv, k, v, space, shape),
         2 * bytes(b, QKV() + C()), 2.5 * flops);
   }
 

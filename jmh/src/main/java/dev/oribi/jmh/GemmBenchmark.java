@@ -4,7 +4,6 @@ import dev.oribi.device.Mem;
 import dev.oribi.jmh.Bench.Work;
 import dev.oribi.kernel.DType;
 import dev.oribi.kernel.Gemm;
-import dev.oribi.model.Machine;
 import org.openjdk.jmh.annotations.Benchmark;
 import org.openjdk.jmh.annotations.Param;
 import org.openjdk.jmh.annotations.Scope;
@@ -12,23 +11,23 @@ import org.openjdk.jmh.annotations.Setup;
 import org.openjdk.jmh.annotations.State;
 import org.openjdk.jmh.annotations.TearDown;
 
-/** The products of a layer of SmolLM2-135M with 1024 tokens: with the weight, back through it, for its gradient, for an adapter. */
+/** The products of a layer at the {@link Sizes} of a model: with the weight, back through it, for its gradient, for an adapter. */
 @State(Scope.Benchmark)
 public class GemmBenchmark {
   /** Output and input size of a weight. */
   public enum Layer {
-    QKV(960, 576),
-    O(576, 576),
-    GATE_UP(3072, 576),
-    DOWN(576, 1536),
-    LORA_A(48, 576);
+    QKV(Case.QKV(), Case.C()),
+    O(Case.C(), Case.C()),
+    GATE_UP(2L * Case.F(), Case.C()),
+    DOWN(Case.C(), Case.F()),
+    LORA_A(3 * Case.RANK(), Case.C());
 
     private final int out;
     private final int in;
 
-    Layer(int out, int in) {
-      this.out = out;
-      this.in = in;
+    Layer(long out, long in) {
+      this.out = (int) out;
+      this.in = (int) in;
     }
   }
 
@@ -53,7 +52,7 @@ public class GemmBenchmark {
 
   @Setup
   public void open() {
-    bench = new Bench(Machine.cpu(0), type, n);
+    bench = Bench.open(type, n);
     Mem x = bench.normals((long) n * layer.in);
     Mem w = bench.normals((long) layer.out * layer.in);
     Mem y = bench.normals((long) n * layer.out);
@@ -78,9 +77,7 @@ public class GemmBenchmark {
 
   @Benchmark
   public void multiply(Rates rates) {
-    work.call().run();
-    bench.kernels.synchronize();
-    rates.add(work);
+    bench.run(work, rates);
   }
 
   @TearDown

@@ -2,7 +2,6 @@ package dev.oribi.jmh;
 
 import dev.oribi.jmh.Bench.Work;
 import dev.oribi.kernel.DType;
-import dev.oribi.model.Machine;
 import org.openjdk.jmh.annotations.Benchmark;
 import org.openjdk.jmh.annotations.Param;
 import org.openjdk.jmh.annotations.Scope;
@@ -26,15 +25,13 @@ public class KernelBenchmark {
 
   @Setup
   public void open() {
-    bench = new Bench(Machine.cpu(0), type, n);
+    bench = Bench.open(type, n);
     work = kernel.of(bench);
   }
 
   @Benchmark
   public void call(Rates rates) {
-    work.call().run();
-    bench.kernels.synchronize();
-    rates.add(work);
+    bench.run(work, rates);
   }
 
   @TearDown

@@ -89,8 +89,8 @@ final class AttentionGraph {
     if (backward) {
       dOut = heads(h, spec.ldO(), false);
       dq = heads(h, spec.ldQ(), false);
-      dk = heads(spec.kvHeads(), spec.ldK(), false);
-      dv = heads(spec.kvHeads(), spec.ldV(), false);
+      dk = heads(spec.kvHeads(), spec.packed() ? spec.keyGradientRow() : spec.ldK(), false);
+      dv = heads(spec.kvHeads(), spec.packed() ? spec.keyGradientRow() : spec.ldV(), false);
     }
   }
 
@@ -172,7 +172,8 @@ final class AttentionGraph {
 
   /**
    * dK or dV: the gradient of each query head, then the sum over the heads of a group. When sequences are packed the former is
-   * a real array, so that it takes room for the rows there are and not for slots * length of them.
+   * a real array, so that it takes room for the rows there are and not for slots * length of them. Its offsets must be those
+   * of the sum: cuDNN multiplies them by the group. Others are read as if they were those, and the array is overrun.
    */
   private Tensor keyGradient(Tensor left, Tensor right, Tensor out) {
     if (spec.group() == 1) {
@@ -185,7 +186,7 @@ final class AttentionGraph {
     long[] dims = {spec.slots(), h, s, d};
     Tensor each;
     if (spec.packed()) {
-      each = graph.real(io, dims, new long[] {s * h * d, d, h * d, 1}, offsets(spec.kvHeads() * d));
+      each = graph.real(io, dims, new long[] {s * h * d, d, h * d, 1}, offsets(spec.keyGradientRow()));
     } else {
       each = graph.virtual(io, dims, new long[] {h * s * d, s * d, d, 1});
     }
@@ -194,22 +195,23 @@ final class AttentionGraph {
     return spec.packed() ? each : null;
   }
 
-  /** dQ, summed in fp32 by several blocks at once, in any order; or, to be the same each time, by one block in order. */
+  /**
+   * dQ, summed in fp32 by several blocks at once, in any order; or, to be the same each time, by one block in order. The fp32
+   * array of packed sequences must lie as q does, fused rows and all: cuDNN finds its rows by the offsets of q.
+   */
   private void queryGradient(Tensor ds) {
     long s = spec.length();
     long h = spec.heads();
     long d = spec.headDim();
-    long[] strides = {s * spec.ldK(), d, spec.ldK(), 1};
     long[] dims = {spec.slots(), spec.kvHeads(), s, d};
+    long[] strides = {s * spec.ldK(), d, spec.ldK(), 1};
     Tensor keys = graph.reshape(k, graph.virtual(io, dims, strides, offsets(spec.ldK())));
     if (spec.deterministic()) {
       graph.matmul(ds, keys, dq, lengths, null, lengths);
       return;
     }
-    dqSum =
-        spec.packed()
-            ? graph.real(Graph.F32, dq.dims(), new long[] {s * h * d, d, h * d, 1}, offsets(h * d))
-            : graph.real(Graph.F32, dq.dims(), new long[] {h * s * d, s * d, d, 1}, null);
+    long[] dense = {h * s * d, s * d, d, 1};
+    dqSum = graph.real(Graph.F32, q.dims(), spec.packed() ? q.strides() : dense, offsets(spec.ldQ()));
     graph.matmul(ds, keys, dqSum, lengths, null, lengths);
     graph.apply(CUDNN_POINTWISE_IDENTITY, dqSum, null, dq);
   }

@@ -35,9 +35,13 @@ public final class AttentionPass implements AutoCloseable {
     plan = new Plan(graph.graph, handle);
     AttentionSpec spec = graph.spec;
     add(graph.rowSum, 4 * spec.heads());
-    add(graph.dqSum, 4 * spec.heads() * spec.headDim());
-    add(graph.dkHeads, KEY_GRADIENT_BYTES * spec.heads() * spec.headDim());
-    add(graph.dvHeads, KEY_GRADIENT_BYTES * spec.heads() * spec.headDim());
+    add(graph.dqSum, 4 * (spec.packed() ? spec.ldQ() : spec.heads() * spec.headDim()));
+    add(graph.dkHeads, 2 * spec.heads() * spec.headDim());
+    add(graph.dvHeads, 2 * spec.heads() * spec.headDim());
+    if (graph.dk != null && spec.stagesKeyGradients()) {
+      add(graph.dk, 2 * spec.keyGradientRow());
+      add(graph.dv, 2 * spec.keyGradientRow());
+    }
   }
 
   private void add(Tensor tensor, long perRow) {
@@ -71,11 +75,24 @@ public final class AttentionPass implements AutoCloseable {
 
   /** Bytes of workspace for a batch of {@code rows} rows. */
   public long bytes(long rows) {
-    long bytes = tableBytes() + lengthsBytes();
+    return at(rows, null) + align(plan.workspace());
+  }
+
+  /** Where dK and dV are in the workspace after the backward pass, if they are staged there. */
+  public long[] keyGradientsAt(long rows) {
+    return new long[] {at(rows, graph.dk), at(rows, graph.dv)};
+  }
+
+  /** Distance of a part from the beginning of the workspace; null: that of the end of all. */
+  private long at(long rows, Tensor tensor) {
+    long at = tableBytes() + lengthsBytes();
     for (Part part : parts) {
-      bytes += align(part.perRow * rows);
+      if (part.tensor == tensor) {
+        break;
+      }
+      at += align(part.perRow * rows);
     }
-    return bytes + align(plan.workspace());
+    return at;
   }
 
   /** o =, lse = */
@@ -137,7 +154,4 @@ public final class AttentionPass implements AutoCloseable {
   public void close() {
     plan.close();
   }
-
-  /** The arrays are of the 16-bit type; cuDNN's own front end gives them 4 bytes an element. */
-  private static final long KEY_GRADIENT_BYTES = 4;
 }

@@ -20,6 +20,9 @@ public final class CudnnLibrary {
       "install cuDNN 9 for CUDA 13 (Debian, Ubuntu: apt-get install libcudnn9-cuda-13 from NVIDIA's repository; anywhere:"
           + " pip install nvidia-cudnn-cu13, with its lib folder on LD_LIBRARY_PATH)";
 
+  /** What the tests ran with; newer versions keep what older ones accept. */
+  private static final long TESTED = 91900;
+
   private static String unusable;
   private static boolean tried;
 
@@ -41,9 +44,25 @@ public final class CudnnLibrary {
       return version >= OLDEST
           ? null
           : "cuDNN " + text(version) + " is too old for attention, " + text(OLDEST) + " or newer is needed: " + INSTALL;
-    } catch (UnsatisfiedLinkError | NoClassDefFoundError e) {
-      return "cuDNN was not found (" + e.getMessage() + "): " + INSTALL;
+    } catch (LinkageError e) {
+      return "cuDNN cannot be loaded (" + reason(e) + "): " + INSTALL;
     }
+  }
+
+  /** The loader's own message only says that nothing was found; that of the system, in a cause, names the file. */
+  private static String reason(Throwable error) {
+    String reason = String.valueOf(error.getMessage());
+    for (Throwable t = error; t != null; t = t.getCause()) {
+      if (String.valueOf(t.getMessage()).contains(".so")) {
+        reason = t.getMessage();
+      }
+    }
+    return reason.strip().lines().findFirst().orElse("");
+  }
+
+  /** Only where cuDNN is usable. */
+  public static boolean olderThanTested() {
+    return cudnnGetVersion() < TESTED;
   }
 
   /** "9.19.0". Only where cuDNN is usable. */
