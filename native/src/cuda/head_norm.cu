@@ -21,9 +21,8 @@ namespace oribi {
 namespace {
 
 constexpr int kThreads = 256;
-/* Heads that a group of lanes has in flight, one pack of each. With four, the forward pass of 8192 x 32 x 128 in bf16 took
-   66 us on an H100 instead of 58. */
-constexpr int kHeads = 2;
+/* Heads that a group of lanes has in flight, one pack of each; the backward pass loads two arrays. */
+constexpr int kForwardHeads = 1, kBackwardHeads = 2;
 /* Blocks of the backward pass on a multiprocessor: with dw there are no more blocks than run at once. */
 constexpr int kResidentBlocks = 4;
 
@@ -64,15 +63,15 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(const HeadNorm<T> h) 
   const uint32_t lane = threadIdx.x % kLanes, group = threadIdx.x / kLanes, at = lane * kWidth;
   const uint32_t first = chunk_begin(h) + group, end = chunk_end(h);
   const bool used = at < h.s.d;
-  P w{}, x[kHeads]{};
+  P w{}, x[kForwardHeads]{};
 #pragma unroll
-  for (int m = 0; m < kHeads; m++) {
+  for (int m = 0; m < kForwardHeads; m++) {
     const uint32_t i = first + m * kGroups;
     if (used && i < end) x[m] = *reinterpret_cast<const P*>(h.x + head_at(h, i, h.s.ld_x) + at);
   }
   if (used) w = *reinterpret_cast<const P*>(h.w + at);
 #pragma unroll
-  for (int m = 0; m < kHeads; m++) {
+  for (int m = 0; m < kForwardHeads; m++) {
     const uint32_t i = first + m * kGroups;
     const float scale = 1.0f / sqrtf(lane_sum<kLanes>(squares(x[m])) / static_cast<float>(h.s.d) + h.s.eps);
     if (!used || i >= end) continue;
@@ -93,11 +92,11 @@ __global__ void __launch_bounds__(kThreads, kResidentBlocks) backward_kernel(con
   P w{};
   if (used) w = *reinterpret_cast<const P*>(h.w + at);
   Pack<float, kWidth> dw{};
-  for (uint32_t first = begin; first < end; first += kGroups * kHeads) {
-    P x[kHeads]{}, dy[kHeads]{};
-    float scale[kHeads]{};
+  for (uint32_t first = begin; first < end; first += kGroups * kBackwardHeads) {
+    P x[kBackwardHeads]{}, dy[kBackwardHeads]{};
+    float scale[kBackwardHeads]{};
 #pragma unroll
-    for (int m = 0; m < kHeads; m++) {
+    for (int m = 0; m < kBackwardHeads; m++) {
       const uint32_t i = first + group + m * kGroups;
       if (!used || i >= end) continue;
       x[m] = *reinterpret_cast<const P*>(h.x + head_at(h, i, h.s.ld_x) + at);
@@ -105,7 +104,7 @@ __global__ void __launch_bounds__(kThreads, kResidentBlocks) backward_kernel(con
       scale[m] = h.rstd[i];
     }
 #pragma unroll
-    for (int m = 0; m < kHeads; m++) {
+    for (int m = 0; m < kBackwardHeads; m++) {
       const uint32_t i = first + group + m * kGroups;
       const float mean = lane_sum<kLanes>(dots(dy[m], w, x[m])) * scale[m] / static_cast<float>(h.s.d);
       if (!used || i >= end) continue;
@@ -197,7 +196,7 @@ template <class T>
 void launch_forward(cudaStream_t stream, const HeadNorm<T>& h, bool wide) {
   const bool held = wide && with_lanes(h.s.d / kWide<T>, [&](auto lanes) {
     constexpr int kLanes = decltype(lanes)::value;
-    with_chunk(h, kThreads / kLanes * kHeads, [&](unsigned grid, const HeadNorm<T>& part) {
+    with_chunk(h, kThreads / kLanes * kForwardHeads, [&](unsigned grid, const HeadNorm<T>& part) {
       forward_kernel<T, kLanes><<<grid, kThreads, 0, stream>>>(part);
     });
   });
@@ -213,7 +212,7 @@ void launch_backward(cudaStream_t stream, float* dw, const HeadNorm<T>& h, bool 
   const int64_t blocks = blocks_of(h.heads, h.s.d), chunk = rows_per_block(h.heads, h.s.d);
   const bool held = wide && with_lanes(h.s.d / kWide<T>, [&](auto lanes) {
     constexpr int kLanes = decltype(lanes)::value;
-    with_chunk(h, dw != nullptr ? chunk : kThreads / kLanes * kHeads, [&](unsigned grid, const HeadNorm<T>& part) {
+    with_chunk(h, dw != nullptr ? chunk : kThreads / kLanes * kBackwardHeads, [&](unsigned grid, const HeadNorm<T>& part) {
       if (dw != nullptr) return backward_kernel<T, kLanes, true><<<grid, kThreads, 0, stream>>>(part);
       backward_kernel<T, kLanes, false><<<grid, kThreads, 0, stream>>>(part);
     });
