@@ -4,22 +4,16 @@
  * A tile holds rows of kHead 16-bit elements. A row is made of 16-byte chunks, and chunk c of row r lies at c ^ (r % 8):
  * the eight rows that one ldmatrix phase reads then lie in different banks, and so do the eight chunks of a store.
  *
- * Fragments are those of mma.m16n8k16: lane / 4 is the row (and + 8), 2 * (lane % 4) the column of a pair. The accumulator
- * of one product is therefore, rounded and packed, the left operand of the next.
- *
- * Below sm_80 there is no cp.async, no bf16 arithmetic and no k16: a tile is copied through registers, and one k16 step is
- * two of m16n8k8, whose fragments are the halves of its fragments.
+ * The accumulator of one product is, rounded and packed, the left operand of the next: fragments are those of
+ * cuda/mma.cuh. Below sm_80 there is no cp.async, and a tile is copied through registers.
  */
 #ifndef ORIBI_CUDA_ATTENTION_MMA_CUH
 #define ORIBI_CUDA_ATTENTION_MMA_CUH
 
 #include "cuda/attention_layout.cuh"
+#include "cuda/mma.cuh"
 
 namespace oribi::attention {
-
-constexpr int kChunk = 8; /* elements in 16 bytes */
-
-__device__ inline uint32_t shared_address(const void* p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }
 
 /* Byte offset of chunk c of row r. */
 template <int kHead>
@@ -33,16 +27,6 @@ template <int kColumns>
 __device__ inline uint32_t score_offset(int r, int c) {
   constexpr int kChunks = kColumns / kChunk, kRowsInLine = kChunks >= 8 ? 1 : 8 / kChunks;
   return r * (2 * kColumns) + ((c ^ (r / kRowsInLine & (kChunks >= 8 ? 7 : kChunks - 1))) << 4);
-}
-
-__device__ inline void store_16(uint32_t to, uint4 x) {
-  asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(x.x), "r"(x.y), "r"(x.z), "r"(x.w) : "memory");
-}
-
-__device__ inline uint4 load_16(uint32_t from) {
-  uint4 x;
-  asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];" : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w) : "r"(from) : "memory");
-  return x;
 }
 
 /* 16 bytes to shared memory, zeros where not inside; complete after wait_for_copies. */
@@ -59,12 +43,6 @@ __device__ inline void copy_4(uint32_t to, const void* from, bool inside) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(inside ? 4 : 0) : "memory");
 #else
   asm volatile("st.shared.b32 [%0], %1;" ::"r"(to), "r"(inside ? *static_cast<const uint32_t*>(from) : 0u) : "memory");
-#endif
-}
-
-__device__ inline void close_copies() {
-#if __CUDA_ARCH__ >= 800
-  asm volatile("cp.async.commit_group;" ::: "memory");
 #endif
 }
 
@@ -101,58 +79,6 @@ __device__ inline void load_tile(uint32_t tile, const T* x, int64_t ld, int32_t 
     }
     store_16(tile + tile_offset<kHead>(r, chunk), *reinterpret_cast<const uint4*>(pack));
   }
-}
-
-__device__ inline void load_matrices(uint32_t (&x)[4], uint32_t from) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3]) : "r"(from) : "memory");
-}
-
-__device__ inline void load_matrices_transposed(uint32_t (&x)[4], uint32_t from) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3]) : "r"(from) : "memory");
-}
-
-/* c[16][8] += a[16][16] * b[16][8] */
-template <class T>
-__device__ inline void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1);
-
-template <>
-__device__ inline void mma<__half>(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-#if __CUDA_ARCH__ >= 800
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-#else
-  asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
-               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a[0]), "r"(a[1]), "r"(b0));
-  asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
-               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a[2]), "r"(a[3]), "r"(b1));
-#endif
-}
-
-template <>
-__device__ inline void mma<__nv_bfloat16>(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-#if __CUDA_ARCH__ >= 800
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-#else
-  __trap(); /* refused by the entry points */
-#endif
-}
-
-template <class T>
-__device__ inline uint32_t pack_pair(float low, float high);
-template <>
-__device__ inline uint32_t pack_pair<__half>(float low, float high) {
-  const __half2 pair = __floats2half2_rn(low, high);
-  return *reinterpret_cast<const uint32_t*>(&pair);
-}
-template <>
-__device__ inline uint32_t pack_pair<__nv_bfloat16>(float low, float high) {
-  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-  return *reinterpret_cast<const uint32_t*>(&pair);
 }
 
 /* c[16 kM][8 kN] += A * transpose(B): rows row .. of tile a, and the first rows of tile b. */
