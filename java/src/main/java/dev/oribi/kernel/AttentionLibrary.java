@@ -5,7 +5,7 @@ import java.util.Locale;
 
 /** The user's choice of the library that computes attention on a GPU: {@code --attention}. */
 public enum AttentionLibrary {
-  /** cuDNN where it is installed and covers the shape, Oribi's own kernels elsewhere. */
+  /** Oribi's own kernels, until cuDNN's test has passed as a whole on a card. */
   AUTO,
   /** cuDNN; a shape that it does not cover ends the run. */
   CUDNN,

@@ -145,8 +145,7 @@ public record Machine(
     Device device = null;
     try {
       device = new CudaDevice(index, kernels.deviceName(), kernels.stream(), kernels::synchronize);
-      Attention attention =
-          new AttentionChoice(kernels, options.attention, options.deterministic, System.err::println);
+      Attention attention = new AttentionChoice(kernels, options.attention, options.deterministic);
       return new Machine(device, kernels, new CublasLtGemm(kernels), attention, options, "");
     } catch (RuntimeException e) {
       if (device != null) {

@@ -30,14 +30,6 @@ class AttentionChoiceTest {
     assertThat(CudnnAttention.unsupported(shape(64, DType.BF16, 516), 90)).contains("multiples of 16 bytes");
   }
 
-  /** What no GPU has passed the whole of CudnnAttentionTest with is left to the own kernels. */
-  @Test
-  void whatIsNotTestedOnAGpu() {
-    assertThat(AttentionChoice.untested(shape(64, DType.BF16, 512), 90)).isTrue();
-    assertThat(AttentionChoice.untested(shape(128, DType.F16, 1024), 90)).isTrue();
-    assertThat(AttentionChoice.untested(shape(64, DType.BF16, 512), 100)).isTrue();
-  }
-
   /** 64 sequences of 8192 tokens in rows of 6144 elements are 3.2e9 elements, though no batch has that many rows. */
   @Test
   void whatCudnnCanAddress() {
@@ -68,9 +60,7 @@ class AttentionChoiceTest {
   @Test
   void theCpuUsesItsOwnKernels() {
     try (Kernels kernels = Kernels.cpu(1);
-        AttentionChoice auto = new AttentionChoice(kernels, AttentionLibrary.AUTO, false, line -> {
-          throw new AssertionError(line);
-        })) {
+        AttentionChoice auto = new AttentionChoice(kernels, AttentionLibrary.AUTO, false)) {
       AttentionShape s = shape(64, DType.BF16, 512);
       assertThat(auto.workspace(s, true)).isEqualTo(kernels.attentionWorkspace(s, true));
       assertThat(auto.describe()).isEqualTo("own kernels");

@@ -20,8 +20,6 @@ public final class CudnnLibrary {
       "install cuDNN 9 for CUDA 13 (Debian, Ubuntu: apt-get install libcudnn9-cuda-13 from NVIDIA's repository; anywhere:"
           + " pip install nvidia-cudnn-cu13, with its lib folder on LD_LIBRARY_PATH)";
 
-  /** What the tests ran with; newer versions keep what older ones accept. */
-  private static final long TESTED = 91900;
 
   private static String unusable;
   private static boolean tried;
@@ -58,11 +56,6 @@ public final class CudnnLibrary {
       }
     }
     return reason.strip().lines().findFirst().orElse("");
-  }
-
-  /** Only where cuDNN is usable. */
-  public static boolean olderThanTested() {
-    return cudnnGetVersion() < TESTED;
   }
 
   /** "9.19.0". Only where cuDNN is usable. */
