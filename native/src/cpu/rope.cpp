@@ -11,6 +11,7 @@
  */
 #include "common/context.h"
 #include "common/dtype.h"
+#include "common/rope.h"
 #include "cpu/parallel.h"
 
 namespace oribi {
@@ -56,14 +57,7 @@ extern "C" oribi_status oribi_rope(oribi_ctx* ctx, void* q, void* k, const float
   Check check(ctx, "oribi_rope");
   if (!check.pointer("shape", shape).ok()) return check.status();
   const oribi_rope_shape s = *shape;
-  check.size("n", s.n).size("h", s.h).size("h_kv", s.h_kv).size("d", s.d, 2).size("max_position", s.max_position);
-  check.that(s.d % 2 == 0, "d must be even, found %lld", static_cast<long long>(s.d)).dtype("t", s.t);
-  check.elements("a row of q", s.h, s.d).elements("a row of k", s.h_kv, s.d);
-  if (!check.ok()) return check.status();
-  check.size("ld_q", s.ld_q, s.h * s.d).size("ld_k", s.ld_k, s.h_kv * s.d);
-  check.elements("q", s.n, s.ld_q).elements("k", s.n, s.ld_k).elements("cos", s.max_position, s.d / 2);
-  check.pointer("q", q, s.n * s.h * s.d).pointer("k", k, s.n * s.h_kv * s.d);
-  check.pointer("cos", cos, s.n).pointer("sin", sin, s.n).pointer("positions", positions, s.n);
+  check_rope(check, s, q, k, cos, sin, positions);
   for (int64_t i = 0; check.ok() && i < s.n; i++) {
     check.that(positions[i] >= 0 && positions[i] < s.max_position, "positions[%lld] is %d, expected 0 to %lld",
                static_cast<long long>(i), positions[i], static_cast<long long>(s.max_position) - 1);

@@ -9,6 +9,7 @@
  * Determinism bit-exact: every pair is written once
  * Limits      as many blocks as a grid holds; more returns UNSUPPORTED
  */
+#include "common/rope.h"
 #include "cuda/elementwise.cuh"
 
 namespace oribi {
@@ -96,14 +97,7 @@ extern "C" oribi_status oribi_rope(oribi_ctx* ctx, void* q, void* k, const float
   Check check(ctx, "oribi_rope");
   if (!check.pointer("shape", shape).ok()) return check.status();
   const oribi_rope_shape s = *shape;
-  check.size("n", s.n).size("h", s.h).size("h_kv", s.h_kv).size("d", s.d, 2).size("max_position", s.max_position);
-  check.that(s.d % 2 == 0, "d must be even, found %lld", static_cast<long long>(s.d)).dtype("t", s.t);
-  check.elements("a row of q", s.h, s.d).elements("a row of k", s.h_kv, s.d);
-  if (!check.ok()) return check.status();
-  check.size("ld_q", s.ld_q, s.h * s.d).size("ld_k", s.ld_k, s.h_kv * s.d);
-  check.elements("q", s.n, s.ld_q).elements("k", s.n, s.ld_k).elements("cos", s.max_position, s.d / 2);
-  check.pointer("q", q, s.n * s.h * s.d).pointer("k", k, s.n * s.h_kv * s.d);
-  check.pointer("cos", cos, s.n).pointer("sin", sin, s.n).pointer("positions", positions, s.n);
+  check_rope(check, s, q, k, cos, sin, positions);
   if (!check.ok() || s.n == 0 || s.h + s.h_kv == 0) return check.status();
   const int64_t strides = s.d / 2 | (s.h > 0 ? s.ld_q : 0) | (s.h_kv > 0 ? s.ld_k : 0);
   const bool wide = aligned({s.h > 0 ? q : nullptr, s.h_kv > 0 ? k : nullptr}) && aligned({cos, sin}, 2 * kAccess);

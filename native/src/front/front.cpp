@@ -123,12 +123,19 @@ class Symbol {
   std::atomic<F*> functions_[kDevices]{};
 };
 
-/* A table that both libraries hold; the CPU's answers. */
-#define FORWARD_TABLE(name)                                              \
-  const float* name(void) {                                              \
-    static Symbol<decltype(name)> symbol(#name);                         \
-    auto* function = symbol.of(ORIBI_CPU);                               \
-    return function ? function() : nullptr;                              \
+/* What no device changes: of the CPU's library, or of the card's where that cannot be loaded. */
+template <class F>
+F* any_of(Symbol<F>& symbol) {
+  F* function = symbol.of(ORIBI_CPU);
+  return function != nullptr ? function : symbol.of(ORIBI_CUDA);
+}
+
+/* A table that both libraries hold. */
+#define FORWARD_TABLE(name)                      \
+  const float* name(void) {                      \
+    static Symbol<decltype(name)> symbol(#name); \
+    auto* function = any_of(symbol);             \
+    return function ? function() : nullptr;      \
   }
 
 oribi_status unsupported(oribi_ctx* ctx, const char* function) {
@@ -146,11 +153,12 @@ oribi_status unsupported(oribi_ctx* ctx, const char* function) {
     return function ? function arguments : unsupported(ctx, #name); \
   }
 
-/* Sizes without a context are the same on every device; the CPU's library answers. -1: it cannot be loaded. */
+/* Sizes without a context are the same on every device: the CPU's library answers, or the card's where that cannot be loaded.
+   -1: neither can. */
 #define FORWARD_SIZE(name, parameters, arguments) \
   int64_t name parameters {                       \
     static Symbol<decltype(name)> symbol(#name);  \
-    auto* function = symbol.of(ORIBI_CPU);        \
+    auto* function = any_of(symbol);              \
     return function ? function arguments : -1;    \
   }
 

@@ -169,9 +169,18 @@ public final class Kernels implements AutoCloseable {
             ctx, p(dx), f(dw), f(rstd), p(dy), p(x), p(w), p(workspace), n, c, accumulate ? 1 : 0, t.code()));
   }
 
+  /** A size that the native library could not tell is an error of its installation, and never a size. */
+  static long size(long bytes) {
+    if (bytes < 0) {
+      throw new OribiException("the library of the CPU's kernels cannot be loaded: is ORIBI_CPU_ISA set to a set that this"
+          + " processor lacks? Unset it, or install liboribi_cpu beside liboribi");
+    }
+    return bytes;
+  }
+
   public static long rmsNormBackwardWorkspace(long n, long c) {
     NativeLibrary.load();
-    return OribiNative.oribi_rms_norm_backward_workspace(n, c);
+    return size(OribiNative.oribi_rms_norm_backward_workspace(n, c));
   }
 
   /** {@link #rmsNormForward} of each of the {@code heads} heads in a row of x; ld: elements from one row to the next. */
@@ -200,7 +209,7 @@ public final class Kernels implements AutoCloseable {
 
   public static long headNormBackwardWorkspace(long n, int heads, int headDim) {
     NativeLibrary.load();
-    return OribiNative.oribi_head_norm_backward_workspace(n, heads, headDim);
+    return size(OribiNative.oribi_head_norm_backward_workspace(n, heads, headDim));
   }
 
   /** q and k begin at the given ranges; {@code ld}: elements from one row to the next, the same for both. */
@@ -334,7 +343,7 @@ public final class Kernels implements AutoCloseable {
 
   public static long sumWorkspace(long count) {
     NativeLibrary.load();
-    return OribiNative.oribi_sum_workspace(count);
+    return size(OribiNative.oribi_sum_workspace(count));
   }
 
   public void clipScale(Mem gradScale, Mem norm, Mem sumSquares, float maxNorm) {
@@ -351,7 +360,7 @@ public final class Kernels implements AutoCloseable {
 
   public static long sampleWorkspace(long n, long v) {
     NativeLibrary.load();
-    return OribiNative.oribi_sample_workspace(n, v);
+    return size(OribiNative.oribi_sample_workspace(n, v));
   }
 
   void check(int status) {

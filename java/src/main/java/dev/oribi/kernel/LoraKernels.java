@@ -31,7 +31,7 @@ public final class LoraKernels {
 
   public static long nf4Workspace(long count) {
     NativeLibrary.load();
-    return OribiNative.oribi_nf4_workspace(count);
+    return Kernels.size(OribiNative.oribi_nf4_workspace(count));
   }
 
   /** w[rows,cols] = with {@code ld} elements from one row to the next. */

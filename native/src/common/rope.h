@@ -1,0 +1,22 @@
+/* What every device's rope asks of its arguments; of the positions themselves each device sees to it in its own way. */
+#ifndef ORIBI_COMMON_ROPE_H
+#define ORIBI_COMMON_ROPE_H
+
+#include "common/context.h"
+
+namespace oribi {
+
+inline void check_rope(Check& check, const oribi_rope_shape& s, const void* q, const void* k, const float* cos,
+                       const float* sin, const int32_t* positions) {
+  check.size("n", s.n).size("h", s.h).size("h_kv", s.h_kv).size("d", s.d, 2).size("max_position", s.max_position);
+  check.that(s.d % 2 == 0, "d must be even, found %lld", static_cast<long long>(s.d)).dtype("t", s.t);
+  check.elements("a row of q", s.h, s.d).elements("a row of k", s.h_kv, s.d);
+  if (!check.ok()) return;
+  check.size("ld_q", s.ld_q, s.h * s.d).size("ld_k", s.ld_k, s.h_kv * s.d);
+  check.elements("q", s.n, s.ld_q).elements("k", s.n, s.ld_k).elements("cos", s.max_position, s.d / 2);
+  check.pointer("q", q, s.n * s.h * s.d).pointer("k", k, s.n * s.h_kv * s.d);
+  check.pointer("cos", cos, s.n).pointer("sin", sin, s.n).pointer("positions", positions, s.n);
+}
+
+}  // namespace oribi
+#endif
