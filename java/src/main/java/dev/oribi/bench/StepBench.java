@@ -12,6 +12,7 @@ import dev.oribi.program.Emit;
 import dev.oribi.program.Op;
 import dev.oribi.program.Profile;
 import dev.oribi.program.Profile.Sum;
+import dev.oribi.train.FineTuning;
 import dev.oribi.train.ModelStep;
 import dev.oribi.train.StorageType;
 import java.io.PrintStream;
@@ -47,13 +48,15 @@ public final class StepBench implements AutoCloseable {
    * @param json where the numbers go too; null: nowhere
    */
   public record Options(
-      String shape, int batch, int seq, int r, boolean full, boolean loadIn4bit, boolean checkpointing, StorageType dtype,
+      String shape, int batch, int seq, int r, boolean full, boolean loadIn4bit, boolean checkpointing, long memory, boolean prefetch,
+      StorageType dtype,
       int steps, Path json) {}
 
   private final Options options;
   private final Machine machine;
   private final ModelStep step;
   private final MicroBatch batch;
+  private final double predicted;
   private long made;
 
   private StepBench(Options o, Machine machine) {
@@ -62,11 +65,13 @@ public final class StepBench implements AutoCloseable {
         o.full ? Training.FULL : Training.adapter(LoraConfig.of(o.r, o.r, 0, LoraConfig.ALL_LINEAR, false, List.of(), null));
     ModelStep.Options plan =
         new ModelStep.Options(
-            o.batch * o.seq, o.batch, 0, 0, o.checkpointing, 64L << 20, new Emit.AdamW(0.9, 0.999, 1e-8, 0), 1, 1);
+            o.batch * o.seq, o.batch, 0, 0, o.checkpointing, o.memory, o.prefetch,
+            FineTuning.LOGITS_BUDGET, new Emit.AdamW(0.9, 0.999, 1e-8, 0), 1, 1);
     this.options = o;
     this.machine = machine;
     QuantizationConfig quantization = o.loadIn4bit ? QuantizationConfig.ON_LOAD : null;
     this.step = new ModelStep(new Llama(config, o.dtype.on(machine, config), training, quantization, o.seq), machine, plan);
+    this.predicted = machine.isCuda() ? step.predicted().seconds() : Double.NaN;
     this.batch = randomBatch(o, config);
   }
 
@@ -109,6 +114,11 @@ public final class StepBench implements AutoCloseable {
 
   ModelStep modelStep() {
     return step;
+  }
+
+  /** Seconds of a step as the planner predicts them. */
+  double predicted() {
+    return predicted;
   }
 
   int tokens() {

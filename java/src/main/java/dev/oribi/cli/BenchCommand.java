@@ -3,6 +3,7 @@ package dev.oribi.cli;
 import dev.oribi.bench.AttentionBench;
 import dev.oribi.bench.StepBench;
 import dev.oribi.model.Machine;
+import dev.oribi.train.MemorySize;
 import dev.oribi.train.StorageType;
 import java.nio.file.Path;
 import java.util.concurrent.Callable;
@@ -46,6 +47,12 @@ final class BenchCommand {
     @Option(names = "--gradient-checkpointing", description = "Run each layer's forward pass twice, to keep less.")
     private boolean checkpointing;
 
+    @Option(names = "--memory", paramLabel = "SIZE", description = "Most memory of the device that the step may take, such as 8GiB. Default: what is free.")
+    private String memory;
+
+    @Option(names = "--no-prefetch", negatable = false, description = "Dequantize each weight right before its product, and not beside the one before.")
+    private boolean noPrefetch;
+
     @Option(names = "--dtype", paramLabel = "TYPE", description = "Storage of weights and activations: ${COMPLETION-CANDIDATES}.")
     private StorageType dtype = StorageType.AUTO;
 
@@ -66,7 +73,8 @@ final class BenchCommand {
     public Integer call() {
       try (Machine open = machine.open()) {
         StepBench.run(
-            new StepBench.Options(shape, batch, seq, r, full, loadIn4bit || quant != null, checkpointing, dtype, steps, json), open, System.out);
+            new StepBench.Options(shape, batch, seq, r, full, loadIn4bit || quant != null, checkpointing,
+                MemorySize.parse("--memory", memory), !noPrefetch, dtype, steps, json), open, System.out);
       }
       return 0;
     }

@@ -160,6 +160,16 @@ public final class TrainConfig {
           + " long rows, about a third more time.")
   public boolean gradientCheckpointing = false;
 
+  @Option(names = "--memory", paramLabel = "SIZE", defaultValue = Option.NULL_VALUE,
+      description = "Most memory of the device that the run may take, such as 8GiB. What does not fit is made again on the way"
+          + " back or kept in the host's memory, whatever costs least; `oribi plan` shows the choice. Default: what is free.")
+  public String memory;
+
+  /** {@link #memory} in bytes; 0 where it is not given. */
+  long memoryBytes() {
+    return MemorySize.parse("--memory", memory);
+  }
+
   // ---------------------------------------------------------------------------------------------------------- optimizer
 
   @Option(names = "--learning-rate", paramLabel = "X", defaultValue = Option.NULL_VALUE,
