@@ -314,7 +314,7 @@ public final class Emit {
 
   public void gluBackward(String name, Buffer dgu, Buffer df, Buffer gu, Activation act) {
     add(Kind.GLU_BACKWARD, name, List.of(df, gu), List.of(dgu), 2 * gu.bytes() + df.bytes(), 12 * df.rows() * df.cols(),
-        r -> r.kernels().gluBackward(dgu.mem(), df.mem(), gu.mem(), r.tokens(), df.cols(), act, df.type()));
+        r -> r.kernels().gluBackward(dgu.mem(), null, df.mem(), gu.mem(), r.tokens(), df.cols(), act, df.type()));
   }
 
   /** y = a + b; y may be a or b */
