@@ -143,6 +143,10 @@ final class GpuStepReport {
     out.printf(Locale.ROOT, "plan: %s; predicted %.1f ms, real %.1f (%+.1f %%)%n", j.get("plan").asText(),
         j.get("ms_predicted").asDouble(), j.get("ms_p50").asDouble(),
         100 * (j.get("ms_p50").asDouble() / j.get("ms_predicted").asDouble() - 1));
+    if (bench.options().layers() > 0) {
+      out.printf(Locale.ROOT, "%d layers were run; the plan of all %d takes %.3f GiB%n", bench.modelStep().model().layers().size(),
+          Shapes.of(bench.options().shape()).numHiddenLayers(), bench.wholeBytes() / gib);
+    }
     out.printf(Locale.ROOT, "host: %.3f GiB pinned%n", j.get("host_bytes").asLong() / gib);
     out.printf(Locale.ROOT, "memory: %.3f GiB planned, %.3f GiB taken (%+.1f %%)%n", j.get("planned_bytes").asLong() / gib,
         j.get("real_bytes").asLong() / gib, 100.0 * (j.get("real_bytes").asLong() - j.get("planned_bytes").asLong()) / j.get("planned_bytes").asLong());

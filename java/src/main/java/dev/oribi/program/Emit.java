@@ -24,6 +24,9 @@ import java.util.Map;
  * <p>Shapes are those planned; a run may have fewer rows. {@code t} is the storage type of activations.
  */
 public final class Emit {
+  /** Rows that the libraries' products make at once on GPUs. */
+  private static final long PRODUCT_TILE = 128;
+
   private final Program program;
   private final Sizes sizes;
   private final Library library;
@@ -434,6 +437,10 @@ public final class Emit {
     DType t = h.type();
     DType z = library.gemm.logitsType(t);
     long chunk = Math.max(1, Math.min(h.rows(), budget / (z.bytes() * vocabulary)));
+    if (chunk > PRODUCT_TILE && chunk < h.rows()) {
+      chunk -= chunk % PRODUCT_TILE; // a product of one row more costs as much as one of a whole tile more
+    }
+    long rowsAtOnce = chunk;
     Buffer logits = new Buffer(name + ".logits", Lifetime.WORKSPACE, z, Rows.FIXED, chunk, vocabulary);
     Gemm.Shape forward = new Gemm.Shape(false, true, chunk, vocabulary, c, c, w.ld(), vocabulary, t, w.type(), z);
     Gemm.Shape backward = new Gemm.Shape(false, false, chunk, c, vocabulary, vocabulary, w.ld(), c, z, w.type(), t);
@@ -461,8 +468,8 @@ public final class Emit {
     long bytes = (dh == null ? 2 : 4) * h.rows() * vocabulary * z.bytes() + passes * w.elements() * w.type().bytes();
     add(Kind.CROSS_ENTROPY, name, reads, writes, bytes, flops, r -> {
       Mem scratch = space == null ? null : space.mem();
-      for (long begin = 0; begin < r.targets(); begin += chunk) {
-        long rows = Math.min(chunk, r.targets() - begin);
+      for (long begin = 0; begin < r.targets(); begin += rowsAtOnce) {
+        long rows = Math.min(rowsAtOnce, r.targets() - begin);
         Mem part = View.of(h).rows(begin, rows).mem();
         r.gemm().multiply(logits.mem(), part, w.mem(), scratch, with(forward, rows, c), 1, 0);
         r.kernels().crossEntropy(

@@ -18,6 +18,7 @@ import dev.oribi.program.Program;
 import dev.oribi.program.Run;
 import java.util.ArrayList;
 import java.util.Collections;
+import java.util.Comparator;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -39,11 +40,17 @@ public record Calibration(Map<String, Timed> seconds, double link) {
   /** Ops with fewer FLOPs a byte are bound by memory on every machine. */
   private static final double BOUND_BY_MEMORY = 60;
 
-  /** A run to warm up, and those from which the least time of each op is taken. */
-  private static final int RUNS = 3;
+  /** Runs to warm up: the first loads kernels, and a card takes a while to come down to the clock that its power allows. */
+  private static final int WARM_UP = 3;
 
-  /** As long as the host may need to issue a layer's ops: meanwhile the device is kept busy, so that no op waits for the host. */
-  private static final long BUSY_BYTES = 16L << 30;
+  /** Enough for a median. */
+  private static final int RUNS = 5;
+
+  /** On a GPU, as long as all runs together take at least: short ones are repeated, so that the card is as warm as in training. */
+  private static final double LEAST_SECONDS = 0.5;
+
+  /** As long as the host may need to issue two layers' ops: meanwhile the device is kept busy, so that no op waits for the host. */
+  private static final long BUSY_BYTES = 4L << 30;
 
   private static final long LINK_BYTES = 128L << 20;
 
@@ -71,14 +78,16 @@ public record Calibration(Map<String, Timed> seconds, double link) {
       Run run = ModelStep.run(machine, batch, targets, 0);
       Times times = new Times(machine.device().clock());
       executor.listen(times);
-      for (int i = 0; i <= RUNS; i++) {
-        machine.kernels().synchronize();
+      int warmUp = machine.isCuda() ? WARM_UP : 1;
+      int runs = machine.isCuda() ? RUNS : 2;
+      long begun = System.nanoTime();
+      for (int i = 0; i < warmUp + runs || machine.isCuda() && (System.nanoTime() - begun) / 1e9 < LEAST_SECONDS; i++) {
         keepBusy(machine, plan);
         executor.run(program, run);
-        times.settle(i > 0);
+        times.settle(i >= warmUp);
       }
       times.close();
-      return new Calibration(times.least(), link(machine));
+      return new Calibration(times.medians(), link(machine));
     }
   }
 
@@ -145,14 +154,14 @@ public record Calibration(Map<String, Timed> seconds, double link) {
   }
 
   /**
-   * Seconds of a program: its ops one after the other, copies beside them, and waiting where a copy is joined before it is done.
+   * Seconds of a part of a program: its ops one after the other, copies beside them, and waiting where a copy is joined before it is done.
    */
-  double of(Program program) {
+  double of(List<Op> ops) {
     double now = 0;
     double out = 0;
     double in = 0;
     Map<Op, Double> ends = new java.util.IdentityHashMap<>();
-    for (Op op : program.ops()) {
+    for (Op op : ops) {
       if (op.lane() == Lane.OUT) {
         out = Math.max(out, now) + op.bytes() / link;
         ends.put(op, out);
@@ -179,13 +188,13 @@ public record Calibration(Map<String, Timed> seconds, double link) {
     return op.reads().stream().anyMatch(b -> b.lifetime().onHost());
   }
 
-  /** Times every op between two marks and keeps the least of several runs. */
+  /** Times every op between two marks; the same op of several layers and runs counts by its median. */
   private static final class Times implements Executor.Listener {
     private record Span(Op op, int from, int to) {}
 
     private final Clock clock;
     private final List<Span> spans = new ArrayList<>();
-    private final Map<String, Timed> least = new HashMap<>();
+    private final Map<String, List<Timed>> all = new HashMap<>();
     private int begun;
 
     Times(Clock clock) {
@@ -206,17 +215,20 @@ public record Calibration(Map<String, Timed> seconds, double link) {
       for (Span s : spans) {
         double seconds = clock.nanos(s.from, s.to) / 1e9;
         if (counts) {
-          least.merge(
-              key(s.op), new Timed(seconds, s.op.flops(), s.op.bytes()),
-              (a, b) -> a.seconds <= b.seconds ? a : b);
+          all.computeIfAbsent(key(s.op), k -> new ArrayList<>()).add(new Timed(seconds, s.op.flops(), s.op.bytes()));
         }
       }
       spans.clear();
       clock.reset();
     }
 
-    Map<String, Timed> least() {
-      return Map.copyOf(least);
+    Map<String, Timed> medians() {
+      Map<String, Timed> medians = new HashMap<>();
+      all.forEach((key, timed) -> {
+        timed.sort(Comparator.comparing(Timed::seconds));
+        medians.put(key, timed.get(timed.size() / 2));
+      });
+      return medians;
     }
 
     void close() {

@@ -74,7 +74,7 @@ public final class FineTuning implements AutoCloseable {
         evaluates ? data.evalBatches().maxSequences() : 0,
         c.gradientCheckpointing,
         c.memoryBytes(),
-        true,
+        false,
         LOGITS_BUDGET,
         new Emit.AdamW(c.adamBeta1, c.adamBeta2, c.adamEpsilon, c.weightDecay),
         c.maxGradNorm,

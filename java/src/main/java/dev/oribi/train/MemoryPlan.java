@@ -45,6 +45,13 @@ public final class MemoryPlan {
       return new Choice(changed, copies, embeddingOnHost, prefetch, logitsBudget);
     }
 
+    /** The same for the first {@code count} layers of the model, the last of which stays the last. */
+    public Choice firstLayers(int count) {
+      List<Saving> first = new ArrayList<>(savings.subList(0, count - 1));
+      first.add(savings.get(savings.size() - 1));
+      return new Choice(first, Math.min(count, copies), embeddingOnHost, prefetch, logitsBudget);
+    }
+
     private Choice tiled(long rows) {
       List<Saving> tiled = savings.stream().map(s -> s.withTileRows(rows)).toList();
       return new Choice(tiled, copies, embeddingOnHost, prefetch, logitsBudget);
@@ -79,8 +86,13 @@ public final class MemoryPlan {
     }
   }
 
-  /** What a choice takes: bytes exactly, {@code seconds} of a micro-batch as predicted (NaN where nothing was calibrated). */
-  public record Point(Choice choice, long bytes, long hostBytes, double seconds) {}
+  /**
+   * What a choice takes: bytes exactly, seconds as predicted (NaN where nothing was calibrated).
+   *
+   * @param seconds of a micro-batch and an update
+   * @param forwardSeconds of the forward pass, up to the loss
+   */
+  public record Point(Choice choice, long bytes, long hostBytes, double seconds, double forwardSeconds) {}
 
   /**
    * What there is to choose from.
@@ -110,13 +122,13 @@ public final class MemoryPlan {
   }
 
   /** Of the time of a layer's forward pass, what copies may take: the rest is for what the calibration cannot see. */
-  private static final double LINK_SHARE = 0.85;
-
-  /** The forward pass of a step's time: a third, for its products are a third of all. */
-  private static final double FORWARD_SHARE = 1 / 3.0;
+  private static final double LINK_SHARE = 0.9;
 
   /** A tile of fewer rows wastes the products' width and dequantizes the weights too often. */
   private static final long LEAST_TILE = 2048;
+
+  /** More tiles make a program longer and not smaller: the rest of a layer is larger than one of so many. */
+  private static final long MOST_TILES = 32;
 
   private static final long LARGEST_TILE = 8192;
   private static final long LEAST_LOGITS = 32L << 20;
@@ -141,6 +153,20 @@ public final class MemoryPlan {
   /** Gradient checkpointing as others know it: only the inputs of the layers are kept. */
   Choice checkpointed() {
     return new Choice(Collections.nCopies(options.layers, Saving.REBUILD), 0, false, options.frozen4Bit && options.prefetch, options.logitsBudget);
+  }
+
+  /**
+   * The smallest plan there is, whatever it costs.
+   *
+   * @param onHost layers whose input goes to the host
+   */
+  public static Choice smallest(int layers, long tokens, int onHost, boolean embeddingOnHost) {
+    long tile = Math.max(LEAST_TILE, tokens / MOST_TILES);
+    List<Saving> savings = new ArrayList<>(Collections.nCopies(layers, Saving.REBUILD.withTileRows(tile)));
+    for (int i = 0; i < Math.min(onHost, layers - 1); i++) {
+      savings.set(i, savings.get(i).with(Tensor.R0, How.OFFLOAD));
+    }
+    return new Choice(savings, 0, embeddingOnHost, false, LEAST_LOGITS);
   }
 
   /**
@@ -218,7 +244,7 @@ public final class MemoryPlan {
         line.add(new Choice(c.savings, c.copies, c.embeddingOnHost, false, c.logitsBudget));
       }
       if (last().savings.get(0).of(Tensor.R0) == How.KEEP) {
-        toHost(Tensor.R0); // whatever it costs
+        toHost(Tensor.R0, options.layers - 1); // whatever it costs
       }
     }
     return line;
@@ -231,31 +257,41 @@ public final class MemoryPlan {
   /** The last layer comes last: what it makes again is needed at once, at the peak. */
   private void everyLayer(Tensor t, How how) {
     for (int i = 0; i < options.layers; i++) {
-      line.add(last().with(i, t, how));
-    }
-  }
-
-  /** What costs most to make again goes to the host first, while the bus has room beside a layer's forward pass. */
-  private void offload(Set<Tensor> left) {
-    double room = LINK_SHARE * FORWARD_SHARE * estimate.of(last()).seconds / options.layers;
-    for (Tensor t : List.of(Tensor.O, Tensor.R0, Tensor.R1, Tensor.QKV, Tensor.GU)) {
-      double seconds = estimate.bytes(t) / estimate.link();
-      if (seconds <= room && toHost(t)) {
-        room -= seconds;
-        left.remove(t);
+      if (last().savings.get(i).of(t) == How.KEEP) {
+        line.add(last().with(i, t, how));
       }
     }
   }
 
-  /** All but the last layer's, which would come back at once; false if the host has no room for it. */
-  private boolean toHost(Tensor t) {
-    int count = options.layers - 1;
+  /**
+   * What costs most to make again goes to the host first, while the bus has room beside the forward pass; the last of it in
+   * some layers only, evenly spread.
+   */
+  private void offload(Set<Tensor> left) {
+    double room = LINK_SHARE * estimate.of(last()).forwardSeconds;
+    for (Tensor t : List.of(Tensor.O, Tensor.R0, Tensor.R1, Tensor.QKV, Tensor.GU)) {
+      double seconds = estimate.bytes(t) / estimate.link();
+      int count = (int) Math.min(options.layers - 1, room / seconds);
+      if (count > 0 && toHost(t, count)) {
+        room -= count * seconds;
+        if (count == options.layers - 1) {
+          left.remove(t);
+        }
+      }
+    }
+  }
+
+  /** In {@code count} layers, but not in the last, which would need it back at once; false if the host has no room for it. */
+  private boolean toHost(Tensor t, int count) {
     if (!options.device || hostBytes + count * estimate.bytes(t) > options.hostBudget) {
       return false;
     }
     hostBytes += count * estimate.bytes(t);
-    for (int i = 0; i < count; i++) {
-      line.add(last().with(i, t, How.OFFLOAD));
+    int layers = options.layers - 1;
+    for (int i = 0; i < layers; i++) {
+      if ((i + 1) * count / layers > i * count / layers) {
+        line.add(last().with(i, t, How.OFFLOAD));
+      }
     }
     return true;
   }
@@ -273,7 +309,8 @@ public final class MemoryPlan {
     Point now = estimate.of(last());
     Map<Tensor, Double> cost = new EnumMap<>(Tensor.class);
     for (Tensor t : left) {
-      Point one = estimate.of(now.choice.with(options.layers / 2, t, How.REBUILD));
+      int layer = options.layers - 1; // where nothing is on the host
+      Point one = estimate.of(now.choice.with(layer, t, How.REBUILD));
       cost.put(t, (one.seconds - now.seconds) / estimate.bytes(t));
     }
     left.stream().sorted(Comparator.comparing(cost::get)).forEach(t -> everyLayer(t, How.REBUILD));

@@ -15,6 +15,7 @@ import dev.oribi.program.Buffer.Rows;
 import dev.oribi.program.Emit;
 import dev.oribi.program.Executor;
 import dev.oribi.program.FrozenStack;
+import dev.oribi.program.Op;
 import dev.oribi.program.Plan;
 import dev.oribi.program.Prefetch;
 import dev.oribi.program.Program;
@@ -171,8 +172,7 @@ public final class ModelStep implements TrainStep {
     @Override
     public MemoryPlan.Point of(MemoryPlan.Choice choice) {
       Written w = write(choice);
-      double seconds = calibration == null ? Double.NaN : calibration.of(w.micro) + updateSeconds();
-      return new MemoryPlan.Point(choice, w.plan.bytes(), w.plan.hostBytes(), seconds);
+      return point(w, choice);
     }
 
     @Override
@@ -226,8 +226,7 @@ public final class ModelStep implements TrainStep {
   /** The same with its predicted time. To be asked before the memory is taken: ops are timed in memory of their own. */
   public MemoryPlan.Point predicted() {
     calibrated();
-    double seconds = calibration.of(written.micro) + updateSeconds();
-    return new MemoryPlan.Point(point.choice(), point.bytes(), point.hostBytes(), seconds);
+    return point(written, point.choice());
   }
 
   /** Points of predicted speed against memory, from the largest plan to the smallest; to be asked before it is taken. */
@@ -241,6 +240,22 @@ public final class ModelStep implements TrainStep {
   /** Tokens of the micro-batch that is planned. */
   public int plannedTokens() {
     return options.tokens;
+  }
+
+  private MemoryPlan.Point point(Written w, MemoryPlan.Choice choice) {
+    boolean timed = calibration != null;
+    return new MemoryPlan.Point(
+        choice, w.plan.bytes(), w.plan.hostBytes(), timed ? calibration.of(w.micro.ops()) + updateSeconds() : Double.NaN,
+        timed ? calibration.of(w.micro.ops().subList(0, loss(w.micro))) : Double.NaN);
+  }
+
+  /** Where the forward pass ends. */
+  private static int loss(Program micro) {
+    int i = 0;
+    while (micro.ops().get(i).kind() != Op.Kind.CROSS_ENTROPY) {
+      i++;
+    }
+    return i;
   }
 
   private double updateSeconds() {

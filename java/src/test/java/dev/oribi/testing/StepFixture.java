@@ -61,7 +61,7 @@ public final class StepFixture implements AutoCloseable {
 
     ModelStep.Options options() {
       return new ModelStep.Options(
-          tokens, sequences, tokens, sequences, checkpointing, 0, true, logitsBudget,
+          tokens, sequences, tokens, sequences, checkpointing, 0, false, logitsBudget,
           new Emit.AdamW(0.9, 0.999, 1e-8, weightDecay), maxGradNorm, dropoutSeed);
     }
   }
