@@ -27,7 +27,7 @@ import java.util.Set;
  *   <li>The second copies, in 16 bits, of weights in 4 bits are given up.
  *   <li>The embedding's table lies in the host's memory; its rows are read from there.
  *   <li>What is left is made again by products and attention, the best first.
- *   <li>The MLP is made in tiles of tokens, and logits in smaller chunks.
+ *   <li>The MLP is made in tiles of tokens, and logits in smaller chunks; what was on the host but for r0 is made again too.
  * </ol>
  */
 public final class MemoryPlan {
@@ -246,6 +246,13 @@ public final class MemoryPlan {
       if (last().savings.get(0).of(Tensor.R0) == How.KEEP) {
         toHost(Tensor.R0, options.layers - 1); // whatever it costs
       }
+      for (Tensor t : List.of(Tensor.QKV, Tensor.R1, Tensor.O)) {
+        for (int i = 0; i < options.layers; i++) { // what comes back a layer ahead is there twice
+          if (last().savings.get(i).of(t) == How.OFFLOAD) {
+            line.add(last().with(i, t, How.REBUILD));
+          }
+        }
+      }
     }
     return line;
   }
@@ -272,7 +279,8 @@ public final class MemoryPlan {
     for (Tensor t : List.of(Tensor.O, Tensor.R0, Tensor.R1, Tensor.QKV, Tensor.GU)) {
       double seconds = estimate.bytes(t) / estimate.link();
       int count = (int) Math.min(options.layers - 1, room / seconds);
-      if (count > 0 && toHost(t, count)) {
+      boolean pays = t == Tensor.GU ? count == options.layers - 1 : count > 0; // two of so large a tensor are on their way at once
+      if (pays && toHost(t, count)) {
         room -= count * seconds;
         if (count == options.layers - 1) {
           left.remove(t);

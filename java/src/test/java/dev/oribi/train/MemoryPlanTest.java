@@ -56,6 +56,9 @@ final class MemoryPlanTest {
       long bytes = (6L << 30) + c.copies() * (416L << 20) - (c.embeddingOnHost() ? 1L << 30 : 0) + c.logitsBudget();
       long host = c.embeddingOnHost() ? 1L << 30 : 0;
       double ms = LAYERS * 14.0 - c.copies() * 0.5 + (c.embeddingOnHost() ? 1.3 : 0);
+      for (Tensor t : Tensor.values()) { // what comes back from the host is there twice
+        bytes += c.savings().stream().anyMatch(s -> s.of(t) == How.OFFLOAD) ? size(t) : 0;
+      }
       for (Saving s : c.savings()) {
         for (Tensor t : Tensor.values()) {
           switch (s.of(t)) {
