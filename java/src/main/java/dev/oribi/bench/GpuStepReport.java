@@ -70,7 +70,7 @@ final class GpuStepReport {
     StepBench.Options o = bench.options();
     double p50 = seconds[seconds.length / 2];
     double rate = bench.tokens() / p50;
-    double n = denseWeights(Shapes.of(o.shape()));
+    double n = denseWeights(bench.modelStep().model().config());
     ObjectNode j = JsonNodeFactory.instance.objectNode();
     j.put("shape", o.shape()).put("batch", o.batch()).put("seq", o.seq());
     j.put("training", o.full() ? "full" : "lora").put("rank", o.full() ? 0 : o.r());

@@ -8,6 +8,7 @@ import dev.oribi.layer.Saving.Tensor;
 import dev.oribi.model.Llama.Training;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.model.config.ModelConfig;
+import dev.oribi.model.config.QuantizationConfig;
 import dev.oribi.program.Op;
 import dev.oribi.testing.ReferenceLlama.Sequence;
 import dev.oribi.testing.StepFixture;
@@ -136,6 +137,32 @@ final class SavingTest {
             MODEL, Training.adapter(lora(0)), Plan.DEFAULT.choice(all(Saving.REBUILD.withTileRows(32))), SEED)) {
       for (Op op : f.step().plan().programs().get(0).ops()) {
         assertThat(op.writes()).noneMatch(b -> b.rows() > 32 && b.cols() == 2L * MODEL.intermediateSize());
+      }
+    }
+  }
+
+  /** The weights in 4 bits dequantized for each product, ahead of it, or once and for all: the same 16 bits, or fp32 on a CPU. */
+  @Test
+  void copiesAndPrefetchGiveTheSameBits() {
+    ModelConfig wide = TinyModels.config(64, 128, 3, 2, 1, 32, 13, "silu", false);
+    Training training = Training.adapter(LoraConfig.of(8, 16, 0, LoraConfig.ALL_LINEAR, false, List.of(), null));
+    List<Saving> savings = Collections.nCopies(3, Saving.REBUILD);
+    double loss = 0;
+    Map<String, float[]> gradients = Map.of();
+    for (Choice choice : List.of(
+        new Choice(savings, 0, false, false, LOGITS), new Choice(savings, 0, false, true, LOGITS),
+        new Choice(savings, 2, false, true, LOGITS), new Choice(savings, 3, true, false, LOGITS))) {
+      try (StepFixture f = new StepFixture(wide, training, QuantizationConfig.ON_LOAD, Plan.DEFAULT.choice(choice), SEED)) {
+        double found = f.microStep(batch());
+        long dequantizes = f.step().plan().programs().get(0).ops().stream().filter(o -> o.kind() == Op.Kind.DEQUANTIZE).count();
+        assertThat(dequantizes == 0).isEqualTo(choice.copies() == 3);
+        if (gradients.isEmpty()) {
+          loss = found;
+          gradients = f.gradients();
+        }
+        assertThat(found).isEqualTo(loss);
+        Map<String, float[]> expected = gradients;
+        f.gradients().forEach((name, g) -> assertThat(g).as(name).isEqualTo(expected.get(name)));
       }
     }
   }
