@@ -36,6 +36,9 @@ final class PlanCommand extends TrainOptions implements Callable<Integer> {
       System.out.print(MemoryReport.curve(run.step()));
       System.out.println();
       for (Program p : plan.programs()) {
+        if (p.ops().isEmpty()) {
+          continue;
+        }
         System.out.printf(
             Locale.ROOT, "program %-12s %5d ops %,18d bytes %,20d FLOPs%n", p.name(), p.ops().size(), p.bytes(), p.flops());
       }
