@@ -208,7 +208,8 @@ public record Machine(
   /** Such as "CPU avx512, 2 threads", the same with ", no GPU" where one was looked for, or "NVIDIA H100 (sm_90)". */
   public String describe() {
     if (isCuda()) {
-      return kernels.deviceName() + " (sm_" + kernels.architecture() + ")";
+      String note = attention.note();
+      return kernels.deviceName() + " (sm_" + kernels.architecture() + ")" + (note.isEmpty() ? "" : ", " + note);
     }
     int threads = kernels.threads();
     return "CPU " + kernels.deviceName() + ", " + threads + (threads == 1 ? " thread" : " threads")
