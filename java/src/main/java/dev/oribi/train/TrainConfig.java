@@ -271,8 +271,8 @@ public final class TrainConfig {
 
   @Option(names = "--no-cuda-graph", arity = "0..1", fallbackValue = "true",
       showDefaultValue = Visibility.ALWAYS, paramLabel = "true|false",
-      description = "On a GPU, issue every op anew in each step in place of replaying a recorded step. Same bits, more"
-          + " work for the CPU.")
+      description = "On a GPU, issue every op anew in each step in place of replaying a recorded step. More work for the"
+          + " CPU; batches are not rounded up to sizes that come back.")
   public boolean noCudaGraph = false;
 
   @Option(names = "--attention", paramLabel = "NAME",
