@@ -47,7 +47,8 @@ std::string short_name(const char* mangled) {
     const long length = std::strtol(c, &rest, 10);
     if (length > 2 && length < 80 && std::strlen(rest) >= static_cast<size_t>(length)) {
       part.assign(rest, static_cast<size_t>(length));
-      if (all.size() < 48) all += (all.empty() ? "" : "::") + part;
+      const bool internal = part.compare(0, 8, "_GLOBAL_") == 0; /* an anonymous namespace, named by its file */
+      if (!internal && all.size() < 48) all += (all.empty() ? "" : "::") + part;
       c = rest + length - 1;
     } else {
       c = rest - 1;
