@@ -41,7 +41,11 @@ final class GpuStepReport {
    * @param freeBefore bytes that were free on the device before the model was there
    */
   double measure(long freeBefore, PrintStream out) {
-    for (int i = 0; i < WARM_UP; i++) {
+    bench.step();
+    bench.machine().kernels().synchronize();
+    bench.start().end("first step");
+    out.println(bench.start().line());
+    for (int i = 1; i < WARM_UP; i++) {
       bench.step();
     }
     double[] seconds = new double[Math.max(1, bench.options().steps())];

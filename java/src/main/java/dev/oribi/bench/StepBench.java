@@ -17,6 +17,7 @@ import dev.oribi.train.FineTuning;
 import dev.oribi.train.MemoryPlan;
 import dev.oribi.train.MemorySize;
 import dev.oribi.train.ModelStep;
+import dev.oribi.train.StartClock;
 import dev.oribi.train.StorageType;
 import java.io.PrintStream;
 import java.nio.file.Path;
@@ -67,11 +68,13 @@ public final class StepBench implements AutoCloseable {
   private final MicroBatch batch;
   private final double predicted;
   private final long whole;
+  private final StartClock start = new StartClock();
   private long made;
 
   private StepBench(Options o, Machine machine) {
     this.options = o;
     this.machine = machine;
+    start.end("device");
     Llama whole = model(o, machine, o.seq);
     if (o.layers > 0 && o.layers < whole.layers().size()) {
       ModelStep all = new ModelStep(whole, machine, plan(o, o.seq));
@@ -82,6 +85,7 @@ public final class StepBench implements AutoCloseable {
       this.whole = step.memoryBytes();
     }
     this.predicted = machine.isCuda() ? step.predicted().seconds() : Double.NaN;
+    start.end("plan and calibration");
     this.batch = randomBatch(o, whole.config());
   }
 
@@ -134,10 +138,12 @@ public final class StepBench implements AutoCloseable {
     StepBench bench = new StepBench(o, machine);
     try {
       Weights weights = bench.step.take();
+      bench.start.end("memory");
       weights.initRandom(0.02f, 1);
       if (!o.full) {
         weights.initAdapter(bench.step.model().training().lora(), 1);
       }
+      bench.start.end("random weights");
       return bench;
     } catch (RuntimeException e) {
       bench.close();
@@ -168,6 +174,11 @@ public final class StepBench implements AutoCloseable {
 
   ModelStep modelStep() {
     return step;
+  }
+
+  /** What passed before the first step. */
+  StartClock start() {
+    return start;
   }
 
   /** Seconds of a step as the planner predicts them. */

@@ -141,11 +141,7 @@ public final class CudaDevice implements Device {
   @Override
   public void write(Mem to, ByteBuffer source) {
     select();
-    ByteBuffer rest = source.duplicate();
-    staging.write(to.slice(0, rest.remaining()), rest.remaining(), (slot, n) -> {
-      slot.put(rest.slice().limit(n));
-      rest.position(rest.position() + n);
-    });
+    staging.write(to.slice(0, source.remaining()), source);
   }
 
   @Override

@@ -12,6 +12,7 @@ import static org.bytedeco.cuda.global.cudart.cudaMemcpyDefault;
 
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.util.stream.IntStream;
 import org.bytedeco.cuda.cudart.CUevent_st;
 import org.bytedeco.cuda.cudart.CUstream_st;
 import org.bytedeco.javacpp.BytePointer;
@@ -83,11 +84,38 @@ final class Staging implements AutoCloseable {
       int n = (int) Math.min(SLOT_BYTES, bytes - at);
       Slot slot = take();
       fill.move(slot.view(), n);
-      Mem part = to.slice(at, n);
-      Cuda.check(
-          cudaMemcpyAsync(part.pointer(), slot.bytes, n, cudaMemcpyDefault, stream), "copying to the device");
-      Cuda.check(cudaEventRecord(slot.done, stream), "recording an event");
+      send(to.slice(at, n), slot);
     }
+  }
+
+  /**
+   * The same for bytes that lie in the host's memory, above all in a mapped file: several threads fill slots, since one of them,
+   * with the faults of pages that it sees first, does not keep up with the bus.
+   */
+  void write(Mem to, ByteBuffer source) {
+    long bytes = source.remaining();
+    Slot[] group = new Slot[SLOTS / 2]; // the other half is on its way meanwhile
+    for (long at = 0; at < bytes; at += (long) group.length * SLOT_BYTES) {
+      long begin = at;
+      int count = (int) Math.min(group.length, (bytes - at + SLOT_BYTES - 1) / SLOT_BYTES);
+      for (int i = 0; i < count; i++) {
+        group[i] = take();
+      }
+      IntStream.range(0, count).parallel().forEach(i -> {
+        long from = begin + (long) i * SLOT_BYTES;
+        int n = (int) Math.min(SLOT_BYTES, bytes - from);
+        group[i].view().put(source.slice(source.position() + (int) from, n));
+      });
+      for (int i = 0; i < count; i++) {
+        long from = begin + (long) i * SLOT_BYTES;
+        send(to.slice(from, Math.min(SLOT_BYTES, bytes - from)), group[i]);
+      }
+    }
+  }
+
+  private void send(Mem to, Slot slot) {
+    Cuda.check(cudaMemcpyAsync(to.pointer(), slot.bytes, to.bytes(), cudaMemcpyDefault, stream), "copying to the device");
+    Cuda.check(cudaEventRecord(slot.done, stream), "recording an event");
   }
 
   /** Copies run one slot ahead of what is taken out. {@code settle} waits for the last and reports what went wrong. */

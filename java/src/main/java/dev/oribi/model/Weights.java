@@ -20,6 +20,7 @@ import java.nio.FloatBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
+import java.util.stream.IntStream;
 
 /**
  * Moves tensors between files, random numbers and the memory of a taken plan. Everything goes through chunks of a fixed
@@ -34,6 +35,7 @@ public final class Weights {
   private final Llama model;
   private final Machine machine;
   private final Nf4Loader nf4;
+  private long bytesRead;
 
   /** Of a model that quantizes nothing as it is loaded. The plan that holds it must have been taken. */
   public Weights(Llama model, Machine machine) {
@@ -59,18 +61,23 @@ public final class Weights {
     int positions = (int) table.cos().rows();
     float[] cos = new float[positions * invFreq.length];
     float[] sin = new float[cos.length];
-    for (int p = 0; p < positions; p++) {
+    IntStream.range(0, positions).parallel().forEach(p -> {
       for (int i = 0; i < invFreq.length; i++) {
         double angle = (double) p * invFreq[i];
         cos[p * invFreq.length + i] = (float) StrictMath.cos(angle);
         sin[p * invFreq.length + i] = (float) StrictMath.sin(angle);
       }
-    }
+    });
     machine.device().write(table.cos().mem(), cos, 0, cos.length);
     machine.device().write(table.sin().mem(), sin, 0, sin.length);
   }
 
   // ----------------------------------------------------------------------------------------------------------- load
+
+  /** Bytes of base models read by {@link #load} so far. */
+  public long bytesRead() {
+    return bytesRead;
+  }
 
   /**
    * A base model and an adapter from their folders.
@@ -81,6 +88,7 @@ public final class Weights {
     try (Checkpoint files = Checkpoint.open(folder)) {
       LlamaTensors.check(model.config(), files);
       loadBase(files);
+      bytesRead += files.tensors().values().stream().mapToLong(TensorInfo::bytes).sum();
     }
     if (adapter == null) {
       return;

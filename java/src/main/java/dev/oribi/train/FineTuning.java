@@ -42,18 +42,23 @@ public final class FineTuning implements AutoCloseable {
   private final Machine machine;
   private final Llama model;
   private final ModelStep step;
+  private final StartClock start;
 
-  private FineTuning(TrainConfig config, PrintStream out, ModelConfig numbers, RunData data, LoraConfig lora) {
+  private FineTuning(
+      TrainConfig config, PrintStream out, ModelConfig numbers, RunData data, LoraConfig lora, StartClock start) {
+    this.start = start;
     this.config = config;
     this.out = out;
     this.data = data;
     this.lora = lora;
     this.machine = config.machine();
+    start.end("device");
     Training training = lora == null ? Training.FULL : Training.adapter(lora);
     try {
       QuantizationConfig quantization = QuantizationConfig.of(numbers, config.loadIn4bit);
       this.model = new Llama(numbers, config.dtype.on(machine, numbers), training, quantization, longest(data));
       this.step = new ModelStep(model, machine, options(config, data));
+      start.end("plan");
     } catch (RuntimeException e) {
       machine.close();
       throw e;
@@ -90,6 +95,7 @@ public final class FineTuning implements AutoCloseable {
    * @param out where progress is told
    */
   public static FineTuning open(TrainConfig config, PrintStream out) {
+    StartClock start = new StartClock();
     config.check();
     if (config.model == null || config.data.isEmpty()) {
       throw new OribiException("A model and data are needed: give --model and --data.");
@@ -99,8 +105,10 @@ public final class FineTuning implements AutoCloseable {
     config.loadIn4bit |= numbers.quantization() != null;
     LoraConfig lora = config.trainsAllWeights() ? null : lora(config);
     out.print(config.toYaml());
+    start.end("configuration");
     RunData data = readData(config, numbers, out);
-    return new FineTuning(config, out, numbers, data, lora);
+    start.end("data");
+    return new FineTuning(config, out, numbers, data, lora, start);
   }
 
   private static LoraConfig lora(TrainConfig c) {
@@ -149,9 +157,11 @@ public final class FineTuning implements AutoCloseable {
   /** Takes the memory, fills it and trains to the end, or until the run is stopped. */
   public Trainer.Result train() {
     Weights weights = step.take();
+    start.end("memory");
     fill(weights);
+    start.endReading("weights", weights.bytesRead());
     ModelFiles files = new ModelFiles(model, weights, config.model);
-    return new Trainer(config, step, files::write, data, out).run();
+    return new Trainer(config, step, files::write, data, out, start).run();
   }
 
   private void fill(Weights weights) {

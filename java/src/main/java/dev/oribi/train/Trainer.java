@@ -41,6 +41,7 @@ public final class Trainer {
   private TrainLog log;
   private RunState state;
   private volatile boolean stopRequested;
+  private StartClock start;
 
   /**
    * @param config the options; {@link TrainConfig#check} is called
@@ -49,6 +50,12 @@ public final class Trainer {
    * @param out where progress is shown
    */
   public Trainer(TrainConfig config, TrainStep step, ModelWriter model, RunData data, PrintStream out) {
+    this(config, step, model, data, out, null);
+  }
+
+  /** @param start tells after the first step what its parts took; null: nothing is told */
+  Trainer(TrainConfig config, TrainStep step, ModelWriter model, RunData data, PrintStream out, StartClock start) {
+    this.start = start;
     config.check();
     this.config = config;
     this.step = step;
@@ -86,6 +93,7 @@ public final class Trainer {
       while (true) {
         if (evaluationIsDue()) {
           evaluate();
+          endStart("held-out loss");
         }
         if (stopRequested || checkpointIsDue()) {
           saveCheckpoint();
@@ -128,6 +136,24 @@ public final class Trainer {
     state = state.advance(plan, loss, next);
     meter.end(plan.tokens());
     report(loss, gradNorm, rate);
+    if (start != null) {
+      reportStart();
+    }
+  }
+
+  private void endStart(String part) {
+    if (start != null) {
+      start.end(part);
+    }
+  }
+
+  private void reportStart() {
+    start.end("first step");
+    console.say(start.line());
+    Map<String, Number> entry = entry();
+    start.parts().forEach((part, seconds) -> entry.put("start_" + part.replace(' ', '_'), seconds));
+    log.add(entry);
+    start = null;
   }
 
   /** In fp16 the step counts but changes nothing, and the next is made with a smaller loss scale. */
