@@ -8,6 +8,7 @@ import dev.oribi.model.Weights;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.model.config.ModelConfig;
 import dev.oribi.model.config.QuantizationConfig;
+import dev.oribi.optim.OptimizerType;
 import dev.oribi.program.Emit;
 import dev.oribi.program.Op;
 import dev.oribi.program.Profile;
@@ -54,11 +55,12 @@ public final class StepBench implements AutoCloseable {
    * @param full every weight learns; otherwise LoRA of rank {@code r} on all linear layers
    * @param loadIn4bit the linear layers are in 4 bits
    * @param layers how many run; 0: all
+   * @param optim how AdamW's moments are stored
    * @param json where the numbers go too; null: nowhere
    */
   public record Options(
       String shape, int batch, int seq, int r, boolean full, boolean loadIn4bit, boolean checkpointing, long memory, boolean prefetch,
-      int layers, StorageType dtype, int steps, Path json) {}
+      int layers, StorageType dtype, OptimizerType optim, int steps, Path json) {}
 
   private final Options options;
   private final Machine machine;
@@ -97,7 +99,7 @@ public final class StepBench implements AutoCloseable {
   private static ModelStep.Options plan(Options o, int seq) {
     return new ModelStep.Options(
         o.batch * seq, o.batch, 0, 0, o.checkpointing, o.memory, o.prefetch, FineTuning.LOGITS_BUDGET,
-        new Emit.AdamW(0.9, 0.999, 1e-8, 0), 1, 1);
+        new Emit.AdamW(0.9, 0.999, 1e-8, 0), o.optim, 1, 1);
   }
 
   /** The longest sequence whose smallest plan fits, in one line; nothing is run. */

@@ -3,6 +3,7 @@ package dev.oribi.cli;
 import dev.oribi.bench.AttentionBench;
 import dev.oribi.bench.StepBench;
 import dev.oribi.model.Machine;
+import dev.oribi.optim.OptimizerType;
 import dev.oribi.train.MemorySize;
 import dev.oribi.train.StorageType;
 import java.nio.file.Path;
@@ -62,6 +63,9 @@ final class BenchCommand {
     @Option(names = "--dtype", paramLabel = "TYPE", description = "Storage of weights and activations: ${COMPLETION-CANDIDATES}.")
     private StorageType dtype = StorageType.AUTO;
 
+    @Option(names = "--optim", paramLabel = "NAME", converter = OptimizerType.Converter.class, description = "adamw_torch, or adamw_8bit: AdamW's moments in 8 bits.")
+    private OptimizerType optim = OptimizerType.ADAMW_TORCH;
+
     @Mixin private MachineOptions machine;
 
     @Option(names = "--steps", paramLabel = "N", description = "Steps that are timed, after one that is not.")
@@ -81,7 +85,7 @@ final class BenchCommand {
         StepBench.Options options =
             new StepBench.Options(
                 shape, batch, seq, r, full, loadIn4bit || quant != null, checkpointing, MemorySize.parse("--memory", memory),
-                prefetch, layers, dtype, steps, json);
+                prefetch, layers, dtype, optim, steps, json);
         if (longest) {
           System.out.println(StepBench.longest(options, open));
         } else {

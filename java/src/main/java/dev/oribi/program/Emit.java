@@ -541,6 +541,22 @@ public final class Emit {
             value.rows(), value16 == null ? DType.F32 : value16.type()));
   }
 
+  /** The same with moments in 8 bits and the largest magnitudes of their blocks of 256; see {@code oribi_adamw8}. */
+  public void adamw8(
+      String name, Buffer value, Buffer value16, Buffer m8, Buffer v8, Buffer mMax, Buffer vMax, Buffer grad, Buffer scale,
+      Buffer hyper) {
+    List<Buffer> writes = new ArrayList<>(List.of(value, m8, v8, mMax, vMax));
+    if (value16 != null) {
+      writes.add(value16);
+    }
+    long state = 2 * (m8.bytes() + v8.bytes() + mMax.bytes() + vMax.bytes());
+    add(Kind.ADAMW, name, List.of(value, m8, v8, mMax, vMax, grad, scale, hyper), writes,
+        3 * value.bytes() + state + (value16 == null ? 0 : value16.bytes()), 14 * value.rows(), r ->
+        r.kernels().adamw8(
+            value.mem(), value16 == null ? null : value16.mem(), m8.mem(), v8.mem(), mMax.mem(), vMax.mem(), grad.mem(),
+            scale.mem(), hyper.mem(), value.rows(), value16 == null ? DType.F32 : value16.type()));
+  }
+
   static long bytes(View v) {
     return v.elements() * v.type().bytes();
   }

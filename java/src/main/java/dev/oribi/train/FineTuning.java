@@ -82,6 +82,7 @@ public final class FineTuning implements AutoCloseable {
         false,
         LOGITS_BUDGET,
         new Emit.AdamW(c.adamBeta1, c.adamBeta2, c.adamEpsilon, c.weightDecay),
+        c.optim,
         c.maxGradNorm,
         c.seed);
   }

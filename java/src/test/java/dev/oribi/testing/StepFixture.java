@@ -11,6 +11,7 @@ import dev.oribi.model.Machine;
 import dev.oribi.model.Weights;
 import dev.oribi.model.config.ModelConfig;
 import dev.oribi.model.config.QuantizationConfig;
+import dev.oribi.optim.OptimizerType;
 import dev.oribi.program.Emit;
 import dev.oribi.program.View;
 import dev.oribi.testing.ReferenceLlama.Sequence;
@@ -31,38 +32,42 @@ public final class StepFixture implements AutoCloseable {
   /** How the step is planned. The defaults: fp32, everything kept, one chunk of logits, two threads. */
   public record Plan(
       DType type, int tokens, int sequences, boolean checkpointing, long logitsBudget, long dropoutSeed, double weightDecay,
-      double maxGradNorm, int threads, MemoryPlan.Choice choice) {
-    public static final Plan DEFAULT = new Plan(DType.F32, 256, 16, false, 1L << 24, 17, 0.01, 0, 2, null);
+      double maxGradNorm, int threads, MemoryPlan.Choice choice, OptimizerType optim) {
+    public static final Plan DEFAULT = new Plan(DType.F32, 256, 16, false, 1L << 24, 17, 0.01, 0, 2, null, OptimizerType.ADAMW_TORCH);
 
     /** What is kept, rebuilt and sent to the host, in place of what the planner would choose. */
     public Plan choice(MemoryPlan.Choice c) {
-      return new Plan(type, tokens, sequences, checkpointing, logitsBudget, dropoutSeed, weightDecay, maxGradNorm, threads, c);
+      return new Plan(type, tokens, sequences, checkpointing, logitsBudget, dropoutSeed, weightDecay, maxGradNorm, threads, c, optim);
+    }
+
+    public Plan optim(OptimizerType o) {
+      return new Plan(type, tokens, sequences, checkpointing, logitsBudget, dropoutSeed, weightDecay, maxGradNorm, threads, choice, o);
     }
 
     public Plan type(DType t) {
-      return new Plan(t, tokens, sequences, checkpointing, logitsBudget, dropoutSeed, weightDecay, maxGradNorm, threads, choice);
+      return new Plan(t, tokens, sequences, checkpointing, logitsBudget, dropoutSeed, weightDecay, maxGradNorm, threads, choice, optim);
     }
 
     public Plan tokens(int n) {
-      return new Plan(type, n, sequences, checkpointing, logitsBudget, dropoutSeed, weightDecay, maxGradNorm, threads, choice);
+      return new Plan(type, n, sequences, checkpointing, logitsBudget, dropoutSeed, weightDecay, maxGradNorm, threads, choice, optim);
     }
 
     public Plan checkpointing(boolean on) {
-      return new Plan(type, tokens, sequences, on, logitsBudget, dropoutSeed, weightDecay, maxGradNorm, threads, choice);
+      return new Plan(type, tokens, sequences, on, logitsBudget, dropoutSeed, weightDecay, maxGradNorm, threads, choice, optim);
     }
 
     public Plan logitsBudget(long bytes) {
-      return new Plan(type, tokens, sequences, checkpointing, bytes, dropoutSeed, weightDecay, maxGradNorm, threads, choice);
+      return new Plan(type, tokens, sequences, checkpointing, bytes, dropoutSeed, weightDecay, maxGradNorm, threads, choice, optim);
     }
 
     public Plan maxGradNorm(double norm) {
-      return new Plan(type, tokens, sequences, checkpointing, logitsBudget, dropoutSeed, weightDecay, norm, threads, choice);
+      return new Plan(type, tokens, sequences, checkpointing, logitsBudget, dropoutSeed, weightDecay, norm, threads, choice, optim);
     }
 
     ModelStep.Options options() {
       return new ModelStep.Options(
           tokens, sequences, tokens, sequences, checkpointing, 0, false, logitsBudget,
-          new Emit.AdamW(0.9, 0.999, 1e-8, weightDecay), maxGradNorm, dropoutSeed);
+          new Emit.AdamW(0.9, 0.999, 1e-8, weightDecay), optim, maxGradNorm, dropoutSeed);
     }
   }
 
