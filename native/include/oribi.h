@@ -289,11 +289,11 @@ typedef struct oribi_int8 {
   int8_t* codes; /* aligned to 16 bytes */
   float* scale;  /* to 4 */
 } oribi_int8;
-/* The arrays of q =, from w[rows,cols] of type t. error: NULL, or [2, rows*cols/64] =, the sum over each block of the squares of
-   w less what it decodes to in t, then those of the squares of w. A block of zeros stays zeros; one that holds NaN or infinity
-   decodes to NaN. */
-ORIBI_API oribi_status oribi_int8_quantize(oribi_ctx* ctx, const oribi_int8* q, float* error, const void* w, int64_t rows,
-                                           int64_t cols, oribi_dtype t);
+/* The arrays of q =, from w[rows,cols] of type t. lost, all [rows*cols/64] =, each unless NULL: the sums over each block of the
+   squares of w less what it decodes to in t, and of the squares of w. A block of zeros stays zeros; one that holds NaN or
+   infinity decodes to NaN. */
+ORIBI_API oribi_status oribi_int8_quantize(oribi_ctx* ctx, const oribi_int8* q, float* lost, float* all, const void* w,
+                                           int64_t rows, int64_t cols, oribi_dtype t);
 /* w[rows,cols] with ld elements from one row to the next =, rounded once from fp32. */
 ORIBI_API oribi_status oribi_int8_dequantize(oribi_ctx* ctx, void* w, const oribi_int8* q, int64_t rows, int64_t cols,
                                              int64_t ld, oribi_dtype t);

@@ -1,13 +1,13 @@
 /*
  * Math        scale = max |w| of a block / 127;  code = nearest integer to w / scale;  w = code * scale
- * Shapes      w (rows, cols), dequantized with stride ld  codes (rows*cols)  scale (rows*cols/64)  error (2, rows*cols/64)
+ * Shapes      w (rows, cols), dequantized with stride ld  codes (rows*cols)  scale (rows*cols/64)  lost, all (rows*cols/64)
  * Layout      blocks of 64 along a row; cols a multiple of 64
  * Precision   fp32, each operation rounded to nearest even; w rounded once to its storage type
  * Saved       nothing
- * Writes      all of q =, error =, w =
+ * Writes      all of q =, lost =, all =, w =
  * Determinism bit-exact for any number of threads; codes, scale and w are the same bits on every device
- * Limits      none. A block of zeros stays zeros. A block that holds NaN or infinity decodes to NaN: it is not
- *             hidden. A block of fp32 with magnitudes above 2^127 may decode to infinity
+ * Limits      none. A block of zeros stays zeros. One that holds NaN or infinity decodes to NaN: it is not hidden. One of fp32
+ *             with magnitudes above 2^127 may decode to infinity
  */
 #include "common/int8.h"
 
@@ -52,9 +52,13 @@ float quantize_block(int8_t* codes, const float* x) {
   return scale;
 }
 
+struct Squares {
+  float lost, all;
+};
+
 /* The sums of squares of a block: of what was lost, and of what there was. */
 template <class T>
-void measure(float* lost, float* all, const int8_t* codes, float scale, const float* x) {
+Squares squares_of(const int8_t* codes, float scale, const float* x) {
   float difference = 0, square = 0;
 #pragma omp simd reduction(+ : difference, square)
   for (int64_t i = 0; i < kInt8Block; i++) {
@@ -62,19 +66,21 @@ void measure(float* lost, float* all, const int8_t* codes, float scale, const fl
     difference += d * d;
     square += x[i] * x[i];
   }
-  *lost = difference;
-  *all = square;
+  return {difference, square};
 }
 
 template <class T>
-void quantize(const oribi_ctx* ctx, const oribi_int8& q, float* error, const T* w, int64_t blocks) {
+void quantize(const oribi_ctx* ctx, const oribi_int8& q, float* lost, float* all, const T* w, int64_t blocks) {
   parallel_ranges(ctx, blocks, kChunkElements / kInt8Block, [=](int64_t begin, int64_t end) {
     for (int64_t b = begin; b < end; b++) {
       float x[kInt8Block];
       for (int64_t i = 0; i < kInt8Block; i++) x[i] = to_float(w[b * kInt8Block + i]);
       int8_t* codes = q.codes + b * kInt8Block;
       q.scale[b] = quantize_block(codes, x);
-      if (error != nullptr) measure<T>(error + b, error + blocks + b, codes, q.scale[b], x);
+      if (lost == nullptr && all == nullptr) continue;
+      const Squares squares = squares_of<T>(codes, q.scale[b], x);
+      if (lost != nullptr) lost[b] = squares.lost;
+      if (all != nullptr) all[b] = squares.all;
     }
   });
 }
@@ -98,13 +104,13 @@ void dequantize(const oribi_ctx* ctx, T* w, const oribi_int8& q, int64_t rows, i
 
 using namespace oribi;
 
-extern "C" oribi_status oribi_int8_quantize(oribi_ctx* ctx, const oribi_int8* q, float* error, const void* w, int64_t rows,
-                                            int64_t cols, oribi_dtype t) {
+extern "C" oribi_status oribi_int8_quantize(oribi_ctx* ctx, const oribi_int8* q, float* lost, float* all, const void* w,
+                                            int64_t rows, int64_t cols, oribi_dtype t) {
   Check check(ctx, "oribi_int8_quantize");
   check_int8(check, w, q, rows, cols, cols).dtype("t", t);
   if (!check.ok() || rows == 0 || cols == 0) return check.status();
   const int64_t blocks = rows * cols / kInt8Block;
-  dispatch(t, [&](auto type) { quantize(ctx, *q, error, static_cast<const decltype(type)*>(w), blocks); });
+  dispatch(t, [&](auto type) { quantize(ctx, *q, lost, all, static_cast<const decltype(type)*>(w), blocks); });
   return ORIBI_OK;
 }
 

@@ -1,14 +1,14 @@
 /*
  * Math        scale = max |w| of a block / 127;  code = nearest integer to w / scale;  w = code * scale
- * Shapes      w (rows, cols), dequantized with stride ld  codes (rows*cols)  scale (rows*cols/64)  error (2, rows*cols/64)
+ * Shapes      w (rows, cols), dequantized with stride ld  codes (rows*cols)  scale (rows*cols/64)  lost, all (rows*cols/64)
  * Layout      blocks of 64 along a row; cols a multiple of 64; rows of w that begin at multiples of 16 bytes are written 16 bytes
  *             at a time
  * Precision   fp32, each operation rounded to nearest even, none fused; w rounded once to its storage type
  * Saved       nothing
- * Writes      all of q =, error =, w =
+ * Writes      all of q =, lost =, all =, w =
  * Determinism bit-exact; codes, scale and w are the same bits as on the CPU
- * Limits      rows * cols below 2^42. A block of zeros stays zeros. A block that holds NaN or infinity decodes
- *             to NaN: it is not hidden. A block of fp32 with magnitudes above 2^127 may decode to infinity
+ * Limits      rows * cols below 2^42. A block of zeros stays zeros. One that holds NaN or infinity decodes to NaN: it is not
+ *             hidden. One of fp32 with magnitudes above 2^127 may decode to infinity
  */
 #include "common/int8.h"
 
@@ -44,7 +44,8 @@ __device__ inline float block_sum_of(float x) {
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) quantize_kernel(const oribi_int8 q, float* error, const T* w, int64_t blocks) {
+__global__ void __launch_bounds__(kThreads) quantize_kernel(const oribi_int8 q, float* lost, float* all, const T* w,
+                                                             int64_t blocks) {
   const int64_t thread = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x, block = thread / kLanes;
   const bool inside = block < blocks; /* the same for the lanes of a block; all take part in the exchange */
   Eight<T> x;
@@ -57,25 +58,24 @@ __global__ void __launch_bounds__(kThreads) quantize_kernel(const oribi_int8 q, 
   const float scale = __fdiv_rn(__uint_as_float(most), static_cast<float>(kInt8Most));
   const bool encodes = scale > 0 && scale <= FLT_MAX; /* no: zeros, or not a number, which 0 * scale then is too */
   Pack<int8_t, kVector> codes;
-  float lost = 0, all = 0;
+  float difference = 0, square = 0; /* sums of squares of what is lost and of what there is */
 #pragma unroll
   for (int i = 0; i < kVector; i++) {
     const float value = inside ? x[i] : 0.0f;
     const float code = encodes ? fminf(fmaxf(rintf(__fdiv_rn(value, scale)), -kInt8Most), kInt8Most) : 0.0f;
     codes.element[i] = static_cast<int8_t>(code);
-    const float difference = value - round_to<T>(__fmul_rn(code, scale));
-    lost += difference * difference;
-    all += value * value;
+    const float d = value - round_to<T>(__fmul_rn(code, scale));
+    difference += d * d;
+    square += value * value;
   }
-  lost = block_sum_of(lost);
-  all = block_sum_of(all);
+  difference = block_sum_of(difference);
+  square = block_sum_of(square);
   if (!inside) return;
   reinterpret_cast<Pack<int8_t, kVector>*>(q.codes)[thread] = codes;
   if (thread % kLanes != 0) return;
   q.scale[block] = scale;
-  if (error == nullptr) return;
-  error[block] = lost;
-  error[blocks + block] = all;
+  if (lost != nullptr) lost[block] = difference;
+  if (all != nullptr) all[block] = square;
 }
 
 /* ------------------------------------------------------------------------------------------------------- dequantize */
@@ -132,8 +132,8 @@ oribi_status dequantize(oribi_ctx* ctx, const char* function, T* w, const oribi_
 
 using namespace oribi;
 
-extern "C" oribi_status oribi_int8_quantize(oribi_ctx* ctx, const oribi_int8* q, float* error, const void* w, int64_t rows,
-                                            int64_t cols, oribi_dtype t) {
+extern "C" oribi_status oribi_int8_quantize(oribi_ctx* ctx, const oribi_int8* q, float* lost, float* all, const void* w,
+                                            int64_t rows, int64_t cols, oribi_dtype t) {
   const char* const function = "oribi_int8_quantize";
   Check check(ctx, function);
   check_int8(check, w, q, rows, cols, cols).dtype("t", t);
@@ -144,7 +144,7 @@ extern "C" oribi_status oribi_int8_quantize(oribi_ctx* ctx, const oribi_int8* q,
   if (status != ORIBI_OK) return status;
   dispatch_pack(t, 1, [&](auto type, auto) {
     using T = decltype(type);
-    quantize_kernel<<<static_cast<unsigned>(grid), kThreads, 0, stream_of(ctx)>>>(*q, error, static_cast<const T*>(w), blocks);
+    quantize_kernel<<<static_cast<unsigned>(grid), kThreads, 0, stream_of(ctx)>>>(*q, lost, all, static_cast<const T*>(w), blocks);
   });
   return launch_status(ctx, function);
 }

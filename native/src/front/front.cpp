@@ -324,8 +324,8 @@ FORWARD(oribi_nf4_dequantize,
         (ctx, w, q, rows, cols, ld, t))
 
 FORWARD(oribi_int8_quantize,
-        (oribi_ctx * ctx, const oribi_int8* q, float* error, const void* w, int64_t rows, int64_t cols, oribi_dtype t),
-        (ctx, q, error, w, rows, cols, t))
+        (oribi_ctx * ctx, const oribi_int8* q, float* lost, float* all, const void* w, int64_t rows, int64_t cols, oribi_dtype t),
+        (ctx, q, lost, all, w, rows, cols, t))
 FORWARD(oribi_int8_dequantize,
         (oribi_ctx * ctx, void* w, const oribi_int8* q, int64_t rows, int64_t cols, int64_t ld, oribi_dtype t),
         (ctx, w, q, rows, cols, ld, t))

@@ -1,14 +1,15 @@
 package dev.oribi.bench;
 
 import dev.oribi.data.MicroBatch;
+import dev.oribi.model.FrozenStorage;
 import dev.oribi.model.Llama;
 import dev.oribi.model.Llama.Training;
 import dev.oribi.model.Machine;
 import dev.oribi.model.Weights;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.model.config.ModelConfig;
-import dev.oribi.model.config.QuantizationConfig;
 import dev.oribi.program.Emit;
+import dev.oribi.program.EmitLoss;
 import dev.oribi.program.Op;
 import dev.oribi.program.Profile;
 import dev.oribi.program.Profile.Sum;
@@ -44,11 +45,12 @@ public final class StepBench implements AutoCloseable {
    *
    * @param full every weight learns; otherwise LoRA of rank {@code r} on all linear layers
    * @param loadIn4bit the linear layers are in 4 bits
+   * @param headIn8bit the head is in 8 bits
    * @param json where the numbers go too; null: nowhere
    */
   public record Options(
-      String shape, int batch, int seq, int r, boolean full, boolean loadIn4bit, boolean checkpointing, StorageType dtype,
-      int steps, Path json) {}
+      String shape, int batch, int seq, int r, boolean full, boolean loadIn4bit, boolean headIn8bit, boolean checkpointing,
+      StorageType dtype, int steps, Path json) {}
 
   private final Options options;
   private final Machine machine;
@@ -62,11 +64,11 @@ public final class StepBench implements AutoCloseable {
         o.full ? Training.FULL : Training.adapter(LoraConfig.of(o.r, o.r, 0, LoraConfig.ALL_LINEAR, false, List.of(), null));
     ModelStep.Options plan =
         new ModelStep.Options(
-            o.batch * o.seq, o.batch, 0, 0, o.checkpointing, 64L << 20, new Emit.AdamW(0.9, 0.999, 1e-8, 0), 1, 1);
+            o.batch * o.seq, o.batch, 0, 0, o.checkpointing, EmitLoss.LOGITS_BUDGET, new Emit.AdamW(0.9, 0.999, 1e-8, 0), 1, 1);
     this.options = o;
     this.machine = machine;
-    QuantizationConfig quantization = o.loadIn4bit ? QuantizationConfig.ON_LOAD : null;
-    this.step = new ModelStep(new Llama(config, o.dtype.on(machine, config), training, quantization, o.seq), machine, plan);
+    FrozenStorage storage = FrozenStorage.of(config, o.loadIn4bit, o.headIn8bit);
+    this.step = new ModelStep(new Llama(config, o.dtype.on(machine, config), training, storage, o.seq), machine, plan);
     this.batch = randomBatch(o, config);
   }
 

@@ -43,6 +43,9 @@ final class BenchCommand {
     @Option(names = "--load-in-4bit", description = "Hold the linear layers in 4 bits under the adapter.")
     private boolean loadIn4bit;
 
+    @Option(names = "--head-in-8bit", description = "Hold the output head in 8 bits.")
+    private boolean headIn8bit;
+
     @Option(names = "--gradient-checkpointing", description = "Run each layer's forward pass twice, to keep less.")
     private boolean checkpointing;
 
@@ -66,7 +69,7 @@ final class BenchCommand {
     public Integer call() {
       try (Machine open = machine.open()) {
         StepBench.run(
-            new StepBench.Options(shape, batch, seq, r, full, loadIn4bit || quant != null, checkpointing, dtype, steps, json), open, System.out);
+            new StepBench.Options(shape, batch, seq, r, full, loadIn4bit || quant != null, headIn8bit, checkpointing, dtype, steps, json), open, System.out);
       }
       return 0;
     }

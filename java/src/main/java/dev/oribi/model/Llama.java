@@ -19,7 +19,7 @@ import dev.oribi.program.Emit;
 import dev.oribi.program.Emit.Heads;
 import dev.oribi.program.Emit.KvCache;
 import dev.oribi.program.Emit.RopeTable;
-import dev.oribi.program.Op.Kind;
+import dev.oribi.program.Head;
 import dev.oribi.program.View;
 import java.util.ArrayList;
 import java.util.List;
@@ -75,7 +75,7 @@ public final class Llama {
   private final ModelConfig config;
   private final Parameters parameters;
   private final Training training;
-  private final QuantizationConfig quantization;
+  private final FrozenStorage storage;
   private final Heads heads;
   private final RopeTable table;
   private final Param embed;
@@ -96,14 +96,22 @@ public final class Llama {
    */
   public Llama(
       ModelConfig config, DType type, Training training, QuantizationConfig quantization, int maxPositions) {
-    if (training.full && quantization != null) {
+    this(config, type, training, new FrozenStorage(quantization, false), maxPositions);
+  }
+
+  /**
+   * @param type storage of activations and of frozen weights that {@code storage} leaves as they are
+   * @param maxPositions longest sequence that will be run
+   */
+  public Llama(ModelConfig config, DType type, Training training, FrozenStorage storage, int maxPositions) {
+    if (training.full && storage.layers() != null) {
       throw new OribiException(
           "weights in 4 bits cannot learn: train an adapter (without --full), or give the 16-bit model without"
               + " --load-in-4bit");
     }
     this.config = config;
     this.training = training;
-    this.quantization = quantization;
+    this.storage = storage;
     this.parameters = new Parameters(type);
     this.heads = new Heads(config.numAttentionHeads(), config.numKeyValueHeads(), config.headDim());
     this.table = new RopeTable(angles("rope.cos", maxPositions), angles("rope.sin", maxPositions));
@@ -113,7 +121,7 @@ public final class Llama {
       layers.add(layer("model.layers." + i));
     }
     this.norm = norm("model.norm");
-    this.head = ownHead ? whole(HEAD, config.vocabSize()) : embed;
+    this.head = storage.headIn8bit() ? headIn8Bits(ownHead) : ownHead ? whole(HEAD, config.vocabSize()) : embed;
     checkTargets();
   }
 
@@ -162,6 +170,20 @@ public final class Llama {
     return parameters.add(name, rows, config.hiddenSize(), false, training.full || asWhole, true);
   }
 
+  private Param headIn8Bits(boolean ownHead) {
+    if (!ownHead) {
+      throw new OribiException(
+          "--head-in-8bit: this model's head is its embedding table (tie_word_embeddings), which is kept as it is: leave the"
+              + " option out");
+    }
+    if (training.full || saved(HEAD)) {
+      throw new OribiException(
+          "--head-in-8bit: a head in 8 bits cannot learn: leave the option out, or train an adapter without lm_head among"
+              + " --modules-to-save");
+    }
+    return parameters.addIn8Bits(HEAD + ".weight", config.vocabSize(), config.hiddenSize());
+  }
+
   private boolean saved(String module) {
     return training.lora != null && training.lora.saves(module);
   }
@@ -175,7 +197,7 @@ public final class Llama {
     boolean[] in4Bits = new boolean[out.length];
     boolean any = false;
     for (int i = 0; i < out.length; i++) {
-      in4Bits[i] = quantization != null && quantization.quantizes(modules.get(i));
+      in4Bits[i] = storage.layers() != null && storage.layers().quantizes(modules.get(i));
       any |= in4Bits[i];
     }
     return any
@@ -272,7 +294,7 @@ public final class Llama {
 
   /** Which weights are in 4 bits; null: none. */
   public QuantizationConfig quantization() {
-    return quantization;
+    return storage.layers();
   }
 
   public Parameters parameters() {
@@ -283,11 +305,12 @@ public final class Llama {
   public long loadingBytes() {
     long largest = 0;
     for (Parameters.Tensor t : parameters.tensors()) {
-      if (t.nf4() != null && !quantization.stored()) {
+      if (t.nf4() != null && !storage.layers().stored()) {
         largest = Math.max(largest, t.elements());
       }
     }
-    return largest == 0 ? 0 : Nf4Loader.scratchBytes(largest);
+    long in4Bits = largest == 0 ? 0 : Nf4Loader.scratchBytes(largest);
+    return head.int8() == null ? in4Bits : Math.max(in4Bits, Int8Loader.scratchBytes(head.int8()));
   }
 
   /** Tokens of the longest sequence that can be run. */
@@ -305,7 +328,7 @@ public final class Llama {
    * Forward and backward of one micro-batch: losses, their sum, and gradients added to those there are.
    *
    * @param checkpointing keeps only each layer's input and runs its forward pass again in the backward pass
-   * @param logitsBudget bytes of logits at once
+   * @param logitsBudget most bytes of logits at once; {@link dev.oribi.program.EmitLoss#LOGITS_BUDGET} where nothing else is asked
    */
   public void emitTrain(Emit e, Inputs in, boolean checkpointing, long logitsBudget) {
     Packing packing = new Packing(in.positions, in.cuSeqlens, table, null);
@@ -318,7 +341,7 @@ public final class Llama {
     e.rmsNorm("model.norm", x, rstd, rows, norm.value(), (float) config.rmsNormEps());
 
     Buffer dx = targetRows(e, "target.dx", r);
-    e.crossEntropy("lm_head", dx, head.grad(), x, head.value(), in.loss, logitsBudget);
+    e.loss().crossEntropy("lm_head", dx, head.grad(), x, headWeight(), in.loss, logitsBudget);
 
     Buffer dRows = targetRows(e, "target.dr", r);
     e.rmsNormBackward("model.norm", dRows, norm.grad(), rstd, dx, rows, norm.value(), false);
@@ -341,14 +364,18 @@ public final class Llama {
   public void emitEvaluate(Emit e, Inputs in, long logitsBudget) {
     Buffer r = emitLayers(e, in, new Packing(in.positions, in.cuSeqlens, table, null), new ArrayList<>());
     Buffer x = emitLastNorm(e, in, r);
-    e.crossEntropy("lm_head", null, null, x, head.value(), in.loss, logitsBudget);
+    e.loss().crossEntropy("lm_head", null, null, x, headWeight(), in.loss, logitsBudget);
   }
 
   /** Logits [targets, V] in fp32 of the rows in {@code targetRows}; with a cache, its keys and values are added to. */
   public void emitLogits(Emit e, Inputs in, List<KvCache> caches, Buffer logits) {
     Buffer r = emitLayers(e, in, new Packing(in.positions, in.cuSeqlens, table, null), new ArrayList<>(), caches);
     Buffer x = emitLastNorm(e, in, r);
-    e.matmul(Kind.LOGITS, "lm_head", View.of(logits), View.of(x), head.value(), 1, 0);
+    e.loss().logits("lm_head", logits, x, headWeight());
+  }
+
+  private Head headWeight() {
+    return new Head(head.value(), head.int8());
   }
 
   private Buffer emitLastNorm(Emit e, Inputs in, Buffer r) {

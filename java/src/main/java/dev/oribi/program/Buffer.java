@@ -12,6 +12,7 @@ public final class Buffer {
   public enum Lifetime {
     WEIGHT("weights", true),
     WEIGHT_4BIT("weights in 4 bits", true),
+    WEIGHT_8BIT("weights in 8 bits", true),
     TRAINABLE("trainable weights", true),
     GRADIENT("gradients", true),
     OPTIMIZER("optimizer state", true),

@@ -5,6 +5,7 @@ import dev.oribi.program.Program.Span;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.Comparator;
+import java.util.EnumSet;
 import java.util.IdentityHashMap;
 import java.util.List;
 import java.util.Map;
@@ -16,6 +17,8 @@ import java.util.Set;
  * {@link IllegalStateException}.
  */
 final class Verify {
+  private static final Set<Lifetime> FROZEN = EnumSet.of(Lifetime.WEIGHT, Lifetime.WEIGHT_4BIT, Lifetime.WEIGHT_8BIT);
+
   private Verify() {}
 
   static void check(Program program, Place.Placement placement) {
@@ -33,7 +36,7 @@ final class Verify {
         }
       }
       for (Buffer b : op.writes()) {
-        if (b.lifetime() == Lifetime.WEIGHT || b.lifetime() == Lifetime.WEIGHT_4BIT) {
+        if (FROZEN.contains(b.lifetime())) {
           throw new IllegalStateException(program.name() + ": " + op.name() + " writes the frozen weight " + b);
         }
         written.add(b);

@@ -3,6 +3,7 @@ package dev.oribi.train;
 import dev.oribi.OribiException;
 import dev.oribi.data.DataOptions;
 import dev.oribi.data.Dataset;
+import dev.oribi.model.FrozenStorage;
 import dev.oribi.model.Llama;
 import dev.oribi.model.Llama.Training;
 import dev.oribi.model.Machine;
@@ -10,8 +11,8 @@ import dev.oribi.model.ModelFiles;
 import dev.oribi.model.Weights;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.model.config.ModelConfig;
-import dev.oribi.model.config.QuantizationConfig;
 import dev.oribi.program.Emit;
+import dev.oribi.program.EmitLoss;
 import dev.oribi.program.Plan;
 import java.io.PrintStream;
 
@@ -30,9 +31,6 @@ import java.io.PrintStream;
  * {@link #open} reads the data and plans; {@link #train} takes the memory, loads the weights and trains. One thread.
  */
 public final class FineTuning implements AutoCloseable {
-  /** Bytes of logits at once: 128 rows of a vocabulary of 128,256, enough for full products. */
-  static final long LOGITS_BUDGET = 64L << 20;
-
   private static final float INITIALIZER_RANGE = 0.02f;
 
   private final TrainConfig config;
@@ -51,8 +49,8 @@ public final class FineTuning implements AutoCloseable {
     this.machine = config.machine();
     Training training = lora == null ? Training.FULL : Training.adapter(lora);
     try {
-      QuantizationConfig quantization = QuantizationConfig.of(numbers, config.loadIn4bit);
-      this.model = new Llama(numbers, config.dtype.on(machine, numbers), training, quantization, longest(data));
+      FrozenStorage storage = FrozenStorage.of(numbers, config.loadIn4bit, config.headIn8bit);
+      this.model = new Llama(numbers, config.dtype.on(machine, numbers), training, storage, longest(data));
       this.step = new ModelStep(model, machine, options(config, data));
     } catch (RuntimeException e) {
       machine.close();
@@ -73,7 +71,7 @@ public final class FineTuning implements AutoCloseable {
         evaluates ? data.evalBatches().maxTokens() : 0,
         evaluates ? data.evalBatches().maxSequences() : 0,
         c.gradientCheckpointing,
-        LOGITS_BUDGET,
+        EmitLoss.LOGITS_BUDGET,
         new Emit.AdamW(c.adamBeta1, c.adamBeta2, c.adamEpsilon, c.weightDecay),
         c.maxGradNorm,
         c.seed);
@@ -142,6 +140,7 @@ public final class FineTuning implements AutoCloseable {
   public Trainer.Result train() {
     Weights weights = step.take();
     fill(weights);
+    weights.headReport().ifPresent(out::println);
     ModelFiles files = new ModelFiles(model, weights, config.model);
     return new Trainer(config, step, files::write, data, out).run();
   }

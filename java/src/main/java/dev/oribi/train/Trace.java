@@ -19,6 +19,7 @@ import dev.oribi.program.Buffer;
 import dev.oribi.program.Buffer.Lifetime;
 import dev.oribi.program.Buffer.Rows;
 import dev.oribi.program.Emit;
+import dev.oribi.program.EmitLoss;
 import dev.oribi.program.Executor;
 import dev.oribi.program.Plan;
 import dev.oribi.program.Program;
@@ -126,9 +127,9 @@ public final class Trace {
       Program step = new Program("micro_step");
       model.emitLogits(new Emit(forward, sizes, machine.library()), inputs, List.of(), logits);
       if (training.equals(Training.NONE)) {
-        model.emitEvaluate(new Emit(step, sizes, machine.library()), inputs, FineTuning.LOGITS_BUDGET);
+        model.emitEvaluate(new Emit(step, sizes, machine.library()), inputs, EmitLoss.LOGITS_BUDGET);
       } else {
-        model.emitTrain(new Emit(step, sizes, machine.library()), inputs, false, FineTuning.LOGITS_BUDGET);
+        model.emitTrain(new Emit(step, sizes, machine.library()), inputs, false, EmitLoss.LOGITS_BUDGET);
       }
       try (Plan plan = new Plan(List.of(forward, step), model.parameters().buffers(), model.loadingBytes())) {
         plan.take(machine.device(), "the trace");
