@@ -45,6 +45,9 @@ final class BenchCommand {
     @Option(names = "--load-in-4bit", description = "Hold the linear layers in 4 bits under the adapter.")
     private boolean loadIn4bit;
 
+    @Option(names = "--head-in-8bit", description = "Hold the output head in 8 bits.")
+    private boolean headIn8bit;
+
     @Option(names = "--gradient-checkpointing", description = "Run each layer's forward pass twice, to keep less.")
     private boolean checkpointing;
 
@@ -84,7 +87,7 @@ final class BenchCommand {
       try (Machine open = machine.open()) {
         StepBench.Options options =
             new StepBench.Options(
-                shape, batch, seq, r, full, loadIn4bit || quant != null, checkpointing, MemorySize.parse("--memory", memory),
+                shape, batch, seq, r, full, loadIn4bit || quant != null, headIn8bit, checkpointing, MemorySize.parse("--memory", memory),
                 prefetch, layers, dtype, optim, steps, json);
         if (longest) {
           System.out.println(StepBench.longest(options, open));
