@@ -145,7 +145,7 @@ void time_glu(Bench& b, oribi_activation act, const char* name) {
          [&] { return oribi_glu_forward(b.ctx, b.out.data(), b.gu.data(), kRows, kF, act, ORIBI_F32); },
          reference::glu_forward<double>(gu, kVerified, kF, act, identity));
   b.time((std::string(name) + " backward").c_str(), "4096x1536 f32", 20.0 * kRows * kF,
-         [&] { return oribi_glu_backward(b.ctx, b.out.data(), b.table.data(), b.gu.data(), kRows, kF, act, ORIBI_F32); },
+         [&] { return oribi_glu_backward(b.ctx, b.out.data(), nullptr, b.table.data(), b.gu.data(), kRows, kF, act, ORIBI_F32); },
          reference::glu_backward<double>(df, gu, kVerified, kF, act, identity));
 }
 

@@ -170,8 +170,9 @@ ORIBI_API oribi_status oribi_rope(oribi_ctx* ctx, void* q, void* k, const float*
    product, as Hugging Face's Llama does. */
 ORIBI_API oribi_status oribi_glu_forward(oribi_ctx* ctx, void* f, const void* gu, int64_t n, int64_t f_size,
                                          oribi_activation act, oribi_dtype t);
-/* dgu[N,2F] = gradients of gate | up from df[N,F] and gu; dgu may be gu. */
-ORIBI_API oribi_status oribi_glu_backward(oribi_ctx* ctx, void* dgu, const void* df, const void* gu, int64_t n,
+/* dgu[N,2F] = gradients of gate | up from df[N,F] and gu; dgu may be gu. f[N,F] = the forward pass's f once more, to the
+   bit, unless f is NULL; f may be df. */
+ORIBI_API oribi_status oribi_glu_backward(oribi_ctx* ctx, void* dgu, void* f, const void* df, const void* gu, int64_t n,
                                           int64_t f_size, oribi_activation act, oribi_dtype t);
 
 /* -------------------------------------------------------------------------------------------------------- attention */

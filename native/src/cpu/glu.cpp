@@ -8,9 +8,9 @@
  * Layout      row-major, any F
  * Precision   storage fp32, bf16 or fp16; arithmetic fp32; act(gate) is rounded to the storage type, as in Hugging
  *             Face's Llama
- * Saved       gu; act(gate) is computed again
- * Writes      f =, dgu =
- * Determinism bit-exact for any number of threads: every element is written once
+ * Saved       gu; act(gate) is computed again, and f too where the caller asks for it
+ * Writes      f =, dgu =; dgu may be gu, f may be df
+ * Determinism bit-exact for any number of threads: every element is written once; f is the same from both passes
  * Limits      none
  */
 #include "common/context.h"
@@ -79,8 +79,9 @@ void forward(const oribi_ctx* ctx, T* f, const T* gu, int64_t n, int64_t size) {
   });
 }
 
-template <class Activation, class T>
-void backward(const oribi_ctx* ctx, T* dgu, const T* df, const T* gu, int64_t n, int64_t size) {
+/* kAgain: f is wanted once more. An iteration reads what it overwrites before it writes, as dgu may be gu and f may be df. */
+template <class Activation, bool kAgain, class T>
+void backward(const oribi_ctx* ctx, T* dgu, T* f, const T* df, const T* gu, int64_t n, int64_t size) {
   parallel_ranges(ctx, n, rows_per_chunk(size), [=](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; row++) {
       const T* gate = gu + row * 2 * size;
@@ -88,10 +89,13 @@ void backward(const oribi_ctx* ctx, T* dgu, const T* df, const T* gu, int64_t n,
       const T* in = df + row * size;
       T* dgate = dgu + row * 2 * size;
       T* dup = dgate + size;
+      T* again = kAgain ? f + row * size : nullptr;
 #pragma omp simd
       for (int64_t i = 0; i < size; i++) {
         const float g = to_float(gate[i]), u = to_float(up[i]), d = to_float(in[i]);
-        dup[i] = from_float<T>(d * round_to<T>(Activation::value(g)));
+        const float value = round_to<T>(Activation::value(g));
+        if (kAgain) again[i] = from_float<T>(value * u);
+        dup[i] = from_float<T>(d * value);
         dgate[i] = from_float<T>(d * u * Activation::derivative(g));
       }
     }
@@ -137,7 +141,7 @@ extern "C" oribi_status oribi_glu_forward(oribi_ctx* ctx, void* f, const void* g
   return ORIBI_OK;
 }
 
-extern "C" oribi_status oribi_glu_backward(oribi_ctx* ctx, void* dgu, const void* df, const void* gu, int64_t n,
+extern "C" oribi_status oribi_glu_backward(oribi_ctx* ctx, void* dgu, void* f, const void* df, const void* gu, int64_t n,
                                            int64_t f_size, oribi_activation act, oribi_dtype t) {
   Check check(ctx, "oribi_glu_backward");
   check_sizes(check, n, f_size, act, t).pointer("dgu", dgu, 2 * n * f_size).pointer("df", df, n * f_size);
@@ -146,8 +150,8 @@ extern "C" oribi_status oribi_glu_backward(oribi_ctx* ctx, void* dgu, const void
   dispatch(t, [&](auto type) {
     using T = decltype(type);
     dispatch_activation(act, [&](auto activation) {
-      backward<decltype(activation)>(ctx, static_cast<T*>(dgu), static_cast<const T*>(df), static_cast<const T*>(gu), n,
-                                     f_size);
+      const auto run = f != nullptr ? backward<decltype(activation), true, T> : backward<decltype(activation), false, T>;
+      run(ctx, static_cast<T*>(dgu), static_cast<T*>(f), static_cast<const T*>(df), static_cast<const T*>(gu), n, f_size);
     });
   });
   return ORIBI_OK;

@@ -9,9 +9,9 @@
  * Precision   storage fp32, bf16 or fp16; arithmetic fp32; act(gate) is rounded to the storage type, as in Hugging
  *             Face's Llama. For 16-bit storage the exponential and the quotient are the hardware's approximations: where
  *             they matter, within 2^-20 of the value, and within 2^-16 in the far tail; for fp32 storage the library's
- * Saved       gu; act(gate) is computed again
- * Writes      f =, dgu =; dgu may be gu
- * Determinism bit-exact: every element is written once
+ * Saved       gu; act(gate) is computed again, and f too where the caller asks for it
+ * Writes      f =, dgu =; dgu may be gu, f may be df
+ * Determinism bit-exact: every element is written once; f is the same from both passes
  * Limits      as many blocks as a grid holds; more returns UNSUPPORTED
  */
 #include "cuda/elementwise.cuh"
@@ -42,15 +42,15 @@ struct Sigmoid {
   }
 };
 
-/* value and derivative at once: the backward pass needs both, and they share the exponential. */
+/* Value and derivative at once: the backward pass needs both, and they share the exponential. The forward pass takes the
+   value alone, from the same expressions, so that f computed again in the backward pass has the same bits. */
 struct Activated {
   float value, derivative;
 };
 
 template <bool kFast>
 struct Silu {
-  __device__ static float value(float x) { return x * reciprocal<kFast>(1.0f + exponential<kFast>(-x)); }
-  __device__ static Activated both(float x) {
+  __device__ static Activated at(float x) {
     const Sigmoid<kFast> s(x);
     return {x * s.value, s.value * (1.0f + x * s.complement)};
   }
@@ -66,10 +66,7 @@ struct GeluTanh {
   __device__ static float bounded(float x) { return x > 16.0f ? 16.0f : x < -16.0f ? -16.0f : x; }
   __device__ static float twice_u(float z) { return kScale * (z + kCubic * z * z * z); }
 
-  __device__ static float value(float x) {
-    return x * reciprocal<kFast>(1.0f + exponential<kFast>(-twice_u(bounded(x))));
-  }
-  __device__ static Activated both(float x) {
+  __device__ static Activated at(float x) {
     const float z = bounded(x);
     const Sigmoid<kFast> s(twice_u(z));
     return {x * s.value, s.value * (1.0f + z * s.complement * kScale * (1.0f + 3.0f * kCubic * z * z))};
@@ -78,8 +75,7 @@ struct GeluTanh {
 
 template <bool kFast>
 struct GeluErf {
-  __device__ static float value(float x) { return 0.5f * x * (1.0f + erff(x * 0.707106781f)); }
-  __device__ static Activated both(float x) {
+  __device__ static Activated at(float x) {
     const float half = 0.5f * (1.0f + erff(x * 0.707106781f));
     return {x * half, half + x * exponential<kFast>(-0.5f * x * x) * 0.398942280f};
   }
@@ -115,15 +111,16 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(T* f, const T* gu, in
     if (tile.first + j * kThreads >= packs) break;
 #pragma unroll
     for (int k = 0; k < kWidth; k++) {
-      const float act = round_to<T>(Activation::value(to_float(gate[j].element[k])));
+      const float act = round_to<T>(Activation::at(to_float(gate[j].element[k])).value);
       up[j].element[k] = from_float<T>(act * to_float(up[j].element[k]));
     }
     out[j * kThreads] = up[j];
   }
 }
 
-template <class Activation, class T, int kWidth>
-__global__ void __launch_bounds__(kThreads) backward_kernel(T* dgu, const T* df, const T* gu, int64_t packs,
+/* kAgain: f is wanted once more. A thread reads what it overwrites before it writes, as dgu may be gu and f may be df. */
+template <class Activation, bool kAgain, class T, int kWidth>
+__global__ void __launch_bounds__(kThreads) backward_kernel(T* dgu, T* f, const T* df, const T* gu, int64_t packs,
                                                             unsigned tiles_per_row) {
   using P = Pack<T, kWidth>;
   const Tile tile(tiles_per_row);
@@ -143,13 +140,15 @@ __global__ void __launch_bounds__(kThreads) backward_kernel(T* dgu, const T* df,
     if (tile.first + j * kThreads >= packs) break;
 #pragma unroll
     for (int k = 0; k < kWidth; k++) {
-      const Activated a = Activation::both(to_float(gate[j].element[k]));
-      const float df_k = to_float(d[j].element[k]);
-      gate[j].element[k] = from_float<T>(df_k * to_float(up[j].element[k]) * a.derivative);
-      up[j].element[k] = from_float<T>(df_k * round_to<T>(a.value));
+      const Activated a = Activation::at(to_float(gate[j].element[k]));
+      const float df_k = to_float(d[j].element[k]), up_k = to_float(up[j].element[k]), act = round_to<T>(a.value);
+      gate[j].element[k] = from_float<T>(df_k * up_k * a.derivative);
+      up[j].element[k] = from_float<T>(df_k * act);
+      if (kAgain) d[j].element[k] = from_float<T>(act * up_k);
     }
     out[j * kThreads] = gate[j];
     out[packs + j * kThreads] = up[j];
+    if (kAgain) (reinterpret_cast<P*>(f) + tile.row * packs + tile.first)[j * kThreads] = d[j];
   }
 }
 
@@ -213,17 +212,20 @@ extern "C" oribi_status oribi_glu_forward(oribi_ctx* ctx, void* f, const void* g
   });
 }
 
-extern "C" oribi_status oribi_glu_backward(oribi_ctx* ctx, void* dgu, const void* df, const void* gu, int64_t n,
+extern "C" oribi_status oribi_glu_backward(oribi_ctx* ctx, void* dgu, void* f, const void* df, const void* gu, int64_t n,
                                            int64_t f_size, oribi_activation act, oribi_dtype t) {
   const char* const function = "oribi_glu_backward";
   Check check(ctx, function);
   check_sizes(check, n, f_size, act, t).pointer("dgu", dgu, 2 * n * f_size).pointer("df", df, n * f_size);
   check.pointer("gu", gu, 2 * n * f_size);
   if (!check.ok() || n == 0) return check.status();
-  const int64_t grain = aligned({dgu, df, gu}) ? f_size : 1;
+  const int64_t grain = aligned({dgu, f, df, gu}) ? f_size : 1;
   return for_tiles(ctx, function, n, f_size, grain, act, t, [&](auto type, auto width, auto activation, int64_t packs, unsigned tiles, unsigned blocks) {
     using T = decltype(type);
-    backward_kernel<decltype(activation), T, decltype(width)::value><<<blocks, kThreads, 0, stream_of(ctx)>>>(
-        static_cast<T*>(dgu), static_cast<const T*>(df), static_cast<const T*>(gu), packs, tiles);
+    using Activation = decltype(activation);
+    constexpr int kWidth = decltype(width)::value;
+    const auto kernel = f != nullptr ? backward_kernel<Activation, true, T, kWidth> : backward_kernel<Activation, false, T, kWidth>;
+    kernel<<<blocks, kThreads, 0, stream_of(ctx)>>>(static_cast<T*>(dgu), static_cast<T*>(f), static_cast<const T*>(df),
+                                                    static_cast<const T*>(gu), packs, tiles);
   });
 }

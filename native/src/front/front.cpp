@@ -267,9 +267,9 @@ FORWARD(oribi_glu_forward,
         (oribi_ctx * ctx, void* f, const void* gu, int64_t n, int64_t f_size, oribi_activation act, oribi_dtype t),
         (ctx, f, gu, n, f_size, act, t))
 FORWARD(oribi_glu_backward,
-        (oribi_ctx * ctx, void* dgu, const void* df, const void* gu, int64_t n, int64_t f_size, oribi_activation act,
+        (oribi_ctx * ctx, void* dgu, void* f, const void* df, const void* gu, int64_t n, int64_t f_size, oribi_activation act,
          oribi_dtype t),
-        (ctx, dgu, df, gu, n, f_size, act, t))
+        (ctx, dgu, f, df, gu, n, f_size, act, t))
 
 FORWARD(oribi_attention_forward,
         (oribi_ctx * ctx, void* o, float* lse, const void* q, const void* k, const void* v, void* workspace,

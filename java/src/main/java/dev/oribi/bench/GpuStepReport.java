@@ -70,7 +70,7 @@ final class GpuStepReport {
     StepBench.Options o = bench.options();
     double p50 = seconds[seconds.length / 2];
     double rate = bench.tokens() / p50;
-    double n = denseWeights(Shapes.of(o.shape()));
+    double n = denseWeights(bench.modelStep().model().config());
     ObjectNode j = JsonNodeFactory.instance.objectNode();
     j.put("shape", o.shape()).put("batch", o.batch()).put("seq", o.seq());
     j.put("training", o.full() ? "full" : "lora").put("rank", o.full() ? 0 : o.r());
@@ -80,6 +80,8 @@ final class GpuStepReport {
     j.put("ms_p20", 1e3 * seconds[seconds.length / 5]).put("ms_p50", 1e3 * p50);
     j.put("ms_p80", 1e3 * seconds[seconds.length * 4 / 5]).put("steps", seconds.length);
     j.put("tokens_per_second", rate);
+    j.put("plan", bench.modelStep().point().choice().describe(bench.modelStep().model().layers().size()));
+    j.put("ms_predicted", 1e3 * bench.predicted()).put("host_bytes", bench.modelStep().plan().hostBytes());
     j.put("planned_bytes", bench.modelStep().memoryBytes()).put("real_bytes", taken);
     j.put("tflops_4n", 4 * n * rate / 1e12).put("tflops_6n", 6 * n * rate / 1e12).put("n", n);
     j.put("ceiling_tflops", ceilings.gemm() / 1e12).put("ceiling_gb_per_second", ceilings.bandwidth() / 1e9);
@@ -138,6 +140,14 @@ final class GpuStepReport {
         j.get("replayed").asLong(), j.get("tokens_per_second").asDouble());
     out.printf(Locale.ROOT, "%.1f TFLOP/s as 4N, %.1f as 6N, N = %.3f billion%n", j.get("tflops_4n").asDouble(),
         j.get("tflops_6n").asDouble(), j.get("n").asDouble() / 1e9);
+    out.printf(Locale.ROOT, "plan: %s; predicted %.1f ms, real %.1f (%+.1f %%)%n", j.get("plan").asText(),
+        j.get("ms_predicted").asDouble(), j.get("ms_p50").asDouble(),
+        100 * (j.get("ms_p50").asDouble() / j.get("ms_predicted").asDouble() - 1));
+    if (bench.options().layers() > 0) {
+      out.printf(Locale.ROOT, "%d layers were run; the plan of all %d takes %.3f GiB%n", bench.modelStep().model().layers().size(),
+          Shapes.of(bench.options().shape()).numHiddenLayers(), bench.wholeBytes() / gib);
+    }
+    out.printf(Locale.ROOT, "host: %.3f GiB pinned%n", j.get("host_bytes").asLong() / gib);
     out.printf(Locale.ROOT, "memory: %.3f GiB planned, %.3f GiB taken (%+.1f %%)%n", j.get("planned_bytes").asLong() / gib,
         j.get("real_bytes").asLong() / gib, 100.0 * (j.get("real_bytes").asLong() - j.get("planned_bytes").asLong()) / j.get("planned_bytes").asLong());
   }

@@ -12,6 +12,9 @@ import dev.oribi.program.Emit;
 import dev.oribi.program.Op;
 import dev.oribi.program.Profile;
 import dev.oribi.program.Profile.Sum;
+import dev.oribi.train.FineTuning;
+import dev.oribi.train.MemoryPlan;
+import dev.oribi.train.MemorySize;
 import dev.oribi.train.ModelStep;
 import dev.oribi.train.StorageType;
 import java.io.PrintStream;
@@ -27,6 +30,11 @@ import java.util.Set;
  * and sets them beside what the machine's own products and memory would allow.
  */
 public final class StepBench implements AutoCloseable {
+  /** Tokens by which {@link #longest} tells sequences apart. */
+  private static final int LONGEST_STEP = 1024;
+
+  private static final int LONGEST = 16 << 20;
+
   /** Dense products with the model's weights: what no trainer can do without. */
   private static final Set<Op.Kind> GEMMS =
       Set.of(
@@ -44,30 +52,79 @@ public final class StepBench implements AutoCloseable {
    *
    * @param full every weight learns; otherwise LoRA of rank {@code r} on all linear layers
    * @param loadIn4bit the linear layers are in 4 bits
+   * @param layers how many run; 0: all
    * @param json where the numbers go too; null: nowhere
    */
   public record Options(
-      String shape, int batch, int seq, int r, boolean full, boolean loadIn4bit, boolean checkpointing, StorageType dtype,
-      int steps, Path json) {}
+      String shape, int batch, int seq, int r, boolean full, boolean loadIn4bit, boolean checkpointing, long memory, boolean prefetch,
+      int layers, StorageType dtype, int steps, Path json) {}
 
   private final Options options;
   private final Machine machine;
   private final ModelStep step;
   private final MicroBatch batch;
+  private final double predicted;
+  private final long whole;
   private long made;
 
   private StepBench(Options o, Machine machine) {
-    ModelConfig config = Shapes.of(o.shape);
-    Training training =
-        o.full ? Training.FULL : Training.adapter(LoraConfig.of(o.r, o.r, 0, LoraConfig.ALL_LINEAR, false, List.of(), null));
-    ModelStep.Options plan =
-        new ModelStep.Options(
-            o.batch * o.seq, o.batch, 0, 0, o.checkpointing, 64L << 20, new Emit.AdamW(0.9, 0.999, 1e-8, 0), 1, 1);
     this.options = o;
     this.machine = machine;
-    QuantizationConfig quantization = o.loadIn4bit ? QuantizationConfig.ON_LOAD : null;
-    this.step = new ModelStep(new Llama(config, o.dtype.on(machine, config), training, quantization, o.seq), machine, plan);
-    this.batch = randomBatch(o, config);
+    Llama whole = model(o, machine, o.seq);
+    if (o.layers > 0 && o.layers < whole.layers().size()) {
+      ModelStep all = new ModelStep(whole, machine, plan(o, o.seq));
+      this.whole = all.memoryBytes();
+      this.step = new ModelStep(whole.withLayers(o.layers), machine, plan(o, o.seq), all.point().choice().firstLayers(o.layers));
+    } else {
+      this.step = new ModelStep(whole, machine, plan(o, o.seq));
+      this.whole = step.memoryBytes();
+    }
+    this.predicted = machine.isCuda() ? step.predicted().seconds() : Double.NaN;
+    this.batch = randomBatch(o, whole.config());
+  }
+
+  private static Llama model(Options o, Machine machine, int seq) {
+    ModelConfig config = Shapes.of(o.shape);
+    LoraConfig lora = LoraConfig.of(o.r, o.r, 0, LoraConfig.ALL_LINEAR, false, List.of(), null);
+    Training training = o.full ? Training.FULL : Training.adapter(lora);
+    return new Llama(config, o.dtype.on(machine, config), training, o.loadIn4bit ? QuantizationConfig.ON_LOAD : null, seq);
+  }
+
+  private static ModelStep.Options plan(Options o, int seq) {
+    return new ModelStep.Options(
+        o.batch * seq, o.batch, 0, 0, o.checkpointing, o.memory, o.prefetch, FineTuning.LOGITS_BUDGET,
+        new Emit.AdamW(0.9, 0.999, 1e-8, 0), 1, 1);
+  }
+
+  /** The longest sequence whose smallest plan fits, in one line; nothing is run. */
+  public static String longest(Options o, Machine machine) {
+    long budget = o.memory > 0 ? o.memory : machine.device().freeBytes();
+    long host = machine.isCuda() ? machine.device().freeHostBytes() : 0;
+    int low = 0;
+    int high = LONGEST / LONGEST_STEP / Math.max(1, o.batch);
+    while (high - low > 1) {
+      int middle = (low + high) >>> 1;
+      if (smallest(o, machine, middle * LONGEST_STEP, host) <= budget) {
+        low = middle;
+      } else {
+        high = middle;
+      }
+    }
+    int seq = low * LONGEST_STEP;
+    return String.format(
+        Locale.ROOT, "%s, %s weights, batch %d: the longest sequence that fits %s is %,d tokens (it takes %s; the model was made"
+            + " for %,d)",
+        o.shape, o.loadIn4bit ? "nf4" : "16-bit", o.batch, MemorySize.format(budget), seq,
+        seq == 0 ? "nothing" : MemorySize.format(smallest(o, machine, seq, host)), Shapes.of(o.shape).maxPositionEmbeddings());
+  }
+
+  private static long smallest(Options o, Machine machine, int seq, long host) {
+    Llama model = model(o, machine, seq);
+    long inputOfLayer = (long) o.batch * seq * model.config().hiddenSize() * model.parameters().type().bytes();
+    boolean embedding = machine.isCuda() && model.embeddingIsAlone();
+    MemoryPlan.Choice choice =
+        MemoryPlan.smallest(model.layers().size(), (long) o.batch * seq, (int) Math.min(host / inputOfLayer, model.layers().size()), embedding);
+    return new ModelStep(model, machine, plan(o, seq), choice).memoryBytes();
   }
 
   /** A model with random weights on {@code machine}, ready for {@link #step}; it does not close the machine. */
@@ -109,6 +166,16 @@ public final class StepBench implements AutoCloseable {
 
   ModelStep modelStep() {
     return step;
+  }
+
+  /** Seconds of a step as the planner predicts them. */
+  double predicted() {
+    return predicted;
+  }
+
+  /** Bytes of the plan of all layers, also where fewer are run. */
+  long wholeBytes() {
+    return whole;
   }
 
   int tokens() {

@@ -3,6 +3,7 @@ package dev.oribi.cli;
 import dev.oribi.bench.AttentionBench;
 import dev.oribi.bench.StepBench;
 import dev.oribi.model.Machine;
+import dev.oribi.train.MemorySize;
 import dev.oribi.train.StorageType;
 import java.nio.file.Path;
 import java.util.concurrent.Callable;
@@ -46,6 +47,18 @@ final class BenchCommand {
     @Option(names = "--gradient-checkpointing", description = "Run each layer's forward pass twice, to keep less.")
     private boolean checkpointing;
 
+    @Option(names = "--memory", paramLabel = "SIZE", description = "Most memory of the device that the step may take, such as 8GiB. Default: what is free.")
+    private String memory;
+
+    @Option(names = "--prefetch", description = "Dequantize each weight beside the product before it. No faster on an H100; takes one weight more of memory.")
+    private boolean prefetch;
+
+    @Option(names = "--layers", paramLabel = "N", description = "Run only so many layers; first the memory of the whole model is planned and printed.")
+    private int layers;
+
+    @Option(names = "--longest", description = "Print the longest sequence that fits --memory, and run nothing.")
+    private boolean longest;
+
     @Option(names = "--dtype", paramLabel = "TYPE", description = "Storage of weights and activations: ${COMPLETION-CANDIDATES}.")
     private StorageType dtype = StorageType.AUTO;
 
@@ -65,8 +78,15 @@ final class BenchCommand {
     @Override
     public Integer call() {
       try (Machine open = machine.open()) {
-        StepBench.run(
-            new StepBench.Options(shape, batch, seq, r, full, loadIn4bit || quant != null, checkpointing, dtype, steps, json), open, System.out);
+        StepBench.Options options =
+            new StepBench.Options(
+                shape, batch, seq, r, full, loadIn4bit || quant != null, checkpointing, MemorySize.parse("--memory", memory),
+                prefetch, layers, dtype, steps, json);
+        if (longest) {
+          System.out.println(StepBench.longest(options, open));
+        } else {
+          StepBench.run(options, open, System.out);
+        }
       }
       return 0;
     }

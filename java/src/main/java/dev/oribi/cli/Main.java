@@ -1,6 +1,7 @@
 package dev.oribi.cli;
 
 import dev.oribi.OribiException;
+import dev.oribi.train.MemorySize;
 import dev.oribi.train.ConfigReader;
 import java.io.IOException;
 import java.io.PrintWriter;
@@ -62,6 +63,11 @@ public final class Main {
       return wrongUsage(e);
     } catch (OribiException e) {
       return failed(line.getErr(), e, List.of(arguments).contains("--debug"));
+    } catch (OutOfMemoryError e) {
+      String message =
+          "Java's own memory, " + MemorySize.format(Runtime.getRuntime().maxMemory()) + ", is too small for this: give it more with"
+              + " the environment variable JAVA_TOOL_OPTIONS=-Xmx8g";
+      return failed(line.getErr(), new OribiException(message, e), List.of(arguments).contains("--debug"));
     }
   }
 

@@ -4,6 +4,7 @@ import dev.oribi.program.Plan;
 import dev.oribi.program.PlanReport;
 import dev.oribi.program.Program;
 import dev.oribi.train.FineTuning;
+import dev.oribi.train.MemoryReport;
 import dev.oribi.train.TrainConfig;
 import java.util.Locale;
 import java.util.concurrent.Callable;
@@ -28,9 +29,16 @@ final class PlanCommand extends TrainOptions implements Callable<Integer> {
       System.out.println();
       System.out.print(report.memory());
       System.out.println();
+      System.out.print(MemoryReport.choice(run.step()));
+      System.out.println();
       System.out.print(report.layers());
       System.out.println();
+      System.out.print(MemoryReport.curve(run.step()));
+      System.out.println();
       for (Program p : plan.programs()) {
+        if (p.ops().isEmpty()) {
+          continue;
+        }
         System.out.printf(
             Locale.ROOT, "program %-12s %5d ops %,18d bytes %,20d FLOPs%n", p.name(), p.ops().size(), p.bytes(), p.flops());
       }

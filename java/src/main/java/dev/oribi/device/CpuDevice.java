@@ -23,9 +23,23 @@ public final class CpuDevice implements Device {
     return "cpu";
   }
 
-  /** MemAvailable of the kernel: what can be had without swapping, the page cache counted as free. */
   @Override
   public long freeBytes() {
+    return available();
+  }
+
+  @Override
+  public long freeHostBytes() {
+    return Math.max(0, available() - HEADROOM);
+  }
+
+  @Override
+  public Arena allocateHost(String what, long bytes) {
+    return allocate(what, bytes);
+  }
+
+  /** MemAvailable of the kernel: what can be had without swapping, the page cache counted as free. */
+  static long available() {
     try {
       for (String line : Files.readAllLines(Path.of("/proc/meminfo"))) {
         if (line.startsWith("MemAvailable:")) {

@@ -2,7 +2,10 @@ package dev.oribi.device;
 
 import static org.bytedeco.cuda.global.cudart.cudaErrorMemoryAllocation;
 import static org.bytedeco.cuda.global.cudart.cudaFree;
+import static org.bytedeco.cuda.global.cudart.cudaFreeHost;
 import static org.bytedeco.cuda.global.cudart.cudaGetLastError;
+import static org.bytedeco.cuda.global.cudart.cudaHostAlloc;
+import static org.bytedeco.cuda.global.cudart.cudaHostAllocPortable;
 import static org.bytedeco.cuda.global.cudart.cudaMalloc;
 import static org.bytedeco.cuda.global.cudart.cudaMemGetInfo;
 import static org.bytedeco.cuda.global.cudart.cudaMemsetAsync;
@@ -90,6 +93,36 @@ public final class CudaDevice implements Device {
       settle.run();
     }
     return made;
+  }
+
+  /** A quarter stays for the page cache, in which the checkpoint and the data lie, and for other programs. */
+  @Override
+  public long freeHostBytes() {
+    return CpuDevice.available() / 4 * 3;
+  }
+
+  /** Pinned: copies run at the bus's rate beside kernels, and kernels may read it in place. */
+  @Override
+  public Arena allocateHost(String what, long bytes) {
+    select();
+    long free = freeHostBytes();
+    Pointer block = new Pointer();
+    int status = bytes > free ? cudaErrorMemoryAllocation : cudaHostAlloc(block, bytes + ALIGNMENT, cudaHostAllocPortable);
+    if (status == cudaErrorMemoryAllocation) {
+      cudaGetLastError();
+      throw new OribiException(
+          String.format(
+              "%s needs %.2f GiB of the host's memory beside the card's and %.2f GiB can be had: give the card more with"
+                  + " --memory, or lower --per-device-train-batch-size or --max-seq-length",
+              what, gib(bytes), gib(free)));
+    }
+    Cuda.check(status, what + ": pinning " + bytes + " bytes of the host's memory");
+    return new HostBlock(block, bytes);
+  }
+
+  @Override
+  public Lanes lanes(long ahead) {
+    return new CudaLanes(index, stream, new CUstream_st(new Mem(ahead, 0).pointer()));
   }
 
   private OribiException tooLittle(String what, long bytes, long free) {
@@ -180,6 +213,38 @@ public final class CudaDevice implements Device {
   public void close() {
     select();
     staging.close();
+  }
+
+  /** Pages of a fresh allocation are zero. */
+  private final class HostBlock implements Arena {
+    private final Mem all;
+    private Pointer block;
+
+    HostBlock(Pointer block, long bytes) {
+      this.block = block;
+      all = new Mem((block.address() + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT, bytes);
+    }
+
+    @Override
+    public Mem all() {
+      return all;
+    }
+
+    @Override
+    public long bytes() {
+      return all.bytes();
+    }
+
+    @Override
+    public void close() {
+      if (block != null) {
+        select();
+        settle.run(); // A copy may still be under way.
+        int status = cudaFreeHost(block);
+        block = null;
+        Cuda.check(status, "freeing pinned memory");
+      }
+    }
   }
 
   private final class Block implements Arena {

@@ -17,6 +17,25 @@ public interface Device extends AutoCloseable {
    */
   Arena allocate(String what, long bytes);
 
+  /**
+   * Takes {@code bytes} of the host's memory, zeroed, that the device can copy from and to, and whose kernels can read it.
+   *
+   * @throws dev.oribi.OribiException if the host has less than that free
+   */
+  Arena allocateHost(String what, long bytes);
+
+  /** Bytes that {@link #allocateHost} could take without pushing other programs out. */
+  long freeHostBytes();
+
+  /**
+   * Streams beside the main one.
+   *
+   * @param ahead address of the stream of the kernels that run ahead
+   */
+  default Lanes lanes(long ahead) {
+    return Lanes.NONE;
+  }
+
   /** Copies all remaining bytes of {@code source}, a direct buffer or one with an array, to the beginning of {@code to}. */
   void write(Mem to, ByteBuffer source);
 

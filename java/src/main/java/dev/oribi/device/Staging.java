@@ -8,8 +8,7 @@ import static org.bytedeco.cuda.global.cudart.cudaEventSynchronize;
 import static org.bytedeco.cuda.global.cudart.cudaFreeHost;
 import static org.bytedeco.cuda.global.cudart.cudaMallocHost;
 import static org.bytedeco.cuda.global.cudart.cudaMemcpyAsync;
-import static org.bytedeco.cuda.global.cudart.cudaMemcpyDeviceToHost;
-import static org.bytedeco.cuda.global.cudart.cudaMemcpyHostToDevice;
+import static org.bytedeco.cuda.global.cudart.cudaMemcpyDefault;
 
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
@@ -86,7 +85,7 @@ final class Staging implements AutoCloseable {
       fill.move(slot.view(), n);
       Mem part = to.slice(at, n);
       Cuda.check(
-          cudaMemcpyAsync(part.pointer(), slot.bytes, n, cudaMemcpyHostToDevice, stream), "copying to the device");
+          cudaMemcpyAsync(part.pointer(), slot.bytes, n, cudaMemcpyDefault, stream), "copying to the device");
       Cuda.check(cudaEventRecord(slot.done, stream), "recording an event");
     }
   }
@@ -100,7 +99,7 @@ final class Staging implements AutoCloseable {
       Slot slot = take();
       Mem part = from.slice(at, n);
       Cuda.check(
-          cudaMemcpyAsync(slot.bytes, part.pointer(), n, cudaMemcpyDeviceToHost, stream), "copying from the device");
+          cudaMemcpyAsync(slot.bytes, part.pointer(), n, cudaMemcpyDefault, stream), "copying from the device");
       Cuda.check(cudaEventRecord(slot.done, stream), "recording an event");
       if (previous != null) {
         previous.await();

@@ -32,6 +32,11 @@ public interface Attention extends AutoCloseable {
   /** The library, for the lines that say what runs: such as "own kernels". */
   String describe();
 
+  /** What the user should know about the choice of the library; empty where there is nothing. */
+  default String note() {
+    return "";
+  }
+
   @Override
   void close();
 }

@@ -5,19 +5,24 @@ import dev.oribi.device.Mem;
 import dev.oribi.kernel.cudnn.CudnnLibrary;
 
 /**
- * Which library computes attention on a GPU. Oribi's own kernels cover all cases and are the default ({@code AUTO}); cuDNN's,
- * compiled for the card at hand, are taken where they are asked for: not all of {@code CudnnAttentionTest} has passed on a card
- * yet, and what is not tested is not chosen unasked.
+ * Which library computes attention on a GPU. cuDNN's was faster than Oribi's own kernels wherever both were measured, so by
+ * default ({@code AUTO}) it is taken on the cards and for the shapes on which it was measured and tested; the own kernels take
+ * all others, everything under {@code --deterministic}, and everything where cuDNN is not installed.
  *
  * <p>Both save the same sums, so that one's backward pass can follow the other's forward pass. A cache, as in generation, is
  * read by the own kernels always.
  */
 public final class AttentionChoice implements Attention {
+  /** Where the two were measured: docs/results/attention.md, docs/results/cudnn-attention.md. */
+  private static final int MEASURED = 90;
+
   private final Kernels kernels;
-  private final boolean wantsCudnn;
+  private final AttentionLibrary wanted;
   private final boolean deterministic;
   private final Attention own;
+  private final String missing;
   private CudnnAttention cudnn;
+  private boolean planned;
 
   /**
    * @param deterministic with cuDNN: the graph that gives the same bits, for workspace of the size of the scores; the own kernels
@@ -26,31 +31,34 @@ public final class AttentionChoice implements Attention {
    */
   public AttentionChoice(Kernels kernels, AttentionLibrary wanted, boolean deterministic) {
     this.kernels = kernels;
-    this.wantsCudnn = wanted == AttentionLibrary.CUDNN;
+    this.wanted = wanted;
     this.deterministic = deterministic;
     own = new KernelAttention(kernels);
-    if (wantsCudnn && CudnnLibrary.unusable() != null) {
-      throw new OribiException("--attention cudnn: " + CudnnLibrary.unusable());
+    boolean tries = wanted == AttentionLibrary.CUDNN || prefers(wanted, kernels.architecture(), deterministic);
+    missing = tries ? CudnnLibrary.unusable() : null;
+    if (wanted == AttentionLibrary.CUDNN && missing != null) {
+      throw new OribiException("--attention cudnn: " + missing);
     }
+    planned = tries && missing == null;
+  }
+
+  /** Whether cuDNN is taken unasked. */
+  static boolean prefers(AttentionLibrary wanted, int architecture, boolean deterministic) {
+    return wanted == AttentionLibrary.AUTO && architecture == MEASURED && !deterministic;
   }
 
   private Attention of(AttentionShape shape) {
-    if (!wantsCudnn || shape.cached()) {
-      return own;
-    }
+    return planned && !shape.cached() && refusal(shape) == null ? cudnn() : own;
+  }
+
+  /** Why cuDNN is not given the shape; null: it is. */
+  private String refusal(AttentionShape shape) {
     String reason = CudnnAttention.unsupported(shape, kernels.architecture());
     if (reason == null && !CudnnAttention.addressable(shape)) {
       reason = "was tested up to 2^30 elements, and " + shape.sequences() + " sequences of up to " + shape.maxSeqlen()
           + " tokens are more";
     }
-    if (reason != null) {
-      throw refused(reason);
-    }
-    return cudnn();
-  }
-
-  private static OribiException refused(String reason) {
-    return new OribiException("--attention cudnn: cuDNN's attention " + reason + "; leave --attention at auto");
+    return reason;
   }
 
   private CudnnAttention cudnn() {
@@ -71,8 +79,16 @@ public final class AttentionChoice implements Attention {
     of(shape).backward(dq, dk, dv, o, lse, dOut, q, k, v, workspace, shape);
   }
 
+  /** What is planned for the own kernels is never run by cuDNN, also not where a run is smaller than what was planned. */
   @Override
   public long workspace(AttentionShape largest, boolean backward) {
+    if (planned && !largest.cached()) {
+      String reason = refusal(largest);
+      if (reason != null && wanted == AttentionLibrary.CUDNN) {
+        throw new OribiException("--attention cudnn: cuDNN's attention " + reason + "; leave --attention at auto");
+      }
+      planned = reason == null;
+    }
     return of(largest).workspace(largest, backward);
   }
 
@@ -80,6 +96,12 @@ public final class AttentionChoice implements Attention {
   @Override
   public String describe() {
     return cudnn != null ? cudnn.describe() : own.describe();
+  }
+
+  /** Why the faster library is not used, in one line; empty where there is nothing to tell. */
+  @Override
+  public String note() {
+    return missing == null ? "" : "attention by Oribi's own kernels, since " + missing;
   }
 
   @Override

@@ -47,6 +47,9 @@ public final class CudnnAttention implements Attention {
     handle = CudnnLibrary.create(kernels.stream());
   }
 
+  /** With heads of 8, cuDNN 9.19 writes zeros for the gradients of some; 64 is the smallest of those that were tested. */
+  private static final int SMALLEST_HEAD = 64;
+
   /**
    * Why cuDNN does not cover a shape on a card, for a sentence such as "cuDNN's attention ..."; null: it does.
    *
@@ -64,8 +67,8 @@ public final class CudnnAttention implements Attention {
     }
     // The limit above 128 is that of the backward pass; the forward pass alone would not pay for a second rule.
     int largest = architecture == 90 ? 256 : 128;
-    if (s.headDim() % 8 != 0 || s.headDim() > largest) {
-      return "takes head sizes that are multiples of 8 up to " + largest + ", not " + s.headDim();
+    if (s.headDim() % 8 != 0 || s.headDim() < SMALLEST_HEAD || s.headDim() > largest) {
+      return "takes head sizes that are multiples of 8 from " + SMALLEST_HEAD + " to " + largest + ", not " + s.headDim();
     }
     if (s.ldQ() % 8 != 0 || s.ldK() % 8 != 0 || s.ldV() % 8 != 0 || s.ldO() % 8 != 0) {
       return "takes rows that begin at multiples of 16 bytes";

@@ -238,8 +238,9 @@ public final class Kernels implements AutoCloseable {
     check(OribiNative.oribi_glu_forward(ctx, p(f), p(gu), n, fSize, act.ordinal(), t.code()));
   }
 
-  public void gluBackward(Mem dgu, Mem df, Mem gu, long n, long fSize, Activation act, DType t) {
-    check(OribiNative.oribi_glu_backward(ctx, p(dgu), p(df), p(gu), n, fSize, act.ordinal(), t.code()));
+  /** f: null, or where the forward pass's output is wanted once more; it may be df. */
+  public void gluBackward(Mem dgu, Mem f, Mem df, Mem gu, long n, long fSize, Activation act, DType t) {
+    check(OribiNative.oribi_glu_backward(ctx, p(dgu), p(f), p(df), p(gu), n, fSize, act.ordinal(), t.code()));
   }
 
   public void attentionForward(Mem o, Mem lse, Mem q, Mem k, Mem v, Mem workspace, AttentionShape shape) {

@@ -3,9 +3,7 @@ package dev.oribi.layer;
 import dev.oribi.kernel.LoraShape;
 import dev.oribi.layer.Linear.Adapter;
 import dev.oribi.layer.Linear.Lora;
-import dev.oribi.layer.Linear.Saved;
 import dev.oribi.layer.Parameters.Param;
-import dev.oribi.program.Buffer;
 import dev.oribi.program.Emit;
 import dev.oribi.program.EmitLora;
 import dev.oribi.program.Nf4Matrix;
@@ -44,53 +42,47 @@ final class FusedLora {
   }
 
   /** For adapters of one rank, without dropout, on a frozen weight; null where the device has no kernels for the shape. */
-  static FusedLora of(Emit e, String name, Param weight, Lora lora) {
+  static FusedLora of(Emit e, long rows, String name, Param weight, Lora lora) {
     if (lora.adapters().size() > LoraShape.MAX_ADAPTERS) {
       return null;
     }
     LoraShape shape =
         new LoraShape(
-            e.tokens(), weight.cols(), weight.rows(), weight.cols(), weight.rows(), lora.adapters().get(0).rank(), e.type(),
+            rows, weight.cols(), weight.rows(), weight.cols(), weight.rows(), lora.adapters().get(0).rank(), e.type(),
             lora.adapters().stream().map(p -> new LoraShape.Adapter(p.firstRow(), p.outFeatures(), p.scale())).toList());
     return e.lora().fuses(shape) ? new FusedLora(e, name, weight, lora, shape) : null;
   }
 
-  /** y = unless it is null; returns h, with the scale in it. */
-  Buffer emitForward(Buffer y, Buffer x) {
-    Buffer h = e.activation(name + ".h", lora.a().rows());
+  /** h =, with the scale in it. */
+  void emitH(View h, View x) {
     kernels.h(name, h, x, lora.a().value(), shape);
-    if (y == null) {
-      return h;
-    }
+  }
+
+  /** y = from x and h */
+  void emitProduct(View y, View x, View h) {
     Nf4Matrix nf4 = in4Bits(false);
     if (nf4 != null) {
       kernels.matmul(name, y, x, null, nf4, h, lora.b().value(), shape);
-      return h;
+      return;
     }
     View w = plainWeight();
     if (kernels.fusesProduct(shape, false, false)) {
       kernels.matmul(name, y, x, w, null, h, lora.b().value(), shape);
-      return h;
+      return;
     }
-    e.matmul(Kind.MATMUL, name, View.of(y), View.of(x), w, 1, 0);
+    e.matmul(Kind.MATMUL, name, y, x, w, 1, 0);
     for (Adapter p : lora.adapters()) {
-      View yp = View.of(y).cols(p.firstRow(), p.outFeatures());
-      e.matmul(Kind.LORA, name + ".lora_B", yp, View.of(h).cols(p.firstRank(), p.rank()), p.b().value(), 1, 1);
+      View yp = y.cols(p.firstRow(), p.outFeatures());
+      e.matmul(Kind.LORA, name + ".lora_B", yp, h.cols(p.firstRank(), p.rank()), p.b().value(), 1, 1);
     }
-    return h;
   }
 
-  /** dx = unless it is null; dA +=, dB +=. */
-  void emitBackward(Buffer dx, Buffer dy, Saved saved) {
-    Buffer g = e.activation(name + ".g", lora.a().rows());
-    kernels.gDb(name, g, lora.b().grad(), dy, lora.b().value(), saved.h(), shape);
-    if (dx != null) {
-      emitDx(dx, dy, g);
+  /** g =, dB +=, dx = unless it is null */
+  void emitDx(View dx, View dy, View g, View h) {
+    kernels.gDb(name, g, lora.b().grad(), dy, lora.b().value(), h, shape);
+    if (dx == null) {
+      return;
     }
-    kernels.da(name, lora.a().grad(), g, saved.x(), shape);
-  }
-
-  private void emitDx(Buffer dx, Buffer dy, Buffer g) {
     Nf4Matrix nf4 = in4Bits(true);
     if (nf4 != null) {
       kernels.matmulDx(name, dx, dy, null, nf4, g, lora.a().value(), shape);
@@ -101,13 +93,18 @@ final class FusedLora {
       kernels.matmulDx(name, dx, dy, w, null, g, lora.a().value(), shape);
       return;
     }
-    e.matmulDx(Kind.MATMUL_DX, name, View.of(dx), View.of(dy), w, 1, 0);
-    e.matmulDx(Kind.LORA_DX, name + ".lora_A", View.of(dx), View.of(g), lora.a().value(), 1, 1);
+    e.matmulDx(Kind.MATMUL_DX, name, dx, dy, w, 1, 0);
+    e.matmulDx(Kind.LORA_DX, name + ".lora_A", dx, g, lora.a().value(), 1, 1);
+  }
+
+  /** dA += */
+  void emitDw(View g, View x) {
+    kernels.da(name, lora.a().grad(), g, x, shape);
   }
 
   /** The weight in 4 bits, if it is one matrix and the fused kernel is to read it; else null. */
   private Nf4Matrix in4Bits(boolean dx) {
-    Nf4Matrix whole = weight.frozen() == null ? null : weight.frozen().whole();
+    Nf4Matrix whole = weight.frozen() == null || e.holdsCopy(weight.frozen()) ? null : weight.frozen().whole();
     return whole != null && kernels.fusesProduct(shape, dx, true) ? whole : null;
   }
 

@@ -3,6 +3,7 @@ package dev.oribi.layer;
 import dev.oribi.layer.Parameters.Param;
 import dev.oribi.program.Buffer;
 import dev.oribi.program.Emit;
+import dev.oribi.program.FrozenStack;
 import dev.oribi.program.Op.Kind;
 import dev.oribi.program.View;
 import java.util.List;
@@ -45,9 +46,6 @@ public final class Linear {
     }
   }
 
-  /** What the backward pass reads; {@code h} is null without adapters. */
-  public record Saved(Buffer x, Buffer h) {}
-
   private final String name;
   private final Param weight;
   private final Lora lora;
@@ -75,74 +73,115 @@ public final class Linear {
     return weight.trainable() || lora != null;
   }
 
-  /** y[N,out] = ; {@code y} null: only what the backward pass reads is wanted. */
-  public Saved emitForward(Emit e, Buffer y, Buffer x) {
-    FusedLora fused = fused(e);
-    if (fused != null) {
-      return new Saved(x, fused.emitForward(y, x));
-    }
-    View in = View.of(x);
-    if (y != null) {
-      e.matmul(Kind.MATMUL, name, View.of(y), in, weight(e), 1, 0);
-    }
-    if (lora == null) {
-      return new Saved(x, null);
-    }
-    Buffer h = e.activation(name + ".h", lora.a.value().rows());
-    if (!drops(e)) {
-      e.matmul(Kind.LORA, name + ".lora_A", View.of(h), in, lora.a.value(), 1, 0);
-    }
-    for (Adapter p : lora.adapters) {
-      View hp = View.of(h).cols(p.firstRank, p.rank);
-      if (drops(e)) {
-        Buffer dropped = emitDropped(e, x, p);
-        e.matmul(Kind.LORA, name + ".lora_A", hp, View.of(dropped), a(p), 1, 0);
-      }
-      if (y != null) {
-        View yp = View.of(y).cols(p.firstRow, p.outFeatures);
-        e.matmul(Kind.LORA, name + ".lora_B", yp, hp, p.b.value(), p.scale, 1);
-      }
-    }
-    return new Saved(x, h);
+  public String name() {
+    return name;
   }
 
-  /** dx[N,in] =, gradients of all that learns +=. {@code dx} null: nothing below learns, so it is not wanted. */
-  public void emitBackward(Emit e, Buffer dx, Buffer dy, Saved saved) {
-    FusedLora fused = fused(e);
+  /** Its weight, if any of it is in 4 bits; else null. */
+  public FrozenStack in4Bits() {
+    return weight.frozen();
+  }
+
+  /** The adapters' inner products [N,R], which the backward pass reads; null without adapters. */
+  public Buffer h(Emit e) {
+    return lora == null ? null : e.activation(name + ".h", lora.a.value().rows());
+  }
+
+  /** h[N,R] =, y[N,out] = */
+  public void emitForward(Emit e, View y, View x, View h) {
+    FusedLora fused = fused(e, x);
     if (fused != null) {
-      fused.emitBackward(dx, dy, saved);
+      fused.emitH(h, x);
+    } else if (lora != null) {
+      emitH(e, h, x);
+    }
+    emitAgain(e, y, x, h);
+  }
+
+  /** y[N,out] = from x and the h that the forward pass made. */
+  public void emitAgain(Emit e, View y, View x, View h) {
+    FusedLora fused = fused(e, x);
+    if (fused != null) {
+      fused.emitProduct(y, x, h);
       return;
     }
-    View out = View.of(dy);
-    View in = View.of(saved.x);
-    if (dx != null) {
-      e.matmulDx(Kind.MATMUL_DX, name, View.of(dx), out, weight(e), 1, 0);
-    }
-    if (weight.trainable()) {
-      e.matmulDw(Kind.MATMUL_DW, name, weight.grad(), out, in, 1);
-    }
+    e.matmul(Kind.MATMUL, name, y, x, weight(e), 1, 0);
     if (lora != null) {
-      emitLoraBackward(e, dx, dy, saved);
+      for (Adapter p : lora.adapters) {
+        View yp = y.cols(p.firstRow, p.outFeatures);
+        e.matmul(Kind.LORA, name + ".lora_B", yp, h.cols(p.firstRank, p.rank), p.b.value(), p.scale, 1);
+      }
     }
   }
 
-  private void emitLoraBackward(Emit e, Buffer dx, Buffer dy, Saved saved) {
-    Buffer g = e.activation(name + ".g", lora.a.value().rows());
+  private void emitH(Emit e, View h, View x) {
+    if (!drops(e)) {
+      e.matmul(Kind.LORA, name + ".lora_A", h, x, lora.a.value(), 1, 0);
+      return;
+    }
     for (Adapter p : lora.adapters) {
-      View dyp = View.of(dy).cols(p.firstRow, p.outFeatures);
-      View gp = View.of(g).cols(p.firstRank, p.rank);
-      e.matmulDx(Kind.LORA_DX, name + ".lora_B", gp, dyp, p.b.value(), p.scale, 0);
-      View hp = View.of(saved.h).cols(p.firstRank, p.rank);
-      e.matmulDw(Kind.LORA_DW, name + ".lora_B", p.b.grad(), dyp, hp, p.scale);
-      if (drops(e)) {
-        emitDroppedBackward(e, dx, gp, saved.x, p);
-      }
+      e.matmul(Kind.LORA, name + ".lora_A", h.cols(p.firstRank, p.rank), emitDropped(e, x, p), a(p), 1, 0);
+    }
+  }
+
+  /**
+   * dx[N,in] =, dB += . {@code dx} null: nothing below learns, so it is not wanted.
+   *
+   * @return g[N,R], which {@link #emitDw} reads; null without adapters
+   */
+  public View emitDx(Emit e, View dx, View dy, View h) {
+    View g = lora == null ? null : e.activation(name + ".g", dy, lora.a.value().rows());
+    FusedLora fused = fused(e, dy);
+    if (fused != null) {
+      fused.emitDx(dx, dy, g, h);
+      return g;
+    }
+    if (dx != null) {
+      e.matmulDx(Kind.MATMUL_DX, name, dx, dy, weight(e), 1, 0);
+    }
+    if (lora != null) {
+      emitLoraDx(e, dx, dy, g, h);
+    }
+    return g;
+  }
+
+  /** dA +=, dW += : what needs x besides g. */
+  public void emitDw(Emit e, View dy, View g, View x) {
+    FusedLora fused = fused(e, x);
+    if (fused != null) {
+      fused.emitDw(g, x);
+      return;
+    }
+    if (weight.trainable()) {
+      e.matmulDw(Kind.MATMUL_DW, name, weight.grad(), dy, x, 1);
+    }
+    if (lora == null) {
+      return;
     }
     if (!drops(e)) {
-      e.matmulDw(Kind.LORA_DW, name + ".lora_A", lora.a.grad(), View.of(g), View.of(saved.x), 1);
-      if (dx != null) {
-        e.matmulDx(Kind.LORA_DX, name + ".lora_A", View.of(dx), View.of(g), lora.a.value(), 1, 1);
+      e.matmulDw(Kind.LORA_DW, name + ".lora_A", lora.a.grad(), g, x, 1);
+      return;
+    }
+    for (Adapter p : lora.adapters) {
+      View gradA = lora.a.grad().rows(p.firstRank, p.rank);
+      e.matmulDw(Kind.LORA_DW, name + ".lora_A", gradA, g.cols(p.firstRank, p.rank), emitDropped(e, x, p), 1);
+    }
+  }
+
+  private void emitLoraDx(Emit e, View dx, View dy, View g, View h) {
+    for (Adapter p : lora.adapters) {
+      View dyp = dy.cols(p.firstRow, p.outFeatures);
+      View gp = g.cols(p.firstRank, p.rank);
+      e.matmulDx(Kind.LORA_DX, name + ".lora_B", gp, dyp, p.b.value(), p.scale, 0);
+      e.matmulDw(Kind.LORA_DW, name + ".lora_B", p.b.grad(), dyp, h.cols(p.firstRank, p.rank), p.scale);
+      if (drops(e) && dx != null) {
+        View through = e.activation(name + ".ddropped" + p.stream, dx, dx.cols());
+        e.matmulDx(Kind.LORA_DX, name + ".lora_A", through, gp, a(p), 1, 0);
+        e.dropout(name + ".dropout", dx.buffer(), through.buffer(), lora.dropout, p.stream, true);
       }
+    }
+    if (!drops(e) && dx != null) {
+      e.matmulDx(Kind.LORA_DX, name + ".lora_A", dx, g, lora.a.value(), 1, 1);
     }
   }
 
@@ -151,32 +190,21 @@ public final class Linear {
     return weight.frozen() == null ? weight.value() : View.of(e.lora().dequantize(name, weight.frozen()));
   }
 
-  /** The fused kernels of this layer; null where it is written as products one by one. */
-  private FusedLora fused(Emit e) {
+  /** The fused kernels of this layer for the rows of {@code x}; null where it is written as products one by one. */
+  private FusedLora fused(Emit e, View x) {
     boolean fits = lora != null && lora.b != null && !drops(e) && !weight.trainable();
-    return fits ? FusedLora.of(e, name, weight, lora) : null;
+    return fits ? FusedLora.of(e, x.rows(), name, weight, lora) : null;
   }
 
-  private boolean drops(Emit e) {
-    return e.dropout() && lora.dropout > 0;
+  /** True if adapters drop inputs in the program of {@code e}. */
+  boolean drops(Emit e) {
+    return e.dropout() && lora != null && lora.dropout > 0;
   }
 
-  private Buffer emitDropped(Emit e, Buffer x, Adapter p) {
-    Buffer dropped = e.activation(name + ".dropped" + p.stream, x.cols());
-    e.dropout(name + ".dropout", dropped, x, lora.dropout, p.stream, false);
+  private View emitDropped(Emit e, View x, Adapter p) {
+    View dropped = e.activation(name + ".dropped" + p.stream, x, x.cols());
+    e.dropout(name + ".dropout", dropped.buffer(), x.buffer(), lora.dropout, p.stream, false);
     return dropped;
-  }
-
-  /** dA += gᵀ·dropout(x); dx += dropout(g·A) with the same mask. */
-  private void emitDroppedBackward(Emit e, Buffer dx, View gp, Buffer x, Adapter p) {
-    Buffer dropped = emitDropped(e, x, p);
-    View gradA = lora.a.grad().rows(p.firstRank, p.rank);
-    e.matmulDw(Kind.LORA_DW, name + ".lora_A", gradA, gp, View.of(dropped), 1);
-    if (dx != null) {
-      Buffer through = e.activation(name + ".ddropped" + p.stream, x.cols());
-      e.matmulDx(Kind.LORA_DX, name + ".lora_A", View.of(through), gp, a(p), 1, 0);
-      e.dropout(name + ".dropout", dx, through, lora.dropout, p.stream, true);
-    }
   }
 
   private View a(Adapter p) {

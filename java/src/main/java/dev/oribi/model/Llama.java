@@ -9,6 +9,8 @@ import dev.oribi.layer.DecoderLayer.Stream;
 import dev.oribi.layer.Linear;
 import dev.oribi.layer.Parameters;
 import dev.oribi.layer.Parameters.Param;
+import dev.oribi.layer.Saved;
+import dev.oribi.layer.Saving;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.model.config.ModelConfig;
 import dev.oribi.model.config.QuantizationConfig;
@@ -22,6 +24,7 @@ import dev.oribi.program.Emit.RopeTable;
 import dev.oribi.program.Op.Kind;
 import dev.oribi.program.View;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.List;
 
 /**
@@ -290,9 +293,43 @@ public final class Llama {
     return largest == 0 ? 0 : Nf4Loader.scratchBytes(largest);
   }
 
+  /** The same model with fewer layers, to be measured; nothing of it is shared. */
+  public Llama withLayers(int count) {
+    return new Llama(
+        config.withLayers(Math.min(count, layers.size())), parameters.type(), training, quantization,
+        Math.toIntExact(maxPositions()));
+  }
+
+  /** True if the embedding's table is frozen and used for nothing else, so that it may lie in the host's memory. */
+  public boolean embeddingIsAlone() {
+    return !embed.trainable() && head != embed;
+  }
+
+  /** Decides where the embedding's table lies: its rows can be read from the host's memory too. */
+  public void placeEmbedding(boolean onHost) {
+    if (embeddingIsAlone()) {
+      embed.value().buffer().lie(onHost ? Lifetime.HOST_WEIGHT : Lifetime.WEIGHT);
+    }
+  }
+
+  /** Columns of a tensor of a layer. */
+  public long cols(Saving.Tensor t) {
+    return switch (t) {
+      case R0, X1, R1, X2 -> config.hiddenSize();
+      case QKV -> heads.all();
+      case O -> heads.q();
+      case GU -> 2L * config.intermediateSize();
+      case F -> config.intermediateSize();
+    };
+  }
+
   /** Tokens of the longest sequence that can be run. */
   public long maxPositions() {
     return table.cos().rows();
+  }
+
+  public List<DecoderLayer> layers() {
+    return Collections.unmodifiableList(layers);
   }
 
   public RopeTable ropeTable() {
@@ -304,13 +341,13 @@ public final class Llama {
   /**
    * Forward and backward of one micro-batch: losses, their sum, and gradients added to those there are.
    *
-   * @param checkpointing keeps only each layer's input and runs its forward pass again in the backward pass
+   * @param savings for each layer, what becomes of the tensors that its backward pass reads
    * @param logitsBudget bytes of logits at once
    */
-  public void emitTrain(Emit e, Inputs in, boolean checkpointing, long logitsBudget) {
+  public void emitTrain(Emit e, Inputs in, List<Saving> savings, long logitsBudget) {
     Packing packing = new Packing(in.positions, in.cuSeqlens, table, null);
-    List<DecoderLayer.Saved> saved = new ArrayList<>();
-    Buffer r = emitLayers(e, in, packing, saved);
+    List<Saved> saved = new ArrayList<>();
+    Buffer r = emitLayers(e, in, packing, savings, saved, List.of());
     Buffer rows = targetRows(e, "target.r", r);
     e.gather("model.norm", rows, r, in.targetRows);
     Buffer x = targetRows(e, "target.x", r);
@@ -325,28 +362,38 @@ public final class Llama {
     Buffer dr = e.activation("dr", r.cols());
     e.fill("dr", dr, 0);
     e.scatter("model.norm", View.of(dr), View.of(dRows), in.targetRows);
+    emitFetch(e, saved, layers.size() - 1);
     for (int i = layers.size() - 1; i >= lowestThatLearns(); i--) {
-      DecoderLayer.Saved s = saved.get(i);
-      if (checkpointing) {
-        s = layers.get(i).emitForward(e, s.in(), packing, true);
-      }
-      layers.get(i).emitBackward(e, dr, s, packing, lowestThatLearns() < i || embed.trainable());
+      emitFetch(e, saved, i - 1); // one layer ahead of its use
+      layers.get(i).emitBackward(e, dr, saved.get(i), packing, lowestThatLearns() < i || embed.trainable());
     }
     if (embed.trainable()) {
       e.embeddingBackward("model.embed_tokens", embed.grad(), dr, in.ids);
     }
   }
 
-  /** Losses and their sum, no gradient. */
-  public void emitEvaluate(Emit e, Inputs in, long logitsBudget) {
-    Buffer r = emitLayers(e, in, new Packing(in.positions, in.cuSeqlens, table, null), new ArrayList<>());
+  private void emitFetch(Emit e, List<Saved> saved, int layer) {
+    if (layer >= lowestThatLearns()) {
+      saved.get(layer).emitFetch(e);
+    }
+  }
+
+  /**
+   * Losses and their sum, no gradient.
+   *
+   * @param tileRows most tokens whose part of an MLP exists at once; 0: all
+   */
+  public void emitEvaluate(Emit e, Inputs in, long tileRows, long logitsBudget) {
+    List<Saving> nothing = Collections.nCopies(layers.size(), Saving.REBUILD.withTileRows(tileRows));
+    Buffer r = emitLayers(e, in, new Packing(in.positions, in.cuSeqlens, table, null), nothing, new ArrayList<>(), List.of());
     Buffer x = emitLastNorm(e, in, r);
     e.crossEntropy("lm_head", null, null, x, head.value(), in.loss, logitsBudget);
   }
 
   /** Logits [targets, V] in fp32 of the rows in {@code targetRows}; with a cache, its keys and values are added to. */
   public void emitLogits(Emit e, Inputs in, List<KvCache> caches, Buffer logits) {
-    Buffer r = emitLayers(e, in, new Packing(in.positions, in.cuSeqlens, table, null), new ArrayList<>(), caches);
+    List<Saving> nothing = Collections.nCopies(layers.size(), Saving.REBUILD);
+    Buffer r = emitLayers(e, in, new Packing(in.positions, in.cuSeqlens, table, null), nothing, new ArrayList<>(), caches);
     Buffer x = emitLastNorm(e, in, r);
     e.matmul(Kind.LOGITS, "lm_head", View.of(logits), View.of(x), head.value(), 1, 0);
   }
@@ -364,23 +411,22 @@ public final class Llama {
     return e.activation(name, like.type(), Rows.TARGETS, like.cols());
   }
 
-  private Buffer emitLayers(Emit e, Inputs in, Packing packing, List<DecoderLayer.Saved> saved) {
-    return emitLayers(e, in, packing, saved, List.of());
-  }
-
   /** Embedding and all layers; returns the residual stream after the last. */
   private Buffer emitLayers(
-      Emit e, Inputs in, Packing packing, List<DecoderLayer.Saved> saved, List<KvCache> caches) {
+      Emit e, Inputs in, Packing packing, List<Saving> savings, List<Saved> saved, List<KvCache> caches) {
     Buffer r = e.activation("model.embed_tokens.r", config.hiddenSize());
     e.embedding("model.embed_tokens", r, embed.value(), in.ids);
     Stream stream = new Stream(r, null);
     for (int i = 0; i < layers.size(); i++) {
       Packing here =
           caches.isEmpty() ? packing : new Packing(packing.positions(), packing.cuSeqlens(), table, caches.get(i));
-      DecoderLayer.Saved s = layers.get(i).emitForward(e, stream, here, false);
-      saved.add(s);
-      stream = s.out();
+      saved.add(new Saved(i < lowestThatLearns() ? Saving.REBUILD.withTileRows(savings.get(i).tileRows()) : savings.get(i)));
+      stream = layers.get(i).emitForward(e, stream, here, saved.get(i));
+      if (i > 0) {
+        saved.get(i - 1).emitArrived(e); // a layer later, so that nothing waits for the copy
+      }
     }
+    saved.get(layers.size() - 1).emitArrived(e);
     Buffer last = e.activation("model.r", config.hiddenSize());
     e.add("model.r", last, stream.r(), stream.delta());
     return last;

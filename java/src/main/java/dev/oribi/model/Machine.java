@@ -5,6 +5,7 @@ import dev.oribi.device.CpuDevice;
 import dev.oribi.device.CudaDevice;
 import dev.oribi.device.CudaSetup;
 import dev.oribi.device.Device;
+import dev.oribi.device.Lanes;
 import dev.oribi.kernel.Attention;
 import dev.oribi.kernel.AttentionChoice;
 import dev.oribi.kernel.AttentionLibrary;
@@ -25,10 +26,11 @@ import java.util.regex.Pattern;
 /**
  * A device with its kernels and its libraries of products and attention: what programs are planned for and run on.
  *
+ * @param ahead kernels of a stream beside the main one; the same as {@code kernels} where there is none
  * @param noGpu why "auto" took the CPU; empty where it was asked for
  */
 public record Machine(
-    Device device, Kernels kernels, Gemm gemm, Attention attention, Options options, String noGpu)
+    Device device, Kernels kernels, Gemm gemm, Attention attention, Kernels ahead, Lanes lanes, Options options, String noGpu)
     implements AutoCloseable {
   /** The names that {@link #open} knows, for help texts. */
   public static final String DEVICES = "auto, cpu, cuda or cuda:N";
@@ -82,7 +84,7 @@ public record Machine(
 
   /** With the kernels' own attention. */
   public Machine(Device device, Kernels kernels, Gemm gemm) {
-    this(device, kernels, gemm, new KernelAttention(kernels), Options.DEFAULT, "");
+    this(device, kernels, gemm, new KernelAttention(kernels), kernels, Lanes.NONE, Options.DEFAULT, "");
   }
 
   /**
@@ -97,7 +99,7 @@ public record Machine(
   private static Machine cpu(int threads, Options options, String noGpu) {
     Kernels kernels = Kernels.cpu(threads);
     return new Machine(
-        new CpuDevice(), kernels, new OpenBlasGemm(kernels), new KernelAttention(kernels), options, noGpu);
+        new CpuDevice(), kernels, new OpenBlasGemm(kernels), new KernelAttention(kernels), kernels, Lanes.NONE, options, noGpu);
   }
 
   /**
@@ -143,11 +145,17 @@ public record Machine(
 
   private static Machine cuda(int index, Kernels kernels, Options options) {
     Device device = null;
+    Kernels ahead = null;
     try {
       device = new CudaDevice(index, kernels.deviceName(), kernels.stream(), kernels::synchronize);
+      ahead = Kernels.cuda(index);
       Attention attention = new AttentionChoice(kernels, options.attention, options.deterministic);
-      return new Machine(device, kernels, new CublasLtGemm(kernels), attention, options, "");
+      return new Machine(
+          device, kernels, new CublasLtGemm(kernels), attention, ahead, device.lanes(ahead.stream()), options, "");
     } catch (RuntimeException e) {
+      if (ahead != null) {
+        ahead.close();
+      }
       if (device != null) {
         device.close();
       }
@@ -172,7 +180,7 @@ public record Machine(
   }
 
   public Emit.Library library() {
-    return new Emit.Library(kernels, gemm, attention);
+    return new Emit.Library(kernels, gemm, attention, ahead, lanes);
   }
 
   /** What runs programs here; whoever asked for it closes it. */
@@ -200,7 +208,8 @@ public record Machine(
   /** Such as "CPU avx512, 2 threads", the same with ", no GPU" where one was looked for, or "NVIDIA H100 (sm_90)". */
   public String describe() {
     if (isCuda()) {
-      return kernels.deviceName() + " (sm_" + kernels.architecture() + ")";
+      String note = attention.note();
+      return kernels.deviceName() + " (sm_" + kernels.architecture() + ")" + (note.isEmpty() ? "" : ", " + note);
     }
     int threads = kernels.threads();
     return "CPU " + kernels.deviceName() + ", " + threads + (threads == 1 ? " thread" : " threads")
@@ -211,6 +220,10 @@ public record Machine(
   public void close() {
     attention.close();
     gemm.close();
+    lanes.close();
+    if (ahead != kernels) {
+      ahead.close();
+    }
     device.close();
     kernels.close();
   }

@@ -12,10 +12,13 @@ public final class Buffer {
   public enum Lifetime {
     WEIGHT("weights", true),
     WEIGHT_4BIT("weights in 4 bits", true),
+    COPY("4-bit weights in 16 bits too", true),
     TRAINABLE("trainable weights", true),
     GRADIENT("gradients", true),
     OPTIMIZER("optimizer state", true),
     CACHE("key/value cache", true),
+    HOST_WEIGHT("weights in the host's memory", true),
+    HOST("activations in the host's memory", true),
     IO("inputs and results", true),
     ACTIVATION("activations", false),
     WORKSPACE("workspace", false);
@@ -30,6 +33,11 @@ public final class Buffer {
 
     public String label() {
       return label;
+    }
+
+    /** True if it lies in the host's memory and not in the device's. */
+    public boolean onHost() {
+      return this == HOST || this == HOST_WEIGHT;
     }
 
     /** True if it keeps its content between runs; false if its memory is shared by lifetime within a run. */
@@ -47,7 +55,7 @@ public final class Buffer {
   }
 
   private final String name;
-  private final Lifetime lifetime;
+  private Lifetime lifetime;
   private final DType type;
   private final Rows rowsOf;
   private final long cols;
@@ -97,6 +105,14 @@ public final class Buffer {
     long first = rows;
     rows += more;
     return first;
+  }
+
+  /** Decides before the plan is made where a frozen weight lies: in the device's memory or in the host's. */
+  public void lie(Lifetime where) {
+    if (mem != null) {
+      throw new IllegalStateException(name + " has a place already");
+    }
+    lifetime = where;
   }
 
   void bind(Mem place) {

@@ -1,5 +1,7 @@
 package dev.oribi.program;
 
+import dev.oribi.device.Lanes;
+import dev.oribi.device.Lanes.Lane;
 import dev.oribi.device.Mem;
 import dev.oribi.kernel.AdamwHyper;
 import dev.oribi.kernel.Attention;
@@ -13,6 +15,7 @@ import dev.oribi.program.Buffer.Rows;
 import dev.oribi.program.Op.Kind;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 
 /**
  * Appends ops to a program: one method a kind of op, each stating what it reads, writes, moves and computes. Layers are
@@ -21,10 +24,14 @@ import java.util.List;
  * <p>Shapes are those planned; a run may have fewer rows. {@code t} is the storage type of activations.
  */
 public final class Emit {
+  /** Rows that the libraries' products make at once on GPUs. */
+  private static final long PRODUCT_TILE = 128;
+
   private final Program program;
   private final Sizes sizes;
   private final Library library;
   private final EmitLora lora;
+  private final Map<FrozenStack, Buffer> copies;
 
   /**
    * The largest run that is planned.
@@ -41,9 +48,20 @@ public final class Emit {
       long tokens, long targets, long sequences, long longest, DType type, boolean dropout, long dropoutSeed) {}
 
   /** What does the work, and so what the workspace of an op depends on. */
-  public record Library(Kernels kernels, Gemm gemm, Attention attention) {}
+  public record Library(Kernels kernels, Gemm gemm, Attention attention, Kernels ahead, Lanes lanes) {
+    /** The same for ops on a lane. */
+    Library beside() {
+      return new Library(ahead, gemm, attention, ahead, lanes);
+    }
+  }
 
   public Emit(Program program, Sizes sizes, Library library) {
+    this(program, sizes, library, Map.of());
+  }
+
+  /** @param copies weights in 4 bits that the plan keeps in 16 bits too */
+  public Emit(Program program, Sizes sizes, Library library, Map<FrozenStack, Buffer> copies) {
+    this.copies = copies;
     this.program = program;
     this.sizes = sizes;
     this.library = library;
@@ -57,6 +75,15 @@ public final class Emit {
   /** The ops of weights in 4 bits and of fused adapters. */
   public EmitLora lora() {
     return lora;
+  }
+
+  Map<FrozenStack, Buffer> copies() {
+    return copies;
+  }
+
+  /** Whether the plan keeps this weight in 16 bits too. */
+  public boolean holdsCopy(FrozenStack stack) {
+    return copies.containsKey(stack);
   }
 
   public DType type() {
@@ -81,6 +108,11 @@ public final class Emit {
 
   public Buffer activation(String name, DType type, Rows rowsOf, long cols) {
     return new Buffer(name, Lifetime.ACTIVATION, type, rowsOf, count(rowsOf), cols);
+  }
+
+  /** An activation with a row for each of the tokens that {@code like} has rows for. */
+  public View activation(String name, View like, long cols) {
+    return View.of(new Buffer(name, Lifetime.ACTIVATION, sizes.type, Rows.TOKENS, like.rows(), cols)).from(like.firstRow());
   }
 
   private long count(Rows rowsOf) {
@@ -189,6 +221,9 @@ public final class Emit {
         a.elements() * a.type().bytes() + b.elements() * b.type().bytes() + c.elements() * c.type().bytes() * (beta == 0 ? 1 : 2);
     add(kind, name, reads, writes, bytes, 2 * m * n * k, r -> {
       Gemm.Shape s = ta ? shape(c, a, ta, b, tb, m, r.rows(a)) : shape(c, a, ta, b, tb, r.rows(c), k);
+      if (s.m() == 0 || s.k() == 0 && beta == 1) {
+        return; // a tile beyond this run's rows
+      }
       r.gemm().multiply(c.mem(), a.mem(), b.mem(), space == null ? null : space.mem(), s, alpha, beta);
     });
   }
@@ -307,14 +342,21 @@ public final class Emit {
   // ------------------------------------------------------------------------------------------------ rows and elements
 
   /** f = act(gate) * up, from gu = gate | up */
-  public void glu(String name, Buffer f, Buffer gu, Activation act) {
-    add(Kind.GLU, name, List.of(gu), List.of(f), gu.bytes() + f.bytes(), 6 * f.rows() * f.cols(), r ->
-        r.kernels().gluForward(f.mem(), gu.mem(), r.tokens(), f.cols(), act, f.type()));
+  public void glu(String name, View f, View gu, Activation act) {
+    add(Kind.GLU, name, List.of(gu.buffer()), List.of(f.buffer()), bytes(gu) + bytes(f), 6 * f.elements(), r ->
+        r.kernels().gluForward(f.mem(), gu.mem(), r.rows(f), f.cols(), act, f.type()));
   }
 
-  public void gluBackward(String name, Buffer dgu, Buffer df, Buffer gu, Activation act) {
-    add(Kind.GLU_BACKWARD, name, List.of(df, gu), List.of(dgu), 2 * gu.bytes() + df.bytes(), 12 * df.rows() * df.cols(),
-        r -> r.kernels().gluBackward(dgu.mem(), df.mem(), gu.mem(), r.tokens(), df.cols(), act, df.type()));
+  /**
+   * dgu = the gradient of gate | up; f, where it is not null, = act(gate) * up once more. Both in place: dgu may be gu, f may be
+   * df.
+   */
+  public void gluBackward(String name, View dgu, View f, View df, View gu, Activation act) {
+    List<Buffer> writes = f == null ? List.of(dgu.buffer()) : List.of(dgu.buffer(), f.buffer());
+    add(Kind.GLU_BACKWARD, name, List.of(df.buffer(), gu.buffer()), writes,
+        2 * bytes(gu) + bytes(df) + (f == null ? 0 : bytes(f)), 12 * df.elements(), r ->
+        r.kernels().gluBackward(
+            dgu.mem(), f == null ? null : f.mem(), df.mem(), gu.mem(), r.rows(df), df.cols(), act, df.type()));
   }
 
   /** y = a + b; y may be a or b */
@@ -343,6 +385,39 @@ public final class Emit {
             y.mem(), x.mem(), index.mem(), r.rows(x), r.rows(y), x.cols(), y.ld(), x.ld(), x.type()));
   }
 
+  // ---------------------------------------------------------------------------------------------------------- lanes
+
+  /** A place in the host's memory for all of {@code b}. */
+  public static Buffer onHost(Buffer b) {
+    return new Buffer(b.name() + ".host", Lifetime.HOST, b.type(), b.rowsOf(), b.rows(), b.cols());
+  }
+
+  /** host = x, beside the ops that follow; returns what is to be joined before x may go. */
+  public Op offload(String name, Buffer host, Buffer x) {
+    return aside(Kind.OFFLOAD, name, host, x, Lane.OUT);
+  }
+
+  /** x = host, beside the ops that follow; returns what is to be joined before x may be read. */
+  public Op fetch(String name, Buffer x, Buffer host) {
+    return aside(Kind.FETCH, name, x, host, Lane.IN);
+  }
+
+  private Op aside(Kind kind, String name, Buffer to, Buffer from, Lane lane) {
+    long rowBytes = from.cols() * from.type().bytes();
+    Op op =
+        new Op(kind, name, List.of(from), List.of(to), from.bytes(), 0, r -> {
+          long bytes = r.rows(View.of(from)) * rowBytes;
+          r.lanes().copy(lane, to.mem().slice(0, bytes), from.mem().slice(0, bytes));
+        }).on(lane);
+    program.add(op);
+    return op;
+  }
+
+  /** The ops that follow wait for {@code op}. */
+  public void join(Op op) {
+    program.add(op.join());
+  }
+
   // ----------------------------------------------------------------------------------------------------------- loss
 
   /** What the loss reads and writes besides the hidden states. {@code gradScale}: one fp32. */
@@ -362,6 +437,10 @@ public final class Emit {
     DType t = h.type();
     DType z = library.gemm.logitsType(t);
     long chunk = Math.max(1, Math.min(h.rows(), budget / (z.bytes() * vocabulary)));
+    if (chunk > PRODUCT_TILE && chunk < h.rows()) {
+      chunk -= chunk % PRODUCT_TILE; // a product of one row more costs as much as one of a whole tile more
+    }
+    long rowsAtOnce = chunk;
     Buffer logits = new Buffer(name + ".logits", Lifetime.WORKSPACE, z, Rows.FIXED, chunk, vocabulary);
     Gemm.Shape forward = new Gemm.Shape(false, true, chunk, vocabulary, c, c, w.ld(), vocabulary, t, w.type(), z);
     Gemm.Shape backward = new Gemm.Shape(false, false, chunk, c, vocabulary, vocabulary, w.ld(), c, z, w.type(), t);
@@ -389,8 +468,8 @@ public final class Emit {
     long bytes = (dh == null ? 2 : 4) * h.rows() * vocabulary * z.bytes() + passes * w.elements() * w.type().bytes();
     add(Kind.CROSS_ENTROPY, name, reads, writes, bytes, flops, r -> {
       Mem scratch = space == null ? null : space.mem();
-      for (long begin = 0; begin < r.targets(); begin += chunk) {
-        long rows = Math.min(chunk, r.targets() - begin);
+      for (long begin = 0; begin < r.targets(); begin += rowsAtOnce) {
+        long rows = Math.min(rowsAtOnce, r.targets() - begin);
         Mem part = View.of(h).rows(begin, rows).mem();
         r.gemm().multiply(logits.mem(), part, w.mem(), scratch, with(forward, rows, c), 1, 0);
         r.kernels().crossEntropy(
@@ -460,6 +539,10 @@ public final class Emit {
         r.kernels().adamw(
             value.mem(), value16 == null ? null : value16.mem(), m.mem(), v.mem(), grad.mem(), scale.mem(), hyper.mem(),
             value.rows(), value16 == null ? DType.F32 : value16.type()));
+  }
+
+  static long bytes(View v) {
+    return v.elements() * v.type().bytes();
   }
 
   void add(

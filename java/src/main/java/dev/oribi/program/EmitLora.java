@@ -10,6 +10,7 @@ import dev.oribi.program.Buffer.Rows;
 import dev.oribi.program.Op.Kind;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.function.Consumer;
 
 /**
  * The part of {@link Emit} that weights in 4 bits and the fused kernels of adapters need. Shapes are those planned.
@@ -29,10 +30,21 @@ public final class EmitLora {
   /**
    * w[rows,cols] in the storage of activations, for the products that follow; it shares memory with activations.
    *
-   * <p>Every product with a weight in 4 bits has its own: the memory of one such weight is all that this costs.
+   * <p>Every product with a weight in 4 bits has its own: the memory of one such weight is all that this costs. Where the plan
+   * keeps the weight in 16 bits too, that is what the products read.
    */
   public Buffer dequantize(String name, FrozenStack stack) {
+    Buffer copy = emit.copies().get(stack);
+    if (copy != null) {
+      return copy;
+    }
     Buffer w = new Buffer(name + ".dequantized", Lifetime.ACTIVATION, emit.type(), Rows.FIXED, stack.rows(), stack.cols());
+    unpack(name, w, stack);
+    return w;
+  }
+
+  /** w = the weight in the storage of activations */
+  public void unpack(String name, Buffer w, FrozenStack stack) {
     List<View> places = new ArrayList<>();
     long row = 0;
     for (FrozenStack.Part p : stack.parts()) {
@@ -45,7 +57,6 @@ public final class EmitLora {
         unpack(r.kernels(), places.get(i), stack.parts().get(i));
       }
     });
-    return w;
   }
 
   private static void unpack(Kernels kernels, View to, FrozenStack.Part p) {
@@ -77,50 +88,59 @@ public final class EmitLora {
   }
 
   /** h = s·x·Aᵀ */
-  public void h(String name, Buffer h, Buffer x, View a, LoraShape s) {
+  public void h(String name, View h, View x, View a, LoraShape s) {
     Buffer space = workspace(name + ".lora_A", s);
-    emit.add(Kind.LORA_H, name + ".lora_A", List.of(x, a.buffer()), List.of(h, space), x.bytes() + bytes(a) + h.bytes(),
+    emit.add(Kind.LORA_H, name + ".lora_A", List.of(x.buffer(), a.buffer()), List.of(h.buffer(), space),
+        bytes(x) + bytes(a) + bytes(h),
         2 * s.n() * s.in() * h.cols(), r ->
-        r.kernels().lora().h(h.mem(), x.mem(), a.mem(), space.mem(), s.rows(r.tokens())));
+        ofRows(r, x, s, now -> r.kernels().lora().h(h.mem(), x.mem(), a.mem(), space.mem(), now)));
   }
 
   /** y = x·Wᵀ + h·Bᵀ; either {@code w} or {@code nf4} is null. */
-  public void matmul(String name, Buffer y, Buffer x, View w, Nf4Matrix nf4, Buffer h, View b, LoraShape s) {
-    List<Buffer> reads = reads(w, nf4, x, h, b.buffer());
-    emit.add(Kind.LORA_MATMUL, name, reads, List.of(y), x.bytes() + bytes(w, nf4) + h.bytes() + bytes(b) + y.bytes(),
+  public void matmul(String name, View y, View x, View w, Nf4Matrix nf4, View h, View b, LoraShape s) {
+    List<Buffer> reads = reads(w, nf4, x.buffer(), h.buffer(), b.buffer());
+    emit.add(Kind.LORA_MATMUL, name, reads, List.of(y.buffer()), bytes(x) + bytes(w, nf4) + bytes(h) + bytes(b) + bytes(y),
         flops(s, b), r ->
-        r.kernels().lora().matmul(
-            y.mem(), x.mem(), w == null ? null : w.mem(), nf4 == null ? null : nf4.place(), h.mem(), b.mem(),
-            s.rows(r.tokens())));
+        ofRows(r, x, s, now ->
+            r.kernels().lora().matmul(
+                y.mem(), x.mem(), w == null ? null : w.mem(), nf4 == null ? null : nf4.place(), h.mem(), b.mem(), now)));
   }
 
   /** dx = dy·W + g·A; either {@code w} or {@code nf4} is null. */
-  public void matmulDx(String name, Buffer dx, Buffer dy, View w, Nf4Matrix nf4, Buffer g, View a, LoraShape s) {
-    List<Buffer> reads = reads(w, nf4, dy, g, a.buffer());
-    emit.add(Kind.LORA_MATMUL_DX, name, reads, List.of(dx), dy.bytes() + bytes(w, nf4) + g.bytes() + bytes(a) + dx.bytes(),
+  public void matmulDx(String name, View dx, View dy, View w, Nf4Matrix nf4, View g, View a, LoraShape s) {
+    List<Buffer> reads = reads(w, nf4, dy.buffer(), g.buffer(), a.buffer());
+    emit.add(Kind.LORA_MATMUL_DX, name, reads, List.of(dx.buffer()), bytes(dy) + bytes(w, nf4) + bytes(g) + bytes(a) + bytes(dx),
         flops(s, a), r ->
-        r.kernels().lora().matmulDx(
-            dx.mem(), dy.mem(), w == null ? null : w.mem(), nf4 == null ? null : nf4.place(), g.mem(), a.mem(),
-            s.rows(r.tokens())));
+        ofRows(r, dy, s, now ->
+            r.kernels().lora().matmulDx(
+                dx.mem(), dy.mem(), w == null ? null : w.mem(), nf4 == null ? null : nf4.place(), g.mem(), a.mem(), now)));
   }
 
   /** g = s·dy·B, db += dyᵀ·h in one pass over dy */
-  public void gDb(String name, Buffer g, View db, Buffer dy, View b, Buffer h, LoraShape s) {
+  public void gDb(String name, View g, View db, View dy, View b, View h, LoraShape s) {
     Buffer space = workspace(name + ".lora_B", s);
     long adapted = b.rows();
-    emit.add(Kind.LORA_G_DB, name + ".lora_B", List.of(dy, b.buffer(), h, db.buffer()), List.of(g, db.buffer(), space),
-        s.n() * adapted * dy.type().bytes() + bytes(b) + h.bytes() + g.bytes() + 2 * bytes(db),
+    emit.add(Kind.LORA_G_DB, name + ".lora_B", List.of(dy.buffer(), b.buffer(), h.buffer(), db.buffer()), List.of(g.buffer(), db.buffer(), space),
+        s.n() * adapted * dy.type().bytes() + bytes(b) + bytes(h) + bytes(g) + 2 * bytes(db),
         4 * s.n() * adapted * s.rank(), r ->
-        r.kernels().lora().gDb(
-            g.mem(), db.mem(), dy.mem(), b.mem(), h.mem(), space.mem(), s.rows(r.tokens())));
+        ofRows(r, dy, s, now ->
+            r.kernels().lora().gDb(g.mem(), db.mem(), dy.mem(), b.mem(), h.mem(), space.mem(), now)));
   }
 
   /** da += gᵀ·x */
-  public void da(String name, View da, Buffer g, Buffer x, LoraShape s) {
+  public void da(String name, View da, View g, View x, LoraShape s) {
     Buffer space = workspace(name + ".lora_A.da", s);
-    emit.add(Kind.LORA_DA, name + ".lora_A", List.of(g, x, da.buffer()), List.of(da.buffer(), space),
-        x.bytes() + g.bytes() + 2 * bytes(da), 2 * s.n() * s.in() * g.cols(), r ->
-        r.kernels().lora().da(da.mem(), g.mem(), x.mem(), space.mem(), s.rows(r.tokens())));
+    emit.add(Kind.LORA_DA, name + ".lora_A", List.of(g.buffer(), x.buffer(), da.buffer()), List.of(da.buffer(), space),
+        bytes(x) + bytes(g) + 2 * bytes(da), 2 * s.n() * s.in() * g.cols(), r ->
+        ofRows(r, x, s, now -> r.kernels().lora().da(da.mem(), g.mem(), x.mem(), space.mem(), now)));
+  }
+
+  /** A tile may lie beyond this run's rows. */
+  private static void ofRows(Run r, View rows, LoraShape s, Consumer<LoraShape> work) {
+    long n = r.rows(rows);
+    if (n > 0) {
+      work.accept(s.rows(n));
+    }
   }
 
   private Buffer workspace(String name, LoraShape s) {
@@ -138,7 +158,7 @@ public final class EmitLora {
   }
 
   private static long bytes(View v) {
-    return v.elements() * v.type().bytes();
+    return Emit.bytes(v);
   }
 
   private static long bytes(View w, Nf4Matrix nf4) {

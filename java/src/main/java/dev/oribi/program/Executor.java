@@ -1,7 +1,11 @@
 package dev.oribi.program;
 
 import dev.oribi.OribiException;
+import dev.oribi.device.Lanes;
+import dev.oribi.device.Lanes.Lane;
 import dev.oribi.device.Recorder;
+import java.util.IdentityHashMap;
+import java.util.Map;
 
 /**
  * Runs a program op by op, or, where the device can record its work, replays a recording of the whole of it. A listener sees
@@ -53,10 +57,21 @@ public final class Executor implements AutoCloseable {
   }
 
   private void issue(Program program, Run run) {
+    Lanes lanes = run.lanes();
+    Map<Op, Integer> marks = new IdentityHashMap<>();
+    lanes.begin();
     for (Op op : program.ops()) {
       listener.before(op, run);
       try {
-        op.action().issue(run);
+        if (op.lane() != Lane.MAIN) {
+          lanes.fork(op.lane());
+          op.action().issue(run.beside());
+          marks.put(op, lanes.mark(op.lane()));
+        } else if (op.joined() != null) {
+          lanes.join(marks.get(op.joined()));
+        } else {
+          op.action().issue(run);
+        }
         if (debugSync) {
           run.kernels().synchronize();
         }

@@ -20,7 +20,9 @@ public final class Plan implements AutoCloseable {
   private final List<Place.Placement> placements = new ArrayList<>();
   private final long permanentBytes;
   private final long stepBytes;
+  private final long hostBytes;
   private Arena arena;
+  private Arena host;
 
   /**
    * Places and verifies.
@@ -59,12 +61,22 @@ public final class Plan implements AutoCloseable {
       step = Math.max(step, placement.bytes());
     }
     stepBytes = step;
-    permanentBytes = permanent.stream().mapToLong(b -> Place.align(b.bytes())).sum();
+    permanentBytes = sum(false);
+    hostBytes = sum(true);
   }
 
-  /** All that will be taken, in bytes. */
+  private long sum(boolean onHost) {
+    return permanent.stream().filter(b -> b.lifetime().onHost() == onHost).mapToLong(b -> Place.align(b.bytes())).sum();
+  }
+
+  /** All that will be taken from the device, in bytes. */
   public long bytes() {
     return permanentBytes + stepBytes;
+  }
+
+  /** All that will be taken from the host beside it. */
+  public long hostBytes() {
+    return hostBytes;
   }
 
   /** The part of it that activations and workspaces share. */
@@ -88,10 +100,17 @@ public final class Plan implements AutoCloseable {
   /** Takes the memory, once, and gives every buffer its place. */
   public void take(Device device, String what) {
     arena = device.allocate(what, bytes());
+    host = hostBytes == 0 ? null : device.allocateHost(what, hostBytes);
     long at = 0;
+    long onHost = 0;
     for (Buffer b : permanent) {
-      b.bind(arena.all().slice(at, b.bytes()));
-      at += Place.align(b.bytes());
+      if (b.lifetime().onHost()) {
+        b.bind(host.all().slice(onHost, b.bytes()));
+        onHost += Place.align(b.bytes());
+      } else {
+        b.bind(arena.all().slice(at, b.bytes()));
+        at += Place.align(b.bytes());
+      }
     }
     Mem step = arena.all().slice(permanentBytes, stepBytes);
     for (Place.Placement placement : placements) {
@@ -113,6 +132,10 @@ public final class Plan implements AutoCloseable {
 
   @Override
   public void close() {
+    if (host != null) {
+      host.close();
+      host = null;
+    }
     if (arena != null) {
       arena.close();
       arena = null;

@@ -19,7 +19,7 @@ public final class PlanReport {
   private static final Pattern CACHE = Pattern.compile("_cache\\.(\\d+)");
 
   /** What stays the same in training; in generation the cache counts to it. */
-  private static final Set<Lifetime> FROZEN = EnumSet.of(Lifetime.WEIGHT, Lifetime.WEIGHT_4BIT, Lifetime.CACHE);
+  private static final Set<Lifetime> FROZEN = EnumSet.of(Lifetime.WEIGHT, Lifetime.WEIGHT_4BIT, Lifetime.COPY, Lifetime.CACHE);
 
   private final Plan plan;
 
@@ -27,16 +27,18 @@ public final class PlanReport {
     this.plan = plan;
   }
 
-  /** Memory by class; the last line is the peak, which is also what will be taken. */
+  /** Memory by class, up to the peak, which is also what will be taken; then what lies in the host's memory beside it. */
   public String memory() {
     Map<Lifetime, Long> sums = new EnumMap<>(Lifetime.class);
+    Map<Lifetime, Long> onHost = new EnumMap<>(Lifetime.class);
     for (Buffer b : plan.permanent()) {
-      sums.merge(b.lifetime(), Place.align(b.bytes()), Long::sum);
+      (b.lifetime().onHost() ? onHost : sums).merge(b.lifetime(), Place.align(b.bytes()), Long::sum);
     }
     StringBuilder s = new StringBuilder(String.format(Locale.ROOT, "%-34s %15s %9s%n", "class", "bytes", "MiB"));
     sums.forEach((lifetime, bytes) -> line(s, lifetime.label(), bytes));
     line(s, "activations and workspace", plan.stepBytes());
     line(s, "peak", plan.bytes());
+    onHost.forEach((lifetime, bytes) -> line(s, lifetime.label(), bytes));
     return s.toString();
   }
 

@@ -1,5 +1,6 @@
 package dev.oribi.program;
 
+import dev.oribi.device.Lanes;
 import dev.oribi.kernel.Attention;
 import dev.oribi.kernel.Gemm;
 import dev.oribi.kernel.Kernels;
@@ -43,13 +44,26 @@ public record Run(
     return library.attention();
   }
 
-  /** How many rows of a buffer this run uses. */
+  public Lanes lanes() {
+    return library == null ? Lanes.NONE : library.lanes();
+  }
+
+  /** The same run for an op on a lane, whose kernels are issued there. */
+  Run beside() {
+    return new Run(library.beside(), tokens, targets, sequences, longest, dropoutStream);
+  }
+
+  /** How many rows of a view this run uses: of what it counts, those that lie within the view. */
   public long rows(View view) {
     return switch (view.buffer().rowsOf()) {
       case FIXED -> view.rows();
-      case TOKENS -> tokens;
-      case TARGETS -> targets;
-      case SEQUENCES -> sequences;
+      case TOKENS -> within(view, tokens);
+      case TARGETS -> within(view, targets);
+      case SEQUENCES -> within(view, sequences);
     };
+  }
+
+  private static long within(View view, long count) {
+    return Math.max(0, Math.min(view.rows(), count - view.firstRow()));
   }
 }

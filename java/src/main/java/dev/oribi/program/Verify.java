@@ -1,10 +1,12 @@
 package dev.oribi.program;
 
+import dev.oribi.device.Lanes.Lane;
 import dev.oribi.program.Buffer.Lifetime;
 import dev.oribi.program.Program.Span;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.Comparator;
+import java.util.EnumSet;
 import java.util.IdentityHashMap;
 import java.util.List;
 import java.util.Map;
@@ -12,10 +14,12 @@ import java.util.Set;
 
 /**
  * Checks a placed program before it may run: every read was written before, no frozen weight is written, every buffer lies
- * inside the region, and no two buffers that are alive at the same time overlap. A violation is a bug of ours, so it throws
+ * inside the region, no two buffers that are alive at the same time overlap, and every op on a lane is joined. A violation is a bug of ours, so it throws
  * {@link IllegalStateException}.
  */
 final class Verify {
+  private static final Set<Lifetime> FROZEN = EnumSet.of(Lifetime.WEIGHT, Lifetime.WEIGHT_4BIT, Lifetime.HOST_WEIGHT);
+
   private Verify() {}
 
   static void check(Program program, Place.Placement placement) {
@@ -24,20 +28,30 @@ final class Verify {
   }
 
   private static void readsFollowWrites(Program program) {
+    Set<Op> open = Collections.newSetFromMap(new IdentityHashMap<>());
     Set<Buffer> written = Collections.newSetFromMap(new IdentityHashMap<>());
     for (Op op : program.ops()) {
+      if (op.lane() != Lane.MAIN) {
+        open.add(op);
+      }
+      if (op.joined() != null && !open.remove(op.joined())) {
+        throw new IllegalStateException(program.name() + ": " + op.name() + " waits for an op that was not issued before it");
+      }
       for (Buffer b : op.reads()) {
-        if (b.lifetime() == Lifetime.ACTIVATION && !written.contains(b)) {
+        if ((b.lifetime() == Lifetime.ACTIVATION || b.lifetime() == Lifetime.HOST) && !written.contains(b)) {
           throw new IllegalStateException(
               program.name() + ": " + op.kind().label() + " " + op.name() + " reads " + b + ", which nothing wrote");
         }
       }
       for (Buffer b : op.writes()) {
-        if (b.lifetime() == Lifetime.WEIGHT || b.lifetime() == Lifetime.WEIGHT_4BIT) {
+        if (FROZEN.contains(b.lifetime())) {
           throw new IllegalStateException(program.name() + ": " + op.name() + " writes the frozen weight " + b);
         }
         written.add(b);
       }
+    }
+    for (Op op : open) {
+      throw new IllegalStateException(program.name() + ": nothing waits for " + op.kind().label() + " " + op.name());
     }
   }
 

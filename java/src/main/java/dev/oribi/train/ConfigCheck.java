@@ -33,6 +33,7 @@ final class ConfigCheck {
     if (c.maxSteps <= 0) {
       within("--num-train-epochs", c.numTrainEpochs, Double.MIN_VALUE, Double.POSITIVE_INFINITY);
     }
+    c.memoryBytes();
     checkTogether(c);
   }
 

@@ -53,7 +53,7 @@ public final class Evaluator implements AutoCloseable {
         new Emit.Sizes(
             batches.maxTokens(), batches.maxTokens(), batches.maxSequences(), batches.maxSequenceLength(), type, false, 0);
     inputs = Inputs.of(sizes);
-    model.emitEvaluate(new Emit(program, sizes, machine.library()), inputs, FineTuning.LOGITS_BUDGET);
+    model.emitEvaluate(new Emit(program, sizes, machine.library()), inputs, 0, FineTuning.LOGITS_BUDGET);
     plan = new Plan(List.of(program), model.parameters().buffers(), model.loadingBytes());
   }
 

@@ -30,8 +30,8 @@ import java.io.PrintStream;
  * {@link #open} reads the data and plans; {@link #train} takes the memory, loads the weights and trains. One thread.
  */
 public final class FineTuning implements AutoCloseable {
-  /** Bytes of logits at once: 128 rows of a vocabulary of 128,256, enough for full products. */
-  static final long LOGITS_BUDGET = 64L << 20;
+  /** Most bytes of logits at once: 1,024 rows of a vocabulary of 128,256 in 16 bits, so that the head is read seldom. */
+  public static final long LOGITS_BUDGET = 256L << 20;
 
   private static final float INITIALIZER_RANGE = 0.02f;
 
@@ -73,6 +73,8 @@ public final class FineTuning implements AutoCloseable {
         evaluates ? data.evalBatches().maxTokens() : 0,
         evaluates ? data.evalBatches().maxSequences() : 0,
         c.gradientCheckpointing,
+        c.memoryBytes(),
+        false,
         LOGITS_BUDGET,
         new Emit.AdamW(c.adamBeta1, c.adamBeta2, c.adamEpsilon, c.weightDecay),
         c.maxGradNorm,
@@ -128,6 +130,11 @@ public final class FineTuning implements AutoCloseable {
   /** The memory of the run, known before it is taken. */
   public Plan plan() {
     return step.plan();
+  }
+
+  /** The step, with what its planner decided. */
+  public ModelStep step() {
+    return step;
   }
 
   public Llama model() {

@@ -5,6 +5,7 @@ import dev.oribi.device.Device;
 import dev.oribi.kernel.DType;
 import dev.oribi.layer.Parameters.Group;
 import dev.oribi.layer.Parameters.Tensor;
+import dev.oribi.layer.Saving;
 import dev.oribi.model.Llama;
 import dev.oribi.model.Llama.Inputs;
 import dev.oribi.model.Machine;
@@ -13,12 +14,17 @@ import dev.oribi.program.Buffer;
 import dev.oribi.program.Buffer.Rows;
 import dev.oribi.program.Emit;
 import dev.oribi.program.Executor;
+import dev.oribi.program.FrozenStack;
+import dev.oribi.program.Op;
 import dev.oribi.program.Plan;
+import dev.oribi.program.Prefetch;
 import dev.oribi.program.Program;
 import dev.oribi.program.Run;
 import java.nio.FloatBuffer;
 import java.util.ArrayList;
+import java.util.IdentityHashMap;
 import java.util.List;
+import java.util.Map;
 
 /**
  * A model's training step: four programs that share one plan.
@@ -39,7 +45,9 @@ public final class ModelStep implements TrainStep {
    * @param tokens most tokens in a micro-batch of training, {@code sequences} most sequences
    * @param evalTokens most tokens in one of evaluation; 0 where nothing is evaluated
    * @param checkpointing keep only the inputs of each layer and run its forward pass twice
-   * @param logitsBudget bytes of logits at once
+   * @param memory bytes that the plan may take of the device; 0: what is free
+   * @param prefetch dequantize weights in 4 bits beside the product before, where the device can
+   * @param logitsBudget most bytes of logits at once
    * @param maxGradNorm 0: no clipping
    */
   public record Options(
@@ -48,10 +56,19 @@ public final class ModelStep implements TrainStep {
       int evalTokens,
       int evalSequences,
       boolean checkpointing,
+      long memory,
+      boolean prefetch,
       long logitsBudget,
       Emit.AdamW adamw,
       double maxGradNorm,
       long dropoutSeed) {}
+
+  /**
+   * The programs that a choice decides, and the memory of all.
+   *
+   * @param unpack fills the second copies of weights in 4 bits, once they are loaded
+   */
+  private record Written(Program micro, Program evaluate, Program unpack, Plan plan) {}
 
   /** Where the numbers of a group's update lie, and those that stay the same. */
   private record Hyper(Buffer place, Emit.AdamW numbers) {}
@@ -59,8 +76,8 @@ public final class ModelStep implements TrainStep {
   private final Llama model;
   private final Machine machine;
   private final Inputs inputs;
-  private final Program micro = new Program("micro_step");
-  private final Program evaluate = new Program("evaluate");
+  private final Options options;
+  private final Emit.Sizes sizes;
   private final Program norm = new Program("norm");
   private final Program update = new Program("update");
   private final Program clear = new Program("clear");
@@ -68,11 +85,22 @@ public final class ModelStep implements TrainStep {
   private final Buffer clip = Llama.io("clip_scale", DType.F32, Rows.FIXED, 1);
   private final double maxGradNorm;
   private final List<Hyper> hypers = new ArrayList<>();
+  private final Written written;
+  private final MemoryPlan memory;
+  private final MemoryPlan.Point point;
   private final Plan plan;
   private final Executor executor;
+  private Calibration calibration;
+  private boolean unpacked;
   private float[] lastLosses = new float[0];
 
+  /** With the fastest plan that fits the memory. */
   public ModelStep(Llama model, Machine machine, Options o) {
+    this(model, machine, o, null);
+  }
+
+  /** @param choice what to keep, rebuild and send to the host; null: what the planner finds */
+  public ModelStep(Llama model, Machine machine, Options o, MemoryPlan.Choice choice) {
     this.model = model;
     this.machine = machine;
     this.maxGradNorm = o.maxGradNorm;
@@ -83,17 +111,91 @@ public final class ModelStep implements TrainStep {
     DType type = model.parameters().type();
     inputs = Inputs.of(new Emit.Sizes(tokens, tokens, sequences, longest, type, false, 0));
 
-    Emit.Sizes sizes = new Emit.Sizes(o.tokens, o.tokens, o.sequences, longest, type, true, o.dropoutSeed);
-    model.emitTrain(new Emit(micro, sizes, machine.library()), inputs, o.checkpointing, o.logitsBudget);
-    if (o.evalTokens > 0) {
-      Emit.Sizes evalSizes =
-          new Emit.Sizes(o.evalTokens, o.evalTokens, o.evalSequences, longest, type, false, 0);
-      model.emitEvaluate(new Emit(evaluate, evalSizes, machine.library()), inputs, o.logitsBudget);
-    }
+    options = o;
+    sizes = new Emit.Sizes(o.tokens, o.tokens, o.sequences, longest, type, true, o.dropoutSeed);
     emitUpdate(sizes, o);
+    memory = new MemoryPlan(planned(), new Estimates());
+    long budget = o.memory > 0 ? o.memory : machine.device().freeBytes();
+    MemoryPlan.Choice asked = choice == null && o.checkpointing ? memory.checkpointed() : choice;
+    point = asked != null ? new Estimates().of(asked) : memory.fit(budget);
+    written = write(point.choice());
+    plan = written.plan;
+  }
+
+  private MemoryPlan.Options planned() {
+    boolean frozen4Bit = machine.isCuda() && model.layers().stream().anyMatch(l -> !l.in4Bits().isEmpty());
+    return new MemoryPlan.Options(
+        model.layers().size(), options.tokens, frozen4Bit, machine.isCuda(), model.embeddingIsAlone(), options.prefetch,
+        options.logitsBudget, machine.device().freeHostBytes());
+  }
+
+  /** The programs of a choice, and their memory. */
+  private Written write(MemoryPlan.Choice choice) {
+    Program micro = new Program("micro_step");
+    Program evaluate = new Program("evaluate");
+    Program unpack = new Program("unpack");
+    Emit.Library library = machine.library();
+    model.placeEmbedding(choice.embeddingOnHost());
+    Map<FrozenStack, Buffer> in16Bits = emitCopies(new Emit(unpack, sizes, library), choice.copies());
+    model.emitTrain(new Emit(micro, sizes, library, in16Bits), inputs, choice.savings(), choice.logitsBudget());
+    if (choice.prefetch()) {
+      micro = Prefetch.of(micro);
+    }
+    if (options.evalTokens > 0) {
+      Emit.Sizes evalSizes =
+          new Emit.Sizes(options.evalTokens, options.evalTokens, options.evalSequences, sizes.longest(), sizes.type(), false, 0);
+      long tile = choice.savings().get(0).tileRows();
+      model.emitEvaluate(new Emit(evaluate, evalSizes, library, in16Bits), inputs, tile, choice.logitsBudget());
+    }
     List<Buffer> held = new ArrayList<>(model.parameters().buffers());
     held.add(gradNorm);
-    plan = new Plan(List.of(micro, evaluate, norm, update, clear), held, model.loadingBytes());
+    Plan whole = new Plan(List.of(micro, evaluate, norm, update, clear, unpack), held, model.loadingBytes());
+    return new Written(micro, evaluate, unpack, whole);
+  }
+
+  /** The last layers' weights in 4 bits once more in 16 bits, for as many layers as there is room for. */
+  private Map<FrozenStack, Buffer> emitCopies(Emit e, int layers) {
+    Map<FrozenStack, Buffer> in16Bits = new IdentityHashMap<>();
+    int count = model.layers().size();
+    for (int i = count - layers; i < count; i++) {
+      model.layers().get(i).in4Bits().forEach((name, stack) -> {
+        Buffer copy = new Buffer(name + ".16bit", Buffer.Lifetime.COPY, sizes.type(), Rows.FIXED, stack.rows(), stack.cols());
+        in16Bits.put(stack, copy);
+        e.lora().unpack(name, copy, stack);
+      });
+    }
+    return in16Bits;
+  }
+
+  /** Choices written out and placed; times once something was calibrated. */
+  private final class Estimates implements MemoryPlan.Estimate {
+    @Override
+    public MemoryPlan.Point of(MemoryPlan.Choice choice) {
+      Written w = write(choice);
+      return point(w, choice);
+    }
+
+    @Override
+    public void calibrate() {
+      calibrated();
+    }
+
+    @Override
+    public long bytes(Saving.Tensor t) {
+      return options.tokens * model.cols(t) * sizes.type().bytes();
+    }
+
+    @Override
+    public double link() {
+      return calibrated().link();
+    }
+  }
+
+  private Calibration calibrated() {
+    if (calibration == null) {
+      calibration = Calibration.measure(model.withLayers(Calibration.LAYERS), machine, sizes, options.logitsBudget);
+    }
+    return calibration;
   }
 
   private void emitUpdate(Emit.Sizes sizes, Options o) {
@@ -114,6 +216,50 @@ public final class ModelStep implements TrainStep {
       c.fill(g.name(), g.grad(), 0);
     }
     n.clipScale(clip, gradNorm, sumSquares, (float) o.maxGradNorm);
+  }
+
+  /** What was decided to fit the budget. */
+  public MemoryPlan.Point point() {
+    return point;
+  }
+
+  /** The same with its predicted time. To be asked before the memory is taken: ops are timed in memory of their own. */
+  public MemoryPlan.Point predicted() {
+    calibrated();
+    return point(written, point.choice());
+  }
+
+  /** Points of predicted speed against memory, from the largest plan to the smallest; to be asked before it is taken. */
+  List<MemoryPlan.Point> curve(int count) {
+    calibrated();
+    List<MemoryPlan.Point> points = memory.curve(count);
+    model.placeEmbedding(point.choice().embeddingOnHost());
+    return points;
+  }
+
+  /** Tokens of the micro-batch that is planned. */
+  public int plannedTokens() {
+    return options.tokens;
+  }
+
+  private MemoryPlan.Point point(Written w, MemoryPlan.Choice choice) {
+    boolean timed = calibration != null;
+    return new MemoryPlan.Point(
+        choice, w.plan.bytes(), w.plan.hostBytes(), timed ? calibration.of(w.micro.ops()) + updateSeconds() : Double.NaN,
+        timed ? calibration.of(w.micro.ops().subList(0, loss(w.micro))) : Double.NaN);
+  }
+
+  /** Where the forward pass ends. */
+  private static int loss(Program micro) {
+    int i = 0;
+    while (micro.ops().get(i).kind() != Op.Kind.CROSS_ENTROPY) {
+      i++;
+    }
+    return i;
+  }
+
+  private double updateSeconds() {
+    return (norm.bytes() + update.bytes()) / calibration.bandwidth();
   }
 
   /** The memory and the ops; known before {@link #take}. */
@@ -139,16 +285,20 @@ public final class ModelStep implements TrainStep {
 
   @Override
   public double microStep(MicroBatch batch, double gradScale, long dropoutStream) {
-    return run(micro, batch, gradScale, dropoutStream);
+    return run(written.micro, batch, gradScale, dropoutStream);
   }
 
   @Override
   public double evaluate(MicroBatch batch) {
-    return run(evaluate, batch, 0, 0);
+    return run(written.evaluate, batch, 0, 0);
   }
 
   private double run(Program program, MicroBatch batch, double gradScale, long dropoutStream) {
     int targets = write(machine.device(), inputs, batch, gradScale);
+    if (!unpacked) {
+      executor.run(written.unpack, Run.fixed(machine.library())); // the weights are there now
+      unpacked = true;
+    }
     executor.run(program, run(machine, batch, targets, dropoutStream));
     lastLosses = new float[targets];
     machine.device().read(inputs.loss().losses().mem(), lastLosses, 0, targets);

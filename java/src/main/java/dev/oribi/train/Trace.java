@@ -8,6 +8,7 @@ import dev.oribi.io.SafetensorsWriter;
 import dev.oribi.io.TensorType;
 import dev.oribi.kernel.DType;
 import dev.oribi.layer.Parameters.Tensor;
+import dev.oribi.layer.Saving;
 import dev.oribi.model.Llama;
 import dev.oribi.model.Llama.Inputs;
 import dev.oribi.model.Llama.Training;
@@ -28,6 +29,7 @@ import java.io.IOException;
 import java.nio.FloatBuffer;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -126,9 +128,9 @@ public final class Trace {
       Program step = new Program("micro_step");
       model.emitLogits(new Emit(forward, sizes, machine.library()), inputs, List.of(), logits);
       if (training.equals(Training.NONE)) {
-        model.emitEvaluate(new Emit(step, sizes, machine.library()), inputs, FineTuning.LOGITS_BUDGET);
+        model.emitEvaluate(new Emit(step, sizes, machine.library()), inputs, 0, FineTuning.LOGITS_BUDGET);
       } else {
-        model.emitTrain(new Emit(step, sizes, machine.library()), inputs, false, FineTuning.LOGITS_BUDGET);
+        model.emitTrain(new Emit(step, sizes, machine.library()), inputs, Collections.nCopies(model.layers().size(), Saving.KEEP), FineTuning.LOGITS_BUDGET);
       }
       try (Plan plan = new Plan(List.of(forward, step), model.parameters().buffers(), model.loadingBytes())) {
         plan.take(machine.device(), "the trace");

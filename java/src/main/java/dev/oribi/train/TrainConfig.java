@@ -160,6 +160,16 @@ public final class TrainConfig {
           + " long rows, about a third more time.")
   public boolean gradientCheckpointing = false;
 
+  @Option(names = "--memory", paramLabel = "SIZE", defaultValue = Option.NULL_VALUE,
+      description = "Most memory of the device that the run may take, such as 8GiB. What does not fit is made again on the way"
+          + " back or kept in the host's memory, whatever costs least; `oribi plan` shows the choice. Default: what is free.")
+  public String memory;
+
+  /** {@link #memory} in bytes; 0 where it is not given. */
+  long memoryBytes() {
+    return MemorySize.parse("--memory", memory);
+  }
+
   // ---------------------------------------------------------------------------------------------------------- optimizer
 
   @Option(names = "--learning-rate", paramLabel = "X", defaultValue = Option.NULL_VALUE,
@@ -266,14 +276,14 @@ public final class TrainConfig {
   public boolean noCudaGraph = false;
 
   @Option(names = "--attention", paramLabel = "NAME",
-      description = "Library of attention on a GPU: ${COMPLETION-CANDIDATES}. auto takes Oribi's own kernels;"
-          + " cudnn is faster on an H100, and not yet tested as a whole.")
+      description = "Library of attention on a GPU: ${COMPLETION-CANDIDATES}. auto takes cuDNN where it was"
+          + " measured to be faster and is installed, and Oribi's own kernels elsewhere.")
   public AttentionLibrary attention = AttentionLibrary.AUTO;
 
   @Option(names = "--deterministic", arity = "0..1", fallbackValue = "true",
       showDefaultValue = Visibility.ALWAYS, paramLabel = "true|false",
-      description = "On a GPU, give the same bits for the same seed on the same card. Everything but --attention"
-          + " cudnn does in any case; the CPU always does.")
+      description = "On a GPU, give the same bits for the same seed on the same card. Everything but cuDNN's"
+          + " attention, which is left out, does in any case; the CPU always does.")
   public boolean deterministic = false;
 
   @Option(names = "--tune-products", arity = "0..1", fallbackValue = "true",

@@ -113,7 +113,9 @@ public final class LoraRounding {
     Param paramB = new Param(View.of(b), View.of(gradient("db", OUT, R)));
     Linear.Adapter adapter = new Linear.Adapter(0, OUT, 0, R, paramB, SCALE, 0);
     Linear linear = new Linear("ours", new Param(View.of(w), null), new Linear.Lora(paramA, paramB, List.of(adapter), 0));
-    linear.emitBackward(emit, dx, dy, linear.emitForward(emit, y, x));
+    View h = View.of(linear.h(emit));
+    linear.emitForward(emit, View.of(y), View.of(x), h);
+    linear.emitDw(emit, View.of(dy), linear.emitDx(emit, View.of(dx), View.of(dy), h), View.of(x));
     return new Way("\\text{ours}", y, dx);
   }
 

@@ -24,10 +24,20 @@ class AttentionChoiceTest {
   void whatItDoesNot() {
     assertThat(CudnnAttention.unsupported(shape(64, DType.BF16, 512), 80)).contains("this card has 8.0");
     assertThat(CudnnAttention.unsupported(shape(64, DType.F32, 512), 90)).contains("not float32");
-    assertThat(CudnnAttention.unsupported(shape(100, DType.BF16, 800), 90)).contains("up to 256, not 100");
-    assertThat(CudnnAttention.unsupported(shape(264, DType.BF16, 2112), 90)).contains("up to 256, not 264");
-    assertThat(CudnnAttention.unsupported(shape(256, DType.BF16, 2048), 100)).contains("up to 128, not 256");
+    assertThat(CudnnAttention.unsupported(shape(100, DType.BF16, 800), 90)).contains("to 256, not 100");
+    assertThat(CudnnAttention.unsupported(shape(264, DType.BF16, 2112), 90)).contains("to 256, not 264");
+    assertThat(CudnnAttention.unsupported(shape(256, DType.BF16, 2048), 100)).contains("to 128, not 256");
+    assertThat(CudnnAttention.unsupported(shape(8, DType.BF16, 512), 90)).contains("from 64 to 256, not 8");
     assertThat(CudnnAttention.unsupported(shape(64, DType.BF16, 516), 90)).contains("multiples of 16 bytes");
+  }
+
+  @Test
+  void whenItIsTakenUnasked() {
+    assertThat(AttentionChoice.prefers(AttentionLibrary.AUTO, 90, false)).isTrue();
+    assertThat(AttentionChoice.prefers(AttentionLibrary.AUTO, 90, true)).as("--deterministic").isFalse();
+    assertThat(AttentionChoice.prefers(AttentionLibrary.AUTO, 89, false)).as("never measured").isFalse();
+    assertThat(AttentionChoice.prefers(AttentionLibrary.AUTO, 100, false)).as("never measured").isFalse();
+    assertThat(AttentionChoice.prefers(AttentionLibrary.ORIBI, 90, false)).isFalse();
   }
 
   /** 64 sequences of 8192 tokens in rows of 6144 elements are 3.2e9 elements, though no batch has that many rows. */

@@ -79,6 +79,16 @@ public final class GuardedDevice implements Device {
   }
 
   @Override
+  public Arena allocateHost(String what, long size) {
+    return inner.allocateHost(what, size);
+  }
+
+  @Override
+  public long freeHostBytes() {
+    return inner.freeHostBytes();
+  }
+
+  @Override
   public void write(Mem to, ByteBuffer source) {
     inner.write(to, source);
   }

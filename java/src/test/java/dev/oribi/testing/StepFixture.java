@@ -14,6 +14,7 @@ import dev.oribi.model.config.QuantizationConfig;
 import dev.oribi.program.Emit;
 import dev.oribi.program.View;
 import dev.oribi.testing.ReferenceLlama.Sequence;
+import dev.oribi.train.MemoryPlan;
 import dev.oribi.train.ModelStep;
 import dev.oribi.train.TrainableTensor;
 import dev.oribi.train.TrainableTensor.Part;
@@ -30,32 +31,37 @@ public final class StepFixture implements AutoCloseable {
   /** How the step is planned. The defaults: fp32, everything kept, one chunk of logits, two threads. */
   public record Plan(
       DType type, int tokens, int sequences, boolean checkpointing, long logitsBudget, long dropoutSeed, double weightDecay,
-      double maxGradNorm, int threads) {
-    public static final Plan DEFAULT = new Plan(DType.F32, 256, 16, false, 1L << 24, 17, 0.01, 0, 2);
+      double maxGradNorm, int threads, MemoryPlan.Choice choice) {
+    public static final Plan DEFAULT = new Plan(DType.F32, 256, 16, false, 1L << 24, 17, 0.01, 0, 2, null);
+
+    /** What is kept, rebuilt and sent to the host, in place of what the planner would choose. */
+    public Plan choice(MemoryPlan.Choice c) {
+      return new Plan(type, tokens, sequences, checkpointing, logitsBudget, dropoutSeed, weightDecay, maxGradNorm, threads, c);
+    }
 
     public Plan type(DType t) {
-      return new Plan(t, tokens, sequences, checkpointing, logitsBudget, dropoutSeed, weightDecay, maxGradNorm, threads);
+      return new Plan(t, tokens, sequences, checkpointing, logitsBudget, dropoutSeed, weightDecay, maxGradNorm, threads, choice);
     }
 
     public Plan tokens(int n) {
-      return new Plan(type, n, sequences, checkpointing, logitsBudget, dropoutSeed, weightDecay, maxGradNorm, threads);
+      return new Plan(type, n, sequences, checkpointing, logitsBudget, dropoutSeed, weightDecay, maxGradNorm, threads, choice);
     }
 
     public Plan checkpointing(boolean on) {
-      return new Plan(type, tokens, sequences, on, logitsBudget, dropoutSeed, weightDecay, maxGradNorm, threads);
+      return new Plan(type, tokens, sequences, on, logitsBudget, dropoutSeed, weightDecay, maxGradNorm, threads, choice);
     }
 
     public Plan logitsBudget(long bytes) {
-      return new Plan(type, tokens, sequences, checkpointing, bytes, dropoutSeed, weightDecay, maxGradNorm, threads);
+      return new Plan(type, tokens, sequences, checkpointing, bytes, dropoutSeed, weightDecay, maxGradNorm, threads, choice);
     }
 
     public Plan maxGradNorm(double norm) {
-      return new Plan(type, tokens, sequences, checkpointing, logitsBudget, dropoutSeed, weightDecay, norm, threads);
+      return new Plan(type, tokens, sequences, checkpointing, logitsBudget, dropoutSeed, weightDecay, norm, threads, choice);
     }
 
     ModelStep.Options options() {
       return new ModelStep.Options(
-          tokens, sequences, tokens, sequences, checkpointing, logitsBudget,
+          tokens, sequences, tokens, sequences, checkpointing, 0, false, logitsBudget,
           new Emit.AdamW(0.9, 0.999, 1e-8, weightDecay), maxGradNorm, dropoutSeed);
     }
   }
@@ -84,7 +90,7 @@ public final class StepFixture implements AutoCloseable {
   private static Machine guarded(Plan plan, GuardedDevice guard) {
     Machine.Options options = Machine.Options.DEFAULT.withDebugSync(true).withCudaGraph(false);
     Machine m = TestMachine.open(plan.threads, options);
-    return new Machine(guard.around(m.device()), m.kernels(), m.gemm(), m.attention(), options, "");
+    return new Machine(guard.around(m.device()), m.kernels(), m.gemm(), m.attention(), m.ahead(), m.lanes(), options, "");
   }
 
   /** On {@code machine}, which is closed with this. */
@@ -101,7 +107,7 @@ public final class StepFixture implements AutoCloseable {
       ModelConfig config, Training training, QuantizationConfig quantization, Plan plan, long seed, Machine machine) {
     this.machine = machine;
     model = new Llama(config, plan.type, training, quantization, 512);
-    step = new ModelStep(model, machine, plan.options());
+    step = new ModelStep(model, machine, plan.options(), plan.choice);
     weights = step.take();
     for (Tensor t : model.parameters().tensors()) {
       fill(t, new Random(seed ^ t.name().hashCode()));

@@ -3,6 +3,9 @@ package dev.oribi.train;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import dev.oribi.kernel.DType;
+import dev.oribi.layer.Saving;
+import dev.oribi.layer.Saving.How;
+import dev.oribi.layer.Saving.Tensor;
 import dev.oribi.model.Llama.Training;
 import dev.oribi.model.Machine;
 import dev.oribi.model.config.LoraConfig;
@@ -11,8 +14,10 @@ import dev.oribi.testing.StepFixture;
 import dev.oribi.testing.StepFixture.Plan;
 import dev.oribi.testing.TestMachine;
 import dev.oribi.testing.TinyModels;
+import dev.oribi.train.MemoryPlan.Choice;
 import dev.oribi.train.TrainableTensor.Part;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.List;
 import java.util.Map;
 import org.junit.jupiter.api.BeforeEach;
@@ -113,6 +118,25 @@ class GpuTrainingTest {
             Map<String, float[]> expected = issued.parts(part);
             replayed.parts(part).forEach((name, v) -> assertThat(v).as(name).isEqualTo(expected.get(name)));
           }
+        }
+      }
+    }
+  }
+
+  /** Copies to and from the host run beside the kernels, in a recording too; waiting for them in the wrong place would show. */
+  @Test
+  void whatIsRebuiltOrOnTheHostHasTheSameBits() {
+    Training training = Training.adapter(LORA);
+    int layers = TinyModels.small(false).numHiddenLayers();
+    Saving onHost = Saving.REBUILD.with(Tensor.R0, How.OFFLOAD).with(Tensor.QKV, How.OFFLOAD).with(Tensor.O, How.OFFLOAD)
+        .with(Tensor.R1, How.OFFLOAD).with(Tensor.GU, How.OFFLOAD);
+    try (StepFixture kept = fixture(training, PLAN.type(DType.BF16), gpu(true))) {
+      double[] expected = losses(kept);
+      for (Saving saving : List.of(Saving.REBUILD, onHost)) {
+        Choice choice = new Choice(Collections.nCopies(layers, saving), 0, true, true, 1 << 24);
+        try (StepFixture f = fixture(training, PLAN.type(DType.BF16).choice(choice), gpu(true))) {
+          assertThat(losses(f)).as(choice.describe(layers)).isEqualTo(expected);
+          assertThat(f.step().executor().replays()).isGreaterThan(STEPS);
         }
       }
     }

@@ -143,7 +143,7 @@ public enum Case {
     Mem gu = b.normals(2 * b.n * F());
     Mem df = b.normals(b.n * F());
     Mem dgu = b.normals(2 * b.n * F());
-    return new Work(() -> b.kernels.gluBackward(dgu, df, gu, b.n, F(), Activation.SILU, b.type), 5 * bytes(b, F()), 12.0 * b.n * F());
+    return new Work(() -> b.kernels.gluBackward(dgu, null, df, gu, b.n, F(), Activation.SILU, b.type), 5 * bytes(b, F()), 12.0 * b.n * F());
   }),
   ATTENTION_FORWARD(b -> attention(b, Case::own, false)),
   ATTENTION_BACKWARD(b -> attention(b, Case::own, true)),

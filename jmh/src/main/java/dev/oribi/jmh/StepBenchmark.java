@@ -34,7 +34,7 @@ public class StepBenchmark {
   @Setup
   public void open() {
     machine = Machine.open(device, 0);
-    bench = StepBench.open(new StepBench.Options(shape, batch, seq, 16, false, false, false, dtype, 0, null), machine);
+    bench = StepBench.open(new StepBench.Options(shape, batch, seq, 16, false, false, false, 0, false, 0, dtype, 0, null), machine);
   }
 
   @Benchmark

@@ -58,6 +58,13 @@ public record ModelConfig(String modelType, int hiddenSize, int intermediateSize
     eosTokenIds = List.copyOf(eosTokenIds);
   }
 
+  /** The same model with another number of layers. */
+  public ModelConfig withLayers(int count) {
+    return new ModelConfig(modelType, hiddenSize, intermediateSize, count, numAttentionHeads, numKeyValueHeads, headDim,
+        vocabSize, maxPositionEmbeddings, rmsNormEps, hiddenAct, rope, tieWordEmbeddings, dtype, bosTokenId, eosTokenIds,
+        padTokenId, raw);
+  }
+
   private static void check(boolean holds, String message) {
     if (!holds) {
       throw new OribiException(message + ".");
