@@ -1,10 +1,13 @@
 /*
  * Timing on a CUDA card: a case is verified, then timed. Before each repetition a buffer larger than the L2 cache is
- * written, so that no case finds its inputs there, and so that the card is busy while the host launches. Time is taken by
+ * written, so that no case finds its inputs there, and so that the card is busy while the host launches. Then one is read:
+ * the cache holds back what is written to it, and a case that began with it full of such lines would pay for the 50 MB of
+ * an H100, some 16 us. What a case itself writes last may stay there unpaid, as long as it is less than the cache.
+ * --dirty leaves the lines of the writes, as the kernel before one in a training step may. Time is taken by
  * CUDA events on the context's stream and reported as the 20th, 50th and 80th percentile; the bytes or FLOPs that a case
  * must move or do are declared beside it. The ceiling for bytes is the card's own copy, measured in the same way.
  *
- *   cuda_bench::Bench bench(argv, argc);   options: [--csv=PATH] [--only=WORD]
+ *   cuda_bench::Bench bench(argv, argc);   options: [--csv=PATH] [--only=WORD] [--dirty]
  *   bench.time("rms_norm_forward", "8192x4096", ORIBI_BF16, bytes(4.0 * n * c), [&] { return oribi_rms_norm_forward(...); },
  *              [&] { return largest_error(...) <= tolerance; });
  *
@@ -33,7 +36,7 @@
 
 namespace cuda_bench {
 
-/* Twice the L2 cache of an H100 and more than that of any card so far; memset takes some 50 us for it. */
+/* Twice the L2 cache of an H100 and about that of the largest card so far; each of memset and a sum take some 50 us for it. */
 constexpr size_t kFlushBytes = size_t{128} << 20;
 constexpr size_t kCopyBytes = size_t{1} << 30; /* of the copy that gives the ceiling, read and written */
 constexpr size_t kLeastRepetitions = 10, kMostRepetitions = 100;
@@ -137,14 +140,17 @@ inline double largest_error(const std::vector<double>& actual, const std::vector
 
 class Bench {
  public:
-  Bench(char** arguments, int count) : flush_(kFlushBytes) {
+  Bench(char** arguments, int count)
+      : flush_(kFlushBytes), clean_(kFlushBytes), sum_(sizeof(double)), workspace_(oribi_sum_workspace(kFlushBytes / 4)) {
     for (int i = 1; i < count; i++) {
       if (std::strncmp(arguments[i], "--csv=", 6) == 0) {
         csv_ = arguments[i] + 6;
       } else if (std::strncmp(arguments[i], "--only=", 7) == 0) {
         only_ = arguments[i] + 7;
+      } else if (std::strcmp(arguments[i], "--dirty") == 0) {
+        dirty_ = true;
       } else {
-        std::fprintf(stderr, "usage: %s [--csv=PATH] [--only=WORD]; found %s\n", arguments[0], arguments[i]);
+        std::fprintf(stderr, "usage: %s [--csv=PATH] [--only=WORD] [--dirty]; found %s\n", arguments[0], arguments[i]);
         std::exit(2);
       }
     }
@@ -155,8 +161,10 @@ class Bench {
     for (auto& pair : events_) {
       for (cudaEvent_t& event : pair) must(cudaEventCreate(&event), "cudaEventCreate");
     }
+    must(cudaMemset(clean_, 0, clean_.size()), "cudaMemset");
+    must(cudaDeviceSynchronize(), "cudaMemset");
     driver_ = driver();
-    std::printf("%s, driver %s\n", oribi_ctx_device_name(ctx_), driver_.c_str());
+    std::printf("%s, driver %s, cache %s\n", oribi_ctx_device_name(ctx_), driver_.c_str(), dirty_ ? "full of writes" : "clean");
     measure_copy();
   }
   Bench(const Bench&) = delete;
@@ -234,6 +242,15 @@ class Bench {
 
   Times measure(const std::function<void()>& body) { return measure_in_turns({body}).front(); }
 
+  /* Nothing that a case reads is left in the cache, and, but for --dirty, nothing that must still be written to memory. */
+  void flush(int value) {
+    must(cudaMemsetAsync(flush_, value, flush_.size(), stream()), "cudaMemsetAsync");
+    if (dirty_) return;
+    call("flush", [this] {
+      return oribi_sum_squares(ctx_, sum_.as<double>(), clean_.as<float>(), workspace_, static_cast<int64_t>(clean_.size() / 4), 0);
+    });
+  }
+
   /* All repetitions of a batch are enqueued before any is waited for: the host's latency is not in the times. */
   std::vector<Times> measure_in_turns(const std::vector<std::function<void()>>& bodies) {
     for (const auto& body : bodies) body();
@@ -247,7 +264,7 @@ class Bench {
     while (!enough()) {
       const size_t first = turn;
       for (auto& pair : events_) {
-        must(cudaMemsetAsync(flush_, static_cast<int>(turn), flush_.size(), stream()), "cudaMemsetAsync");
+        flush(static_cast<int>(turn));
         must(cudaEventRecord(pair[0], stream()), "cudaEventRecord");
         bodies[turn++ % bodies.size()]();
         must(cudaEventRecord(pair[1], stream()), "cudaEventRecord");
@@ -328,7 +345,8 @@ class Bench {
   }
 
   oribi_ctx* ctx_ = nullptr;
-  Memory flush_;
+  Memory flush_, clean_, sum_, workspace_;
+  bool dirty_ = false;
   cudaEvent_t events_[10][2];
   double copy_rate_ = 0, flop_ceiling_ = 0;
   std::string csv_, only_, driver_;
