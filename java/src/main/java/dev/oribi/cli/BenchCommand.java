@@ -5,6 +5,7 @@ import dev.oribi.bench.LoraBench;
 import dev.oribi.bench.StepBench;
 import dev.oribi.model.Machine;
 import dev.oribi.optim.OptimizerType;
+import dev.oribi.train.MachineOptions;
 import dev.oribi.train.MemorySize;
 import dev.oribi.train.StorageType;
 import java.nio.file.Path;

@@ -1,6 +1,7 @@
 package dev.oribi.cli;
 
 import dev.oribi.generate.TextModel;
+import dev.oribi.train.MachineOptions;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;

@@ -18,7 +18,7 @@ final class ConfigCheck {
     atLeast("--logging-steps", c.loggingSteps, 1);
     atLeast("--save-steps", c.saveSteps, 1);
     atLeast("--save-total-limit", c.saveTotalLimit, 0);
-    atLeast("--threads", c.threads, 0);
+    atLeast("--threads", c.machine.threads, 0);
     within("--eval-fraction", c.evalFraction, 0, 1);
     within("--lora-dropout", c.loraDropout, 0, 1);
     within("--adam-beta1", c.adamBeta1, 0, 1);

@@ -123,7 +123,7 @@ public final class FineTuning implements AutoCloseable {
   }
 
   private static RunData readData(TrainConfig c, ModelConfig numbers, PrintStream out) {
-    int threads = c.threads > 0 ? c.threads : Runtime.getRuntime().availableProcessors();
+    int threads = c.machine.threads > 0 ? c.machine.threads : Runtime.getRuntime().availableProcessors();
     DataOptions options = new DataOptions(c.maxSeqLength, numbers.vocabSize(), threads, c.cacheDir);
     Dataset train = RunData.read(c.model, c.data, options);
     out.println(train.report().sentence());
