@@ -23,6 +23,7 @@
 #include <cstring>
 #include <ctime>
 #include <functional>
+#include <iterator>
 #include <random>
 #include <string>
 #include <vector>
@@ -171,9 +172,6 @@ class Bench {
   cudaStream_t stream() const { return static_cast<cudaStream_t>(oribi_ctx_stream(ctx_)); }
   double copy_rate() const { return copy_rate_; } /* bytes a second, read plus written */
 
-  /* The ceiling for cases in FLOPs, such as a vendor library's rate on the same shape; 0: none is shown. */
-  void flop_ceiling(double rate) { flop_ceiling_ = rate; }
-
   /* Whether --only leaves this operation in; for data that takes long to make. */
   bool wanted(const std::string& operation) const { return operation.find(only_) != std::string::npos; }
 
@@ -190,13 +188,38 @@ class Bench {
     return seconds;
   }
 
-  /* For what is no call of oribi.h, such as a vendor library's: the body only enqueues work on stream(). */
-  double time_other(const std::string& operation, const std::string& shape, oribi_dtype t, Work work,
-                    const std::function<void()>& body) {
-    if (!wanted(operation)) return 0;
+  /* One of several ways to compute the same. */
+  struct Way {
+    std::string operation;
+    std::function<void()> run; /* only enqueues work on stream() */
+    std::function<bool()> verify;
+  };
+
+  /* Times the ways by turns: a card at its power limit lowers its clock under load, so that whatever is timed first would
+     look faster. The first way's rate becomes the ceiling of the others. */
+  void time_in_turns(const std::string& shape, oribi_dtype t, Work work, const std::vector<Way>& all) {
+    std::vector<Way> ways;
+    std::copy_if(all.begin(), all.end(), std::back_inserter(ways), [this](const Way& way) { return wanted(way.operation); });
+    if (ways.empty()) return;
     must(cudaDeviceSynchronize(), "the case's data");
-    body();
-    return report(operation, shape, t, work, measure(body));
+    std::vector<std::function<void()>> bodies;
+    for (const Way& way : ways) {
+      way.run();
+      if (oribi_ctx_synchronize(ctx_) != ORIBI_OK) stop(way.operation, oribi_ctx_message(ctx_));
+      if (way.verify && !way.verify()) stop(way.operation, "differs from its reference: not timed");
+      bodies.push_back(way.run);
+    }
+    const std::vector<Times> times = measure_in_turns(bodies);
+    flop_ceiling_ = 0;
+    for (size_t i = 0; i < ways.size(); i++) {
+      const double seconds = report(ways[i].operation, shape, t, work, times[i]);
+      if (i == 0) flop_ceiling_ = work.amount / seconds;
+    }
+  }
+
+  /* For a body that answers with a status: stops with the context's message unless it is OK. */
+  void call(const std::string& operation, const std::function<oribi_status()>& run) {
+    if (run() != ORIBI_OK) stop(operation, oribi_ctx_message(ctx_));
   }
 
  private:
@@ -209,33 +232,42 @@ class Bench {
     std::exit(1);
   }
 
-  void call(const std::string& operation, const std::function<oribi_status()>& run) {
-    if (run() != ORIBI_OK) stop(operation, oribi_ctx_message(ctx_));
-  }
+  Times measure(const std::function<void()>& body) { return measure_in_turns({body}).front(); }
 
   /* All repetitions of a batch are enqueued before any is waited for: the host's latency is not in the times. */
-  Times measure(const std::function<void()>& body) {
-    body();
-    std::vector<double> times;
+  std::vector<Times> measure_in_turns(const std::vector<std::function<void()>>& bodies) {
+    for (const auto& body : bodies) body();
+    std::vector<std::vector<double>> times(bodies.size());
     double total = 0;
-    while (times.size() < kMostRepetitions && (times.size() < kLeastRepetitions || total < kSeconds)) {
+    size_t turn = 0;
+    const auto enough = [&] {
+      const size_t least = times.back().size(); /* the last has its turn last */
+      return least >= kMostRepetitions || (least >= kLeastRepetitions && total >= kSeconds * static_cast<double>(bodies.size()));
+    };
+    while (!enough()) {
+      const size_t first = turn;
       for (auto& pair : events_) {
-        must(cudaMemsetAsync(flush_, static_cast<int>(times.size()), flush_.size(), stream()), "cudaMemsetAsync");
+        must(cudaMemsetAsync(flush_, static_cast<int>(turn), flush_.size(), stream()), "cudaMemsetAsync");
         must(cudaEventRecord(pair[0], stream()), "cudaEventRecord");
-        body();
+        bodies[turn++ % bodies.size()]();
         must(cudaEventRecord(pair[1], stream()), "cudaEventRecord");
       }
       must(cudaStreamSynchronize(stream()), "cudaStreamSynchronize");
+      turn = first;
       for (auto& pair : events_) {
         float milliseconds = 0;
         must(cudaEventElapsedTime(&milliseconds, pair[0], pair[1]), "cudaEventElapsedTime");
-        times.push_back(milliseconds * 1e-3);
-        total += times.back();
+        times[turn++ % bodies.size()].push_back(milliseconds * 1e-3);
+        total += milliseconds * 1e-3;
       }
     }
-    std::sort(times.begin(), times.end());
-    const auto at = [&times](double share) { return times[static_cast<size_t>(share * static_cast<double>(times.size() - 1))]; };
-    return {at(0.2), at(0.5), at(0.8)};
+    std::vector<Times> all;
+    for (std::vector<double>& of_one : times) {
+      std::sort(of_one.begin(), of_one.end());
+      const auto at = [&of_one](double share) { return of_one[static_cast<size_t>(share * static_cast<double>(of_one.size() - 1))]; };
+      all.push_back({at(0.2), at(0.5), at(0.8)});
+    }
+    return all;
   }
 
   double report(const std::string& operation, const std::string& shape, oribi_dtype t, Work work, const Times& times) {
