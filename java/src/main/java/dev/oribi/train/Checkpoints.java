@@ -76,7 +76,7 @@ final class Checkpoints {
       delete(target);
       AtomicFiles.directory(target, folder -> {
         model.write(folder);
-        OptimizerFile.write(folder.resolve(OPTIMIZER), step.trainable());
+        OptimizerFile.write(folder.resolve(OPTIMIZER), step);
         ObjectNode own = MAPPER.createObjectNode();
         own.set("state", MAPPER.valueToTree(state));
         own.set("config", MAPPER.valueToTree(identity.config()));
@@ -113,7 +113,7 @@ final class Checkpoints {
       throw new OribiException(folder + " was made with other training data (--data): give the files as they were, or"
           + " another --output-dir.");
     }
-    OptimizerFile.read(folder.resolve(OPTIMIZER), step.trainable());
+    OptimizerFile.read(folder.resolve(OPTIMIZER), step);
     RunState state = MAPPER.convertValue(own.get("state"), RunState.class);
     return new Loaded(state, history(folder), own.path("device").asText());
   }

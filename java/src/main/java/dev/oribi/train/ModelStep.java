@@ -9,6 +9,7 @@ import dev.oribi.model.Llama;
 import dev.oribi.model.Llama.Inputs;
 import dev.oribi.model.Machine;
 import dev.oribi.model.Weights;
+import dev.oribi.optim.OptimizerType;
 import dev.oribi.program.Buffer;
 import dev.oribi.program.Buffer.Rows;
 import dev.oribi.program.Emit;
@@ -48,6 +49,7 @@ public final class ModelStep implements TrainStep {
    * @param memory bytes that the plan may take of the device; 0: what is free
    * @param prefetch dequantize weights in 4 bits beside the product before, where the device can
    * @param logitsBudget most bytes of logits at once
+   * @param optimizer how AdamW's moments are stored
    * @param maxGradNorm 0: no clipping
    */
   public record Options(
@@ -60,6 +62,7 @@ public final class ModelStep implements TrainStep {
       boolean prefetch,
       long logitsBudget,
       Emit.AdamW adamw,
+      OptimizerType optimizer,
       double maxGradNorm,
       long dropoutSeed) {}
 
@@ -85,6 +88,7 @@ public final class ModelStep implements TrainStep {
   private final Buffer clip = Llama.io("clip_scale", DType.F32, Rows.FIXED, 1);
   private final double maxGradNorm;
   private final List<Hyper> hypers = new ArrayList<>();
+  private final List<Moments> moments = new ArrayList<>();
   private final Written written;
   private final MemoryPlan memory;
   private final MemoryPlan.Point point;
@@ -218,7 +222,9 @@ public final class ModelStep implements TrainStep {
           g.decay() ? o.adamw : new Emit.AdamW(o.adamw.beta1(), o.adamw.beta2(), o.adamw.epsilon(), 0);
       Hyper hyper = new Hyper(Emit.hyper("adamw." + g.name()), numbers);
       hypers.add(hyper);
-      u.adamw(g.name(), g.value(), g.value16(), g.m(), g.v(), g.grad(), clip, hyper.place);
+      Moments held = Moments.of(g, o.optimizer);
+      moments.add(held);
+      held.emitUpdate(u, clip, hyper.place);
       u.fill(g.name(), g.grad(), 0);
       c.fill(g.name(), g.grad(), 0);
     }
@@ -287,6 +293,7 @@ public final class ModelStep implements TrainStep {
   public Weights take() {
     machine.tuneProducts();
     plan.take(machine.device(), "training");
+    moments.forEach(m -> m.begin(machine.device()));
     return new Weights(model, machine, plan.shared());
   }
 
@@ -375,6 +382,11 @@ public final class ModelStep implements TrainStep {
       all.add(new OnDevice(t));
     }
     return all;
+  }
+
+  @Override
+  public List<StateColumn> stateColumns() {
+    return moments.stream().flatMap(m -> m.columns(machine.device()).stream()).toList();
   }
 
   @Override

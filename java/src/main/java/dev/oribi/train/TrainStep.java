@@ -50,6 +50,14 @@ public interface TrainStep extends AutoCloseable {
   /** Every tensor that {@link #update} changes, in an order that is the same for every run of a configuration. */
   List<TrainableTensor> trainable();
 
+  /**
+   * What else the optimizer remembers from update to update. Where it is empty AdamW's moments are parts of the tensors;
+   * otherwise they are here, and the tensors have no moments of their own.
+   */
+  default List<StateColumn> stateColumns() {
+    return List.of();
+  }
+
   /** Sets the gradients to zero, as they are at first and after every {@link #update}. */
   void clearGradients();
 

@@ -13,6 +13,7 @@ import dev.oribi.model.config.ModelConfig;
 import dev.oribi.program.Buffer;
 import dev.oribi.program.Buffer.Lifetime;
 import dev.oribi.program.Buffer.Rows;
+import dev.oribi.optim.OptimizerType;
 import dev.oribi.program.Emit;
 import dev.oribi.program.Executor;
 import dev.oribi.program.Plan;
@@ -254,7 +255,7 @@ class Stories260KTest {
     ModelStep step =
         new ModelStep(
             new Llama(config, DType.F32, training, tokens), machine,
-            new ModelStep.Options(tokens, 8, 0, 8, false, 0, false, 1L << 24, new Emit.AdamW(0.9, 0.999, 1e-8, 0), 1, 0));
+            new ModelStep.Options(tokens, 8, 0, 8, false, 0, false, 1L << 24, new Emit.AdamW(0.9, 0.999, 1e-8, 0), OptimizerType.ADAMW_TORCH, 1, 0));
     step.take().load(folder, null);
     return step;
   }

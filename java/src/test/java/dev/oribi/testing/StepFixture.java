@@ -5,12 +5,14 @@ import dev.oribi.io.Half;
 import dev.oribi.kernel.DType;
 import dev.oribi.kernel.LoraKernels;
 import dev.oribi.layer.Parameters.Tensor;
+import dev.oribi.model.FrozenStorage;
 import dev.oribi.model.Llama;
 import dev.oribi.model.Llama.Training;
 import dev.oribi.model.Machine;
 import dev.oribi.model.Weights;
 import dev.oribi.model.config.ModelConfig;
 import dev.oribi.model.config.QuantizationConfig;
+import dev.oribi.optim.OptimizerType;
 import dev.oribi.program.Emit;
 import dev.oribi.program.View;
 import dev.oribi.testing.ReferenceLlama.Sequence;
@@ -31,40 +33,46 @@ public final class StepFixture implements AutoCloseable {
   /** How the step is planned. The defaults: fp32, everything kept, one chunk of logits, two threads. */
   public record Plan(
       DType type, int tokens, int sequences, boolean checkpointing, long logitsBudget, long dropoutSeed, double weightDecay,
-      double maxGradNorm, int threads, MemoryPlan.Choice choice) {
-    public static final Plan DEFAULT = new Plan(DType.F32, 256, 16, false, 1L << 24, 17, 0.01, 0, 2, null);
+      double maxGradNorm, int threads, MemoryPlan.Choice choice, OptimizerType optim) {
+    public static final Plan DEFAULT = new Plan(DType.F32, 256, 16, false, 1L << 24, 17, 0.01, 0, 2, null, OptimizerType.ADAMW_TORCH);
 
     /** What is kept, rebuilt and sent to the host, in place of what the planner would choose. */
     public Plan choice(MemoryPlan.Choice c) {
-      return new Plan(type, tokens, sequences, checkpointing, logitsBudget, dropoutSeed, weightDecay, maxGradNorm, threads, c);
+      return new Plan(type, tokens, sequences, checkpointing, logitsBudget, dropoutSeed, weightDecay, maxGradNorm, threads, c, optim);
+    }
+
+    public Plan optim(OptimizerType o) {
+      return new Plan(type, tokens, sequences, checkpointing, logitsBudget, dropoutSeed, weightDecay, maxGradNorm, threads, choice, o);
     }
 
     public Plan type(DType t) {
-      return new Plan(t, tokens, sequences, checkpointing, logitsBudget, dropoutSeed, weightDecay, maxGradNorm, threads, choice);
+      return new Plan(t, tokens, sequences, checkpointing, logitsBudget, dropoutSeed, weightDecay, maxGradNorm, threads, choice, optim);
     }
 
     public Plan tokens(int n) {
-      return new Plan(type, n, sequences, checkpointing, logitsBudget, dropoutSeed, weightDecay, maxGradNorm, threads, choice);
+      return new Plan(type, n, sequences, checkpointing, logitsBudget, dropoutSeed, weightDecay, maxGradNorm, threads, choice, optim);
     }
 
     public Plan checkpointing(boolean on) {
-      return new Plan(type, tokens, sequences, on, logitsBudget, dropoutSeed, weightDecay, maxGradNorm, threads, choice);
+      return new Plan(type, tokens, sequences, on, logitsBudget, dropoutSeed, weightDecay, maxGradNorm, threads, choice, optim);
     }
 
     public Plan logitsBudget(long bytes) {
-      return new Plan(type, tokens, sequences, checkpointing, bytes, dropoutSeed, weightDecay, maxGradNorm, threads, choice);
+      return new Plan(type, tokens, sequences, checkpointing, bytes, dropoutSeed, weightDecay, maxGradNorm, threads, choice, optim);
     }
 
     public Plan maxGradNorm(double norm) {
-      return new Plan(type, tokens, sequences, checkpointing, logitsBudget, dropoutSeed, weightDecay, norm, threads, choice);
+      return new Plan(type, tokens, sequences, checkpointing, logitsBudget, dropoutSeed, weightDecay, norm, threads, choice, optim);
     }
 
     ModelStep.Options options() {
       return new ModelStep.Options(
           tokens, sequences, tokens, sequences, checkpointing, 0, false, logitsBudget,
-          new Emit.AdamW(0.9, 0.999, 1e-8, weightDecay), maxGradNorm, dropoutSeed);
+          new Emit.AdamW(0.9, 0.999, 1e-8, weightDecay), optim, maxGradNorm, dropoutSeed);
     }
   }
+
+  private static final FrozenStorage PLAIN = new FrozenStorage(null, false);
 
   private final Machine machine;
   private final Llama model;
@@ -78,13 +86,13 @@ public final class StepFixture implements AutoCloseable {
 
   /** With guards around the arena, and every error told with its op. */
   public StepFixture(ModelConfig config, Training training, Plan plan, long seed, GuardedDevice guard) {
-    this(config, training, null, plan, seed, guard);
+    this(config, training, (QuantizationConfig) null, plan, seed, guard);
   }
 
   /** The same with weights in 4 bits. */
   public StepFixture(
       ModelConfig config, Training training, QuantizationConfig quantization, Plan plan, long seed, GuardedDevice guard) {
-    this(config, training, quantization, plan, seed, guarded(plan, guard));
+    this(config, training, new FrozenStorage(quantization, false), plan, seed, guarded(plan, guard));
   }
 
   private static Machine guarded(Plan plan, GuardedDevice guard) {
@@ -95,18 +103,23 @@ public final class StepFixture implements AutoCloseable {
 
   /** On {@code machine}, which is closed with this. */
   public StepFixture(ModelConfig config, Training training, Plan plan, long seed, Machine machine) {
-    this(config, training, null, plan, seed, machine);
+    this(config, training, PLAIN, plan, seed, machine);
   }
 
   /** {@code quantization}: which weights are in 4 bits; their {@link #values} are those that the reference makes of them. */
   public StepFixture(ModelConfig config, Training training, QuantizationConfig quantization, Plan plan, long seed) {
-    this(config, training, quantization, plan, seed, TestMachine.open(plan.threads));
+    this(config, training, new FrozenStorage(quantization, false), plan, seed);
+  }
+
+  /** {@code storage}: how frozen weights are held; {@link #values} are what the references make of those in few bits. */
+  public StepFixture(ModelConfig config, Training training, FrozenStorage storage, Plan plan, long seed) {
+    this(config, training, storage, plan, seed, TestMachine.open(plan.threads));
   }
 
   private StepFixture(
-      ModelConfig config, Training training, QuantizationConfig quantization, Plan plan, long seed, Machine machine) {
+      ModelConfig config, Training training, FrozenStorage storage, Plan plan, long seed, Machine machine) {
     this.machine = machine;
-    model = new Llama(config, plan.type, training, quantization, 512);
+    model = new Llama(config, plan.type, training, storage, 512);
     step = new ModelStep(model, machine, plan.options(), plan.choice);
     weights = step.take();
     for (Tensor t : model.parameters().tensors()) {
@@ -129,6 +142,9 @@ public final class StepFixture implements AutoCloseable {
     if (t.nf4() != null) {
       quantize(t, w);
       exact = Nf4Reference.roundTrip(w);
+    } else if (t.int8() != null) {
+      quantizeTo8Bits(t, w);
+      exact = Int8Reference.roundTrip(w);
     } else {
       write(t, w);
     }
@@ -140,6 +156,13 @@ public final class StepFixture implements AutoCloseable {
     Mem workspace = step.plan().shared().slice((values.bytes() + 63) / 64 * 64, LoraKernels.nf4Workspace(w.length));
     machine.device().write(values, w, 0, w.length);
     machine.kernels().lora().nf4Quantize(t.nf4().place(), values, workspace, w.length, DType.F32);
+  }
+
+  private void quantizeTo8Bits(Tensor t, float[] w) {
+    Mem values = step.plan().shared().slice(0, 4L * w.length);
+    machine.device().write(values, w, 0, w.length);
+    long rows = t.int8().rows();
+    machine.kernels().int8().quantize(t.int8().place(0, rows), null, null, values, rows, t.int8().cols(), DType.F32);
   }
 
   private void write(Tensor t, float[] w) {

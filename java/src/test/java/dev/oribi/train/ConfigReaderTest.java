@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import dev.oribi.OribiException;
+import dev.oribi.optim.OptimizerType;
 import dev.oribi.optim.SchedulerType;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -125,6 +126,17 @@ class ConfigReaderTest {
   void refusesValuesThatNoRunCanHave(String option, String named) {
     assertThatThrownBy(() -> ConfigReader.read(option).check()).isInstanceOf(OribiException.class)
         .hasMessageStartingWith(named + " is ").hasMessageContaining("it must be");
+  }
+
+  @Test
+  void knowsTheOptimizersByHuggingFacesNames() {
+    assertThat(ConfigReader.read().optim).isEqualTo(OptimizerType.ADAMW_TORCH);
+    assertThat(ConfigReader.read("optim=adamw_8bit").optim).isEqualTo(OptimizerType.ADAMW_8BIT);
+    TrainConfig other = ConfigReader.read("--optim", "adamw_bnb_8bit");
+    assertThat(other.optim).isEqualTo(OptimizerType.ADAMW_8BIT);
+    assertThat(other.toYaml()).contains("optim: adamw_8bit");
+    assertThatThrownBy(() -> ConfigReader.read("--optim", "sgd")).isInstanceOf(OribiException.class)
+        .hasMessageContaining("--optim").hasMessageContaining("sgd").hasMessageContaining("adamw_8bit");
   }
 
   @Test

@@ -2,6 +2,7 @@ package dev.oribi.jmh;
 
 import dev.oribi.bench.StepBench;
 import dev.oribi.model.Machine;
+import dev.oribi.optim.OptimizerType;
 import dev.oribi.train.StorageType;
 import org.openjdk.jmh.annotations.Benchmark;
 import org.openjdk.jmh.annotations.Param;
@@ -34,7 +35,10 @@ public class StepBenchmark {
   @Setup
   public void open() {
     machine = Machine.open(device, 0);
-    bench = StepBench.open(new StepBench.Options(shape, batch, seq, 16, false, false, false, 0, false, 0, dtype, 0, null), machine);
+    StepBench.Options options =
+        new StepBench.Options(
+            shape, batch, seq, 16, false, false, false, false, 0, false, 0, dtype, OptimizerType.ADAMW_TORCH, 0, null);
+    bench = StepBench.open(options, machine);
   }
 
   @Benchmark
