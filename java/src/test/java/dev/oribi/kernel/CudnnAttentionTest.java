@@ -164,6 +164,7 @@ class CudnnAttentionTest {
     try (AttentionChoice choice = new AttentionChoice(card.kernels(), AttentionLibrary.AUTO, true)) {
       card.run(choice, c);
       assertThat(choice.describe()).as("deterministic").isEqualTo("own kernels");
+      assertThat(choice.note()).as("what it costs").contains(card.kernels().architecture() == 90 ? "for --deterministic, which takes" : "");
     }
     try (AttentionChoice choice = new AttentionChoice(card.kernels(), AttentionLibrary.ORIBI, false)) {
       card.run(choice, c);
@@ -172,13 +173,14 @@ class CudnnAttentionTest {
     try (AttentionChoice choice = new AttentionChoice(card.kernels(), AttentionLibrary.AUTO, false)) {
       card.run(choice, c);
       boolean measured = card.kernels().architecture() == 90;
+      assertThat(choice.note()).isEmpty();
       assertThat(choice.describe()).startsWith(measured ? "cuDNN 9." : "own kernels");
     }
     try (AttentionChoice choice = new AttentionChoice(card.kernels(), AttentionLibrary.CUDNN, false)) {
       card.run(choice, c);
       assertThat(choice.describe()).startsWith("cuDNN 9.");
       AttentionShape odd = card.room(Case.of(DType.BF16, 2, 2, 36, 10));
-      assertThatThrownBy(() -> choice.workspace(odd, true)).hasMessageContaining("multiples of 8 up to 256, not 36");
+      assertThatThrownBy(() -> choice.workspace(odd, true)).hasMessageContaining("multiples of 8 from 64 to 256, not 36");
     }
   }
 
