@@ -73,6 +73,10 @@ class CudnnAttentionTest {
         Case.of(DType.BF16, 4, 2, 80, MIXED),
         Case.of(DType.BF16, 4, 2, 96, MIXED),
         Case.of(DType.BF16, 3, 3, 64, 13, 40),
+        Case.of(DType.BF16, 4, 2, 72, MIXED),
+        Case.of(DType.BF16, 4, 2, 112, MIXED),
+        Case.of(DType.BF16, 4, 1, 160, MIXED),
+        Case.of(DType.F16, 4, 2, 192, MIXED),
         Case.of(DType.BF16, 4, 2, 256, 113, 200),
         Case.of(DType.F16, 16, 8, 256, 150),
         // All of one length: the plan without offsets.
