@@ -1,6 +1,7 @@
 package dev.oribi.cli;
 
 import dev.oribi.generate.TextModel;
+import dev.oribi.train.MachineOptions;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
@@ -23,6 +24,11 @@ final class ModelOptions {
       description = "Hold the linear layers in 4 bits, as the adapter was trained with.")
   boolean loadIn4bit = false;
 
+  @Option(
+      names = "--head-in-8bit",
+      description = "Hold the output head in 8 bits, as the adapter was trained with.")
+  boolean headIn8bit = false;
+
   @Mixin MachineOptions machine;
 
   @Option(
@@ -36,7 +42,10 @@ final class ModelOptions {
   }
 
   TextModel open() {
-    return TextModel.open(folder(), adapter, loadIn4bit, machine.open(), maxSeqLength);
+    TextModel text =
+        TextModel.open(folder(), adapter, new TextModel.Storage(loadIn4bit, headIn8bit), machine.open(), maxSeqLength);
+    text.headReport().ifPresent(System.err::println); // what is generated stays alone on the standard output
+    return text;
   }
 
   static List<Map<String, Object>> user(String content) {

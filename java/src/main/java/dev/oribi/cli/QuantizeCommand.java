@@ -4,6 +4,7 @@ import dev.oribi.OribiException;
 import dev.oribi.model.Machine;
 import dev.oribi.model.Quantizer;
 import dev.oribi.model.config.ModelConfig;
+import dev.oribi.train.MachineOptions;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.concurrent.Callable;

@@ -1,6 +1,7 @@
 package dev.oribi.cli;
 
 import dev.oribi.model.Machine;
+import dev.oribi.train.MachineOptions;
 import dev.oribi.train.StorageType;
 import dev.oribi.train.Trace;
 import java.nio.file.Path;

@@ -2,6 +2,7 @@ package dev.oribi.cli;
 
 import dev.oribi.kernel.Kernels;
 import dev.oribi.model.Machine;
+import dev.oribi.train.MachineOptions;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;

@@ -18,7 +18,7 @@ final class ConfigCheck {
     atLeast("--logging-steps", c.loggingSteps, 1);
     atLeast("--save-steps", c.saveSteps, 1);
     atLeast("--save-total-limit", c.saveTotalLimit, 0);
-    atLeast("--threads", c.threads, 0);
+    atLeast("--threads", c.machine.threads, 0);
     within("--eval-fraction", c.evalFraction, 0, 1);
     within("--lora-dropout", c.loraDropout, 0, 1);
     within("--adam-beta1", c.adamBeta1, 0, 1);
@@ -43,6 +43,9 @@ final class ConfigCheck {
     }
     if (c.trainsAllWeights() && c.loadIn4bit) {
       throw new OribiException("--load-in-4bit and --full exclude each other: weights in 4 bits cannot learn; take one away.");
+    }
+    if (c.trainsAllWeights() && c.headIn8bit) {
+      throw new OribiException("--head-in-8bit and --full exclude each other: weights in 8 bits cannot learn; take one away.");
     }
     if (c.evalFraction > 0 && !c.evalData.isEmpty()) {
       throw new OribiException("--eval-fraction and --eval-data exclude each other: take one away.");

@@ -4,14 +4,15 @@ import dev.oribi.OribiException;
 import dev.oribi.data.Batches;
 import dev.oribi.data.MicroBatch;
 import dev.oribi.kernel.DType;
+import dev.oribi.model.FrozenStorage;
 import dev.oribi.model.Llama;
 import dev.oribi.model.Llama.Inputs;
 import dev.oribi.model.Llama.Training;
 import dev.oribi.model.Machine;
 import dev.oribi.model.Weights;
 import dev.oribi.model.config.ModelConfig;
-import dev.oribi.model.config.QuantizationConfig;
 import dev.oribi.program.Emit;
+import dev.oribi.program.EmitLoss;
 import dev.oribi.program.Executor;
 import dev.oribi.program.Plan;
 import dev.oribi.program.Program;
@@ -41,19 +42,19 @@ public final class Evaluator implements AutoCloseable {
 
   /**
    * @param training which adapter runs on top of the base, or {@link Training#NONE}
-   * @param quantization which weights are in 4 bits; null: none
+   * @param storage how the weights of the base are held
    */
   public Evaluator(
-      ModelConfig config, DType type, Training training, QuantizationConfig quantization, Machine machine, Batches batches) {
+      ModelConfig config, DType type, Training training, FrozenStorage storage, Machine machine, Batches batches) {
     this.machine = machine;
     this.executor = machine.executor();
     this.batches = batches;
-    this.model = new Llama(config, type, training, quantization, batches.maxSequenceLength());
+    this.model = new Llama(config, type, training, storage, batches.maxSequenceLength());
     Emit.Sizes sizes =
         new Emit.Sizes(
             batches.maxTokens(), batches.maxTokens(), batches.maxSequences(), batches.maxSequenceLength(), type, false, 0);
     inputs = Inputs.of(sizes);
-    model.emitEvaluate(new Emit(program, sizes, machine.library()), inputs, 0, FineTuning.LOGITS_BUDGET);
+    model.emitEvaluate(new Emit(program, sizes, machine.library()), inputs, 0, EmitLoss.LOGITS_BUDGET);
     plan = new Plan(List.of(program), model.parameters().buffers(), model.loadingBytes());
   }
 

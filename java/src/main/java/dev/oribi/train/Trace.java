@@ -20,6 +20,7 @@ import dev.oribi.program.Buffer;
 import dev.oribi.program.Buffer.Lifetime;
 import dev.oribi.program.Buffer.Rows;
 import dev.oribi.program.Emit;
+import dev.oribi.program.EmitLoss;
 import dev.oribi.program.Executor;
 import dev.oribi.program.Plan;
 import dev.oribi.program.Program;
@@ -128,9 +129,9 @@ public final class Trace {
       Program step = new Program("micro_step");
       model.emitLogits(new Emit(forward, sizes, machine.library()), inputs, List.of(), logits);
       if (training.equals(Training.NONE)) {
-        model.emitEvaluate(new Emit(step, sizes, machine.library()), inputs, 0, FineTuning.LOGITS_BUDGET);
+        model.emitEvaluate(new Emit(step, sizes, machine.library()), inputs, 0, EmitLoss.LOGITS_BUDGET);
       } else {
-        model.emitTrain(new Emit(step, sizes, machine.library()), inputs, Collections.nCopies(model.layers().size(), Saving.KEEP), FineTuning.LOGITS_BUDGET);
+        model.emitTrain(new Emit(step, sizes, machine.library()), inputs, Collections.nCopies(model.layers().size(), Saving.KEEP), EmitLoss.LOGITS_BUDGET);
       }
       try (Plan plan = new Plan(List.of(forward, step), model.parameters().buffers(), model.loadingBytes())) {
         plan.take(machine.device(), "the trace");

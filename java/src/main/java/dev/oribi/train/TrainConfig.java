@@ -1,6 +1,5 @@
 package dev.oribi.train;
 
-import dev.oribi.kernel.AttentionLibrary;
 import dev.oribi.model.Machine;
 import dev.oribi.optim.OptimizerType;
 import dev.oribi.optim.SchedulerType;
@@ -8,6 +7,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import picocli.CommandLine.Help.Visibility;
+import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Option;
 
 /**
@@ -128,6 +128,12 @@ public final class TrainConfig {
       description = "Hold the linear layers in 4 bits (NF4 with double quantization) under the adapter: QLoRA. A quarter of"
           + " the memory of 16 bits. A model folder that is in 4 bits already stays so without it.")
   public boolean loadIn4bit = false;
+
+  @Option(names = "--head-in-8bit", arity = "0..1", fallbackValue = "true",
+      showDefaultValue = Visibility.ALWAYS, paramLabel = "true|false",
+      description = "Hold the output head in 8 bits, quantized on load; half the memory of 16 bits. What that changes is"
+          + " printed. Not for a head that learns, nor one that is the embedding table.")
+  public boolean headIn8bit = false;
 
   @Option(names = "--dtype", paramLabel = "TYPE",
       description = "Storage of activations and frozen weights: ${COMPLETION-CANDIDATES}. What is trained is always"
@@ -262,41 +268,8 @@ public final class TrainConfig {
 
   // -------------------------------------------------------------------------------------------------- machine, debugging
 
-  @Option(names = "--device", paramLabel = "NAME",
-      description = "Where to run: auto (a GPU if there is one, else the CPU), cpu, cuda, or cuda:N for one of several"
-          + " GPUs.")
-  public String device = "auto";
-
-  @Option(names = "--threads", paramLabel = "N", description = "CPU threads; 0: one for each core.")
-  public int threads = 0;
-
-  @Option(names = "--debug-sync", arity = "0..1", fallbackValue = "true",
-      showDefaultValue = Visibility.ALWAYS, paramLabel = "true|false",
-      description = "Wait for the device after every op, so that an error names the op at fault. Slow.")
-  public boolean debugSync = false;
-
-  @Option(names = "--no-cuda-graph", arity = "0..1", fallbackValue = "true",
-      showDefaultValue = Visibility.ALWAYS, paramLabel = "true|false",
-      description = "On a GPU, issue every op anew in each step in place of replaying a recorded step. Same bits, more"
-          + " work for the CPU.")
-  public boolean noCudaGraph = false;
-
-  @Option(names = "--attention", paramLabel = "NAME",
-      description = "Library of attention on a GPU: ${COMPLETION-CANDIDATES}. auto takes cuDNN where it was"
-          + " measured to be faster and is installed, and Oribi's own kernels elsewhere.")
-  public AttentionLibrary attention = AttentionLibrary.AUTO;
-
-  @Option(names = "--deterministic", arity = "0..1", fallbackValue = "true",
-      showDefaultValue = Visibility.ALWAYS, paramLabel = "true|false",
-      description = "On a GPU, give the same bits for the same seed on the same card. Everything but cuDNN's"
-          + " attention, which is left out, does in any case; the CPU always does.")
-  public boolean deterministic = false;
-
-  @Option(names = "--tune-products", arity = "0..1", fallbackValue = "true",
-      showDefaultValue = Visibility.ALWAYS, paramLabel = "true|false",
-      description = "On a GPU, time the algorithms that cublasLt has for each product before training and keep the fastest,"
-          + " in place of the one that it holds for the fastest.")
-  public boolean tuneProducts = false;
+  /** {@code --device}, {@code --threads} and what else every command has that runs on a device. */
+  @Mixin public final MachineOptions machine = new MachineOptions();
 
   @Option(names = "--overfit-one-batch", arity = "0..1", fallbackValue = "true",
       showDefaultValue = Visibility.ALWAYS, paramLabel = "true|false",
@@ -306,7 +279,7 @@ public final class TrainConfig {
 
   /** The device that {@code --device} names, open; the caller closes it. */
   public Machine machine() {
-    return Machine.open(device, threads, new Machine.Options(debugSync, !noCudaGraph, tuneProducts, attention, deterministic));
+    return machine.open();
   }
 
   /** Whether every weight is trained: {@code full}, or {@code from_scratch} which implies it. */

@@ -163,7 +163,7 @@ class ResumeTest {
     refuses(run -> run.data = TestRun.rows(TestRun.ROWS, 6), "other training data");
     TestRun free = run("free");
     free.config.resumeFromCheckpoint = folder.resolve("whole/checkpoint-3");
-    free.config.threads = 7;
+    free.config.machine.threads = 7;
     free.config.saveTotalLimit = 1;
     free.config.loggingSteps = 1;
     free.run();
