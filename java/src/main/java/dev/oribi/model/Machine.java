@@ -56,8 +56,16 @@ public record Machine(
     /** The defaults. */
     public static final Options DEFAULT = new Options(false, true, false, AttentionLibrary.AUTO, false);
 
-    /** The environment variable ORIBI_DEBUG_SYNC=1 sets {@code debugSync} whatever is asked. */
+    /**
+     * The environment variable ORIBI_DEBUG_SYNC=1 sets {@code debugSync} whatever is asked.
+     *
+     * @throws OribiException if algorithms chosen by the clock are to give the same bits
+     */
     public Options {
+      if (tuneProducts && deterministic) {
+        throw new OribiException("--tune-products and --deterministic exclude each other: the fastest algorithm of one run"
+            + " may not be that of the next, and another one rounds otherwise");
+      }
       debugSync |= "1".equals(System.getenv(DEBUG_SYNC));
     }
 
