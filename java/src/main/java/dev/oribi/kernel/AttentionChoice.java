@@ -16,11 +16,15 @@ public final class AttentionChoice implements Attention {
   /** Where the two were measured: docs/results/attention.md, docs/results/cudnn-attention.md. */
   private static final int MEASURED = 90;
 
+  /** Of a step of Llama-3.1-8B, NF4, 4 x 2048 and 2 x 2048 on an H100: docs/results/attention.md. */
+  private static final String COST = "which takes 6 % more of a step's time than cuDNN's";
+
   private final Kernels kernels;
   private final AttentionLibrary wanted;
   private final boolean deterministic;
   private final Attention own;
   private final String missing;
+  private final boolean slower;
   private CudnnAttention cudnn;
   private boolean planned;
 
@@ -40,6 +44,7 @@ public final class AttentionChoice implements Attention {
       throw new OribiException("--attention cudnn: " + missing);
     }
     planned = tries && missing == null;
+    slower = deterministic && prefers(wanted, kernels.architecture(), false) && CudnnLibrary.unusable() == null;
   }
 
   /** Whether cuDNN is taken unasked. */
@@ -92,15 +97,18 @@ public final class AttentionChoice implements Attention {
     return of(largest).workspace(largest, backward);
   }
 
-  /** The library in use; before the first shape is seen, the one that would be tried first. */
+  /** The library in use; the own kernels until the first shape is planned for another. */
   @Override
   public String describe() {
     return cudnn != null ? cudnn.describe() : own.describe();
   }
 
-  /** Why the faster library is not used, in one line; empty where there is nothing to tell. */
+  /** Why the faster library is not used and what that costs, in one line; empty where there is nothing to tell. */
   @Override
   public String note() {
+    if (slower) {
+      return "attention by Oribi's own kernels for --deterministic, " + COST;
+    }
     return missing == null ? "" : "attention by Oribi's own kernels, since " + missing;
   }
 

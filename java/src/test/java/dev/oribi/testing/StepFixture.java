@@ -173,7 +173,7 @@ public final class StepFixture implements AutoCloseable {
     }
     ByteBuffer half = ByteBuffer.allocate(2 * w.length).order(ByteOrder.nativeOrder());
     for (float x : w) {
-      half.putShort(Half.toBf16(x));
+      half.putShort(to.type() == DType.F16 ? Half.toF16(x) : Half.toBf16(x));
     }
     machine.device().write(to.mem(), half.flip());
   }
