@@ -76,7 +76,9 @@ struct Shared {
   }
   __device__ void wait_full(int i, uint32_t parity) const { sm90::barrier_wait(full(i), parity, sm90::Role::consumer, i); }
   __device__ void wait_empty(int i, uint32_t parity) const { sm90::barrier_wait(empty(i), parity ^ 1, sm90::Role::producer, i); }
+  /* The warp's other threads have read what they need of the stage too. */
   __device__ void release(int i) const {
+    __syncwarp();
     if (threadIdx.x % 32 == 0) sm90::barrier_arrive(empty(i));
   }
 };

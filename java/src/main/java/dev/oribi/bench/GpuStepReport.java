@@ -142,7 +142,7 @@ final class GpuStepReport {
     out.print(profile.table(1));
     out.printf(Locale.ROOT, "by op: forward %.1f ms, loss and backward %.1f ms, clip %.2f ms, update %.2f ms%n",
         j.get("ms_forward").asDouble(), j.get("ms_backward").asDouble(), j.get("ms_clip").asDouble(), j.get("ms_update").asDouble());
-    out.printf(Locale.ROOT, "step: p20 %.1f ms, p50 %.1f ms, p80 %.1f ms of %d (%d programs replayed); %.0f tok/s%n",
+    out.printf(Locale.ROOT, "step: p20 %.1f ms, p50 %.1f ms, p80 %.1f ms of %d (%d recordings replayed); %.0f tok/s%n",
         j.get("ms_p20").asDouble(), j.get("ms_p50").asDouble(), j.get("ms_p80").asDouble(), j.get("steps").asInt(),
         j.get("replayed").asLong(), j.get("tokens_per_second").asDouble());
     out.printf(Locale.ROOT, "%.1f TFLOP/s as 4N, %.1f as 6N, N = %.3f billion%n", j.get("tflops_4n").asDouble(),

@@ -57,7 +57,7 @@ public final class Llama {
       return new Inputs(
           io("input_ids", DType.I32, Rows.TOKENS, s.tokens()),
           io("positions", DType.I32, Rows.TOKENS, s.tokens()),
-          io("cu_seqlens", DType.I32, Rows.FIXED, s.sequences() + 1),
+          io("cu_seqlens", DType.I32, Rows.FIXED, s.sequences() + s.spare() + 1),
           io("target_rows", DType.I32, Rows.TARGETS, s.targets()),
           new Emit.Loss(
               io("labels", DType.I32, Rows.TARGETS, s.targets()),

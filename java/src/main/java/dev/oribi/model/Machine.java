@@ -44,7 +44,7 @@ public record Machine(
    * How programs are run.
    *
    * @param debugSync wait after every op and name the one at fault; slow
-   * @param cudaGraph replay whole programs on a GPU; the results are the same bits without
+   * @param cudaGraph replay programs on a GPU, in training with batches that are rounded up ({@link dev.oribi.program.RowBuckets})
    * @param tuneProducts time cublasLt's algorithms for each planned product, before memory is taken
    * @param attention which library computes attention on a GPU
    * @param deterministic the same seed gives the same bits on the same card: only libraries that do

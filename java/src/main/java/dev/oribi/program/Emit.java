@@ -41,9 +41,21 @@ public final class Emit {
    * @param type storage of activations
    * @param dropout whether adapters drop inputs: in training only
    * @param dropoutSeed seed of every dropout mask
+   * @param spare sequences beyond these that a run may count; they hold padding, if anything ({@link RowBuckets})
    */
   public record Sizes(
-      long tokens, long targets, long sequences, long longest, DType type, boolean dropout, long dropoutSeed) {}
+      long tokens, long targets, long sequences, long longest, DType type, boolean dropout, long dropoutSeed, long spare) {
+    public Sizes(
+        long tokens, long targets, long sequences, long longest, DType type, boolean dropout, long dropoutSeed) {
+      this(tokens, targets, sequences, longest, type, dropout, dropoutSeed, 0);
+    }
+
+    /** The same with room for what {@link RowBuckets} adds. */
+    public Sizes roomy() {
+      long more = RowBuckets.sequences(sequences) - sequences;
+      return new Sizes(tokens, targets, sequences, longest, type, dropout, dropoutSeed, more);
+    }
+  }
 
   /** What does the work, and so what the workspace of an op depends on. */
   public record Library(Kernels kernels, Gemm gemm, Attention attention, Kernels ahead, Lanes lanes) {
@@ -325,7 +337,7 @@ public final class Emit {
   private AttentionShape largest(Heads h, View q, View k, View v, long ldO, KvCache cache) {
     Mem later = cache == null ? null : Mem.NOWHERE;
     return new AttentionShape(
-        sizes.tokens, sizes.sequences, Run.lengthBound(sizes.longest, sizes.tokens), h.heads, h.kvHeads, h.headDim,
+        sizes.tokens, sizes.sequences + sizes.spare, Run.lengthBound(sizes.longest, sizes.tokens), h.heads, h.kvHeads, h.headDim,
         q.ld(), k.ld(), v.ld(), ldO, null, later, later, h.scale(), 0, 0, sizes.type);
   }
 

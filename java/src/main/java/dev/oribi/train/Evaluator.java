@@ -16,6 +16,7 @@ import dev.oribi.program.EmitLoss;
 import dev.oribi.program.Executor;
 import dev.oribi.program.Plan;
 import dev.oribi.program.Program;
+import dev.oribi.program.RowBuckets;
 import java.util.List;
 
 /** Measures a model on a dataset: forward passes alone. Making one plans; {@link #take} takes the memory. */
@@ -53,6 +54,7 @@ public final class Evaluator implements AutoCloseable {
     Emit.Sizes sizes =
         new Emit.Sizes(
             batches.maxTokens(), batches.maxTokens(), batches.maxSequences(), batches.maxSequenceLength(), type, false, 0);
+    sizes = executor.records() ? sizes.roomy() : sizes;
     inputs = Inputs.of(sizes);
     model.emitEvaluate(new Emit(program, sizes, machine.library()), inputs, 0, EmitLoss.LOGITS_BUDGET);
     plan = new Plan(List.of(program), model.parameters().buffers(), model.loadingBytes());
@@ -70,15 +72,19 @@ public final class Evaluator implements AutoCloseable {
     long targets = 0;
     for (int i = 0; i < batches.microBatches(0); i++) {
       MicroBatch batch = batches.get(0, i);
-      int n = ModelStep.write(machine.device(), inputs, batch, 0);
-      executor.run(program, ModelStep.run(machine, batch, n, 0));
+      BatchRows rows =
+          executor.records(program)
+              ? BatchRows.of(batch, new RowBuckets(batches.maxTokens(), model.maxPositions()))
+              : BatchRows.of(batch);
+      rows.write(machine.device(), inputs, 0);
+      executor.run(program, rows.run(machine.library(), rows.targets(), 0));
       double loss = machine.device().readDouble(inputs.loss().lossSum().mem());
       if (!Double.isFinite(loss)) {
         throw new OribiException(
             "the loss of batch " + i + " is " + loss + ": the model's weights or its adapter are damaged");
       }
       sum += loss;
-      targets += n;
+      targets += rows.targets();
     }
     return new Result(sum / targets, targets);
   }

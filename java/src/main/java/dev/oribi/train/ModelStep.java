@@ -1,7 +1,6 @@
 package dev.oribi.train;
 
 import dev.oribi.data.MicroBatch;
-import dev.oribi.device.Device;
 import dev.oribi.kernel.DType;
 import dev.oribi.layer.Parameters.Group;
 import dev.oribi.layer.Parameters.Tensor;
@@ -20,6 +19,7 @@ import dev.oribi.program.Op;
 import dev.oribi.program.Plan;
 import dev.oribi.program.Prefetch;
 import dev.oribi.program.Program;
+import dev.oribi.program.RowBuckets;
 import dev.oribi.program.Run;
 import java.nio.FloatBuffer;
 import java.util.ArrayList;
@@ -113,10 +113,10 @@ public final class ModelStep implements TrainStep {
     int tokens = Math.max(o.tokens, o.evalTokens);
     int sequences = Math.max(o.sequences, o.evalSequences);
     DType type = model.parameters().type();
-    inputs = Inputs.of(new Emit.Sizes(tokens, tokens, sequences, longest, type, false, 0));
+    inputs = Inputs.of(planned(new Emit.Sizes(tokens, tokens, sequences, longest, type, false, 0)));
 
     options = o;
-    sizes = new Emit.Sizes(o.tokens, o.tokens, o.sequences, longest, type, true, o.dropoutSeed);
+    sizes = planned(new Emit.Sizes(o.tokens, o.tokens, o.sequences, longest, type, true, o.dropoutSeed));
     emitUpdate(sizes, o);
     memory = new MemoryPlan(planned(), new Estimates());
     long budget = o.memory > 0 ? o.memory : machine.device().freeBytes();
@@ -124,6 +124,11 @@ public final class ModelStep implements TrainStep {
     point = asked != null ? new Estimates().of(asked) : memory.fit(budget);
     written = write(point.choice());
     plan = written.plan;
+  }
+
+  /** With room for what batches are rounded up to where runs are recorded. */
+  private Emit.Sizes planned(Emit.Sizes s) {
+    return executor.records() ? s.roomy() : s;
   }
 
   private MemoryPlan.Options planned() {
@@ -147,7 +152,9 @@ public final class ModelStep implements TrainStep {
     }
     if (options.evalTokens > 0) {
       Emit.Sizes evalSizes =
-          new Emit.Sizes(options.evalTokens, options.evalTokens, options.evalSequences, sizes.longest(), sizes.type(), false, 0);
+          planned(
+              new Emit.Sizes(
+                  options.evalTokens, options.evalTokens, options.evalSequences, sizes.longest(), sizes.type(), false, 0));
       long tile = choice.savings().get(0).tileRows();
       model.emitEvaluate(new Emit(evaluate, evalSizes, library, in16Bits), inputs, tile, choice.logitsBudget());
     }
@@ -292,55 +299,31 @@ public final class ModelStep implements TrainStep {
 
   @Override
   public double microStep(MicroBatch batch, double gradScale, long dropoutStream) {
-    return run(written.micro, batch, gradScale, dropoutStream);
+    return run(written.micro, rows(written.micro, options.tokens, batch), gradScale, dropoutStream);
   }
 
   @Override
   public double evaluate(MicroBatch batch) {
-    return run(written.evaluate, batch, 0, 0);
+    return run(written.evaluate, rows(written.evaluate, options.evalTokens, batch), 0, 0);
   }
 
-  private double run(Program program, MicroBatch batch, double gradScale, long dropoutStream) {
-    int targets = write(machine.device(), inputs, batch, gradScale);
+  /** Rounded up where that makes a recording serve many batches. */
+  private BatchRows rows(Program program, int tokens, MicroBatch batch) {
+    return executor.records(program)
+        ? BatchRows.of(batch, new RowBuckets(tokens, model.maxPositions()))
+        : BatchRows.of(batch);
+  }
+
+  private double run(Program program, BatchRows rows, double gradScale, long dropoutStream) {
+    rows.write(machine.device(), inputs, gradScale);
     if (!unpacked) {
       executor.run(written.unpack, Run.fixed(machine.library())); // the weights are there now
       unpacked = true;
     }
-    executor.run(program, run(machine, batch, targets, dropoutStream));
-    lastLosses = new float[targets];
-    machine.device().read(inputs.loss().losses().mem(), lastLosses, 0, targets);
+    executor.run(program, rows.run(machine.library(), rows.targets(), dropoutStream));
+    lastLosses = new float[rows.targets()];
+    machine.device().read(inputs.loss().losses().mem(), lastLosses, 0, lastLosses.length);
     return machine.device().readDouble(inputs.loss().lossSum().mem());
-  }
-
-  /** The numbers of rows of a micro-batch. */
-  static Run run(Machine machine, MicroBatch batch, int targets, long dropoutStream) {
-    int longest = 0;
-    for (int s = 0; s < batch.sequences(); s++) {
-      longest = Math.max(longest, batch.cuSeqlens()[s + 1] - batch.cuSeqlens()[s]);
-    }
-    long bound = Run.lengthBound(longest, batch.tokens());
-    return new Run(machine.library(), batch.tokens(), targets, batch.sequences(), bound, dropoutStream);
-  }
-
-  /** Copies a micro-batch to the device; only rows with a target go through the vocabulary. Returns how many there are. */
-  static int write(Device device, Inputs inputs, MicroBatch batch, double gradScale) {
-    int n = batch.tokens();
-    int[] rows = new int[n];
-    int[] labels = new int[n];
-    int targets = 0;
-    for (int i = 0; i < n; i++) {
-      if (batch.targets()[i] != MicroBatch.IGNORE) {
-        rows[targets] = i;
-        labels[targets++] = batch.targets()[i];
-      }
-    }
-    device.write(inputs.ids().mem(), batch.inputIds(), n);
-    device.write(inputs.positions().mem(), batch.positions(), n);
-    device.write(inputs.cuSeqlens().mem(), batch.cuSeqlens(), batch.cuSeqlens().length);
-    device.write(inputs.targetRows().mem(), rows, targets);
-    device.write(inputs.loss().labels().mem(), labels, targets);
-    device.write(inputs.loss().gradScale().mem(), new float[] {(float) gradScale}, 0, 1);
-    return targets;
   }
 
   @Override
