@@ -8,6 +8,7 @@ import dev.oribi.model.config.ModelConfig;
 import dev.oribi.program.Op;
 import dev.oribi.program.Profile;
 import dev.oribi.program.Profile.Sum;
+import dev.oribi.train.MemorySize;
 import java.io.PrintStream;
 import java.util.Arrays;
 import java.util.Locale;
@@ -41,10 +42,14 @@ final class GpuStepReport {
    * @param freeBefore bytes that were free on the device before the model was there
    */
   double measure(long freeBefore, PrintStream out) {
+    long first = System.nanoTime();
     bench.step();
     bench.machine().kernels().synchronize();
     bench.start().end("first step");
     out.println(bench.start().line());
+    if (bench.options().steps() == 0) {
+      return printFirst((System.nanoTime() - first) / 1e9, freeBefore, out);
+    }
     for (int i = 1; i < WARM_UP; i++) {
       bench.step();
     }
@@ -73,6 +78,16 @@ final class GpuStepReport {
       out.println("written: " + bench.options().json());
     }
     return numbers.get("tokens_per_second").asDouble();
+  }
+
+  /** The first step and no table: for steps that take minutes, beside which loading kernels is nothing. */
+  private double printFirst(double seconds, long freeBefore, PrintStream out) {
+    out.printf(Locale.ROOT, "%s, %d x %d tokens: first step of %.2f s, %.0f tok/s; %s planned, %s taken, %s on the host; plan: %s%n",
+        bench.options().shape(), bench.options().batch(), bench.options().seq(), seconds, bench.tokens() / seconds,
+        MemorySize.format(bench.modelStep().memoryBytes()), MemorySize.format(freeBefore - bench.machine().device().freeBytes()),
+        MemorySize.format(bench.modelStep().plan().hostBytes()),
+        bench.modelStep().point().choice().describe(bench.modelStep().model().layers().size()));
+    return bench.tokens() / seconds;
   }
 
   private ObjectNode numbers(double[] seconds, long taken) {

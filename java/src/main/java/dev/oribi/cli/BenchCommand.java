@@ -74,7 +74,7 @@ final class BenchCommand {
 
     @Mixin private MachineOptions machine;
 
-    @Option(names = "--steps", paramLabel = "N", description = "Steps that are timed, after one that is not.")
+    @Option(names = "--steps", paramLabel = "N", description = "Steps that are timed, after some that are not; 0, on a GPU: the first alone, without the table of ops.")
     private int steps = 5;
 
     @Option(names = "--json", paramLabel = "FILE", description = "Write the numbers there too.")

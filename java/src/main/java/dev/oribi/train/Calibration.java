@@ -49,6 +49,11 @@ public record Calibration(Map<String, Timed> seconds, double link) {
   /** On a GPU, as long as all runs together take at least: short ones are repeated, so that the card is as warm as in training. */
   private static final double LEAST_SECONDS = 0.5;
 
+  /** Long runs need no more than one after those that warm up. */
+  private static final double ENOUGH_SECONDS = 3;
+
+  private static final int MOST_RUNS = 1000;
+
   /** As long as the host may need to issue two layers' ops: meanwhile the device is kept busy, so that no op waits for the host. */
   private static final long BUSY_BYTES = 4L << 30;
 
@@ -82,10 +87,15 @@ public record Calibration(Map<String, Timed> seconds, double link) {
       int warmUp = machine.isCuda() ? WARM_UP : 1;
       int runs = machine.isCuda() ? RUNS : 2;
       long begun = System.nanoTime();
-      for (int i = 0; i < warmUp + runs || machine.isCuda() && (System.nanoTime() - begun) / 1e9 < LEAST_SECONDS; i++) {
+      for (int i = 0; i < MOST_RUNS; i++) {
+        double passed = (System.nanoTime() - begun) / 1e9;
+        boolean warm = !machine.isCuda() || passed > LEAST_SECONDS;
+        if (i >= warmUp + runs && warm || i > warmUp && passed > ENOUGH_SECONDS) {
+          break;
+        }
         keepBusy(machine, plan);
         executor.run(program, run);
-        times.settle(i >= warmUp);
+        times.settle(i >= warmUp || passed > ENOUGH_SECONDS);
       }
       times.close();
       return new Calibration(times.medians(), link(machine));

@@ -128,7 +128,7 @@ public final class MemoryPlan {
   private static final long LEAST_TILE = 2048;
 
   /** More tiles make a program longer and not smaller: the rest of a layer is larger than one of so many. */
-  private static final long MOST_TILES = 32;
+  private static final long MOST_TILES = 8;
 
   private static final long LARGEST_TILE = 8192;
   private static final long LEAST_LOGITS = 32L << 20;
