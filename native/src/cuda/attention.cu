@@ -1,8 +1,9 @@
 /*
  * The entry points of attention: which kernel does what, and the workspace.
  *
- * Storage of 16 bits goes to the tensor cores (attention_forward.cuh, attention_backward.cuh; on Hopper, backward,
- * attention_backward_sm90.cu, unless ORIBI_ATTENTION_BACKWARD=mma), fp32 storage and decoding to attention_rows.cu. cu_seqlens, kv_start and kv_len lie in the card's memory: what they hold is not checked.
+ * Storage of 16 bits goes to the tensor cores (attention_forward.cuh, attention_backward.cuh; on Hopper, backward, to
+ * attention_backward_sm90.cu unless ORIBI_ATTENTION_BACKWARD=mma), fp32 storage and decoding to attention_rows.cu.
+ * cu_seqlens, kv_start and kv_len lie in the card's memory: what they hold is not checked.
  */
 #include "cuda/attention_backward.cuh"
 #include "cuda/attention_backward_sm90.cuh"

