@@ -105,7 +105,8 @@ final class BenchCommand {
   /** {@code oribi bench attention}. */
   @Command(
       name = "attention",
-      description = "Times the attention of Llama-3.1-8B on a GPU, forward and backward, by cuDNN and by Oribi's own kernels.",
+      description = "Times the attention of Llama-3.1-8B and 3.2-1B on a GPU, forward and backward, by cuDNN and by Oribi's own"
+          + " kernels.",
       sortOptions = false)
   static final class AttentionCommand implements Callable<Integer> {
     @Mixin private MachineOptions machine;

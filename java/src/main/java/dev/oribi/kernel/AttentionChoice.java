@@ -18,11 +18,11 @@ public final class AttentionChoice implements Attention {
   private static final int MEASURED = 90;
 
   /** Both passes of 2 x 2048, 4 x 2048, 1 x 8192 and 1 x 32768 tokens: docs/results/cudnn-attention.md. */
-  private static final String COST = "which takes 1.1 to 1.4 times as long as the fastest choice";
+  private static final String COST = "which take 1.2 to 1.4 times as long as the faster choice of each pass";
 
   /**
-   * The longest sequence with which the own backward pass was faster: 2 x 2048 with heads of 128 by 1.12, 8 x 1024 by 1.2 to 1.4. At
-   * 8192 cuDNN's was, by 1.15.
+   * The longest sequences with which the own backward pass was faster: 1.1 times with 2 x 2048 and heads of 128. With 8192 cuDNN's was,
+   * 1.15 times.
    */
   private static final int OWN_BACKWARD_TOKENS = 2048;
 

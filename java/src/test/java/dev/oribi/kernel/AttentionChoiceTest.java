@@ -40,6 +40,23 @@ class AttentionChoiceTest {
     assertThat(AttentionChoice.prefers(AttentionLibrary.ORIBI, 90, false)).isFalse();
   }
 
+  @Test
+  void whoseBackwardPassIsTaken() {
+    assertThat(AttentionChoice.ownBackward(AttentionLibrary.AUTO, causal(128, 2048, 0, 0))).isTrue();
+    assertThat(AttentionChoice.ownBackward(AttentionLibrary.AUTO, causal(128, 8192, 0, 0))).as("slower").isFalse();
+    assertThat(AttentionChoice.ownBackward(AttentionLibrary.AUTO, causal(128, 0, 0, 0))).as("length not known").isFalse();
+    assertThat(AttentionChoice.ownBackward(AttentionLibrary.AUTO, causal(256, 2048, 0, 0))).as("slower").isFalse();
+    assertThat(AttentionChoice.ownBackward(AttentionLibrary.AUTO, causal(128, 2048, 100, 0))).as("never measured").isFalse();
+    assertThat(AttentionChoice.ownBackward(AttentionLibrary.AUTO, causal(128, 2048, 0, 5))).as("never measured").isFalse();
+    assertThat(AttentionChoice.ownBackward(AttentionLibrary.CUDNN, causal(128, 2048, 0, 0))).as("asked for").isFalse();
+  }
+
+  private static AttentionShape causal(int headDim, long longest, long window, float softcap) {
+    long row = 48L * headDim;
+    return new AttentionShape(
+        8192, 4, longest, 32, 8, headDim, row, row, row, 32L * headDim, null, null, null, 1, window, softcap, DType.BF16);
+  }
+
   /** 64 sequences of 8192 tokens in rows of 6144 elements are 3.2e9 elements, though no batch has that many rows. */
   @Test
   void whatCudnnCanAddress() {
