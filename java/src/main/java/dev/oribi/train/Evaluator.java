@@ -16,6 +16,7 @@ import dev.oribi.program.Executor;
 import dev.oribi.program.Plan;
 import dev.oribi.program.Program;
 import java.util.List;
+import java.util.function.DoubleSupplier;
 
 /** Measures a model on a dataset: forward passes alone. Making one plans; {@link #take} takes the memory. */
 public final class Evaluator implements AutoCloseable {
@@ -67,19 +68,26 @@ public final class Evaluator implements AutoCloseable {
   public Result run() {
     double sum = 0;
     long targets = 0;
+    DoubleSupplier previous = null;
     for (int i = 0; i < batches.microBatches(0); i++) {
       MicroBatch batch = batches.get(0, i);
       int n = ModelStep.write(machine.device(), inputs, batch, 0);
       executor.run(program, ModelStep.run(machine, batch, n, 0));
-      double loss = machine.device().readDouble(inputs.loss().lossSum().mem());
-      if (!Double.isFinite(loss)) {
-        throw new OribiException(
-            "the loss of batch " + i + " is " + loss + ": the model's weights or its adapter are damaged");
-      }
-      sum += loss;
+      DoubleSupplier now = machine.device().readDoubleLater(inputs.loss().lossSum().mem());
+      sum += previous == null ? 0 : finite(previous.getAsDouble(), i - 1); // the device has the next batch already
+      previous = now;
       targets += n;
     }
+    sum += previous == null ? 0 : finite(previous.getAsDouble(), batches.microBatches(0) - 1);
     return new Result(sum / targets, targets);
+  }
+
+  private static double finite(double loss, int batch) {
+    if (!Double.isFinite(loss)) {
+      throw new OribiException(
+          "the loss of batch " + batch + " is " + loss + ": the model's weights or its adapter are damaged");
+    }
+    return loss;
   }
 
   @Override

@@ -96,7 +96,7 @@ public final class ModelStep implements TrainStep {
   private final Executor executor;
   private Calibration calibration;
   private boolean unpacked;
-  private float[] lastLosses = new float[0];
+  private int lastTargets;
 
   /** With the fastest plan that fits the memory. */
   public ModelStep(Llama model, Machine machine, Options o) {
@@ -291,25 +291,24 @@ public final class ModelStep implements TrainStep {
   }
 
   @Override
-  public double microStep(MicroBatch batch, double gradScale, long dropoutStream) {
+  public Loss startMicroStep(MicroBatch batch, double gradScale, long dropoutStream) {
     return run(written.micro, batch, gradScale, dropoutStream);
   }
 
   @Override
-  public double evaluate(MicroBatch batch) {
+  public Loss startEvaluation(MicroBatch batch) {
     return run(written.evaluate, batch, 0, 0);
   }
 
-  private double run(Program program, MicroBatch batch, double gradScale, long dropoutStream) {
+  private Loss run(Program program, MicroBatch batch, double gradScale, long dropoutStream) {
     int targets = write(machine.device(), inputs, batch, gradScale);
     if (!unpacked) {
       executor.run(written.unpack, Run.fixed(machine.library())); // the weights are there now
       unpacked = true;
     }
     executor.run(program, run(machine, batch, targets, dropoutStream));
-    lastLosses = new float[targets];
-    machine.device().read(inputs.loss().losses().mem(), lastLosses, 0, targets);
-    return machine.device().readDouble(inputs.loss().lossSum().mem());
+    lastTargets = targets;
+    return machine.device().readDoubleLater(inputs.loss().lossSum().mem())::getAsDouble;
   }
 
   /** The numbers of rows of a micro-batch. */
@@ -374,7 +373,9 @@ public final class ModelStep implements TrainStep {
 
   @Override
   public float[] lastLosses() {
-    return lastLosses;
+    float[] losses = new float[lastTargets];
+    machine.device().read(inputs.loss().losses().mem(), losses, 0, lastTargets);
+    return losses;
   }
 
   @Override
