@@ -14,6 +14,7 @@ import static org.bytedeco.cuda.global.cudart.cudaSetDevice;
 import dev.oribi.OribiException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.util.function.DoubleSupplier;
 import org.bytedeco.cuda.cudart.CUstream_st;
 import org.bytedeco.javacpp.BytePointer;
 import org.bytedeco.javacpp.Pointer;
@@ -34,6 +35,7 @@ public final class CudaDevice implements Device {
   private final CUstream_st stream;
   private final Runnable settle;
   private final Staging staging;
+  private final Answers answers;
 
   /**
    * To be made only once the kernels have found the card.
@@ -51,6 +53,7 @@ public final class CudaDevice implements Device {
     this.settle = settle;
     select();
     this.staging = new Staging(this.stream);
+    this.answers = new Answers(this.stream, settle);
   }
 
   /** The current card is a property of the thread. */
@@ -188,6 +191,12 @@ public final class CudaDevice implements Device {
   }
 
   @Override
+  public DoubleSupplier readDoubleLater(Mem from) {
+    select();
+    return answers.ask(from);
+  }
+
+  @Override
   public int readInt(Mem from) {
     ByteBuffer value = ByteBuffer.allocate(4).order(ByteOrder.nativeOrder());
     read(from, value);
@@ -209,6 +218,7 @@ public final class CudaDevice implements Device {
   public void close() {
     select();
     staging.close();
+    answers.close();
   }
 
   /** Pages of a fresh allocation are zero. */

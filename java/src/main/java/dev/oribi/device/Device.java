@@ -1,6 +1,7 @@
 package dev.oribi.device;
 
 import java.nio.ByteBuffer;
+import java.util.function.DoubleSupplier;
 
 /** A processor with memory of its own. Not safe for use by several threads at once. */
 public interface Device extends AutoCloseable {
@@ -49,6 +50,12 @@ public interface Device extends AutoCloseable {
   void read(Mem from, float[] into, int offset, int length);
 
   double readDouble(Mem from);
+
+  /** The double that {@code from} holds once all that was issued so far is done. Only asking the supplier waits. */
+  default DoubleSupplier readDoubleLater(Mem from) {
+    double value = readDouble(from);
+    return () -> value;
+  }
 
   int readInt(Mem from);
 

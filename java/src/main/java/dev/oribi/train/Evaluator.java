@@ -18,6 +18,7 @@ import dev.oribi.program.Plan;
 import dev.oribi.program.Program;
 import dev.oribi.program.RowBuckets;
 import java.util.List;
+import java.util.function.DoubleSupplier;
 
 /** Measures a model on a dataset: forward passes alone. Making one plans; {@link #take} takes the memory. */
 public final class Evaluator implements AutoCloseable {
@@ -70,6 +71,7 @@ public final class Evaluator implements AutoCloseable {
   public Result run() {
     double sum = 0;
     long targets = 0;
+    DoubleSupplier previous = null;
     for (int i = 0; i < batches.microBatches(0); i++) {
       MicroBatch batch = batches.get(0, i);
       BatchRows rows =
@@ -78,15 +80,21 @@ public final class Evaluator implements AutoCloseable {
               : BatchRows.of(batch);
       rows.write(machine.device(), inputs, 0);
       executor.run(program, rows.run(machine.library(), rows.targets(), 0));
-      double loss = machine.device().readDouble(inputs.loss().lossSum().mem());
-      if (!Double.isFinite(loss)) {
-        throw new OribiException(
-            "the loss of batch " + i + " is " + loss + ": the model's weights or its adapter are damaged");
-      }
-      sum += loss;
+      DoubleSupplier now = machine.device().readDoubleLater(inputs.loss().lossSum().mem());
+      sum += previous == null ? 0 : finite(previous.getAsDouble(), i - 1); // the device has the next batch already
+      previous = now;
       targets += rows.targets();
     }
+    sum += previous == null ? 0 : finite(previous.getAsDouble(), batches.microBatches(0) - 1);
     return new Result(sum / targets, targets);
+  }
+
+  private static double finite(double loss, int batch) {
+    if (!Double.isFinite(loss)) {
+      throw new OribiException(
+          "the loss of batch " + batch + " is " + loss + ": the model's weights or its adapter are damaged");
+    }
+    return loss;
   }
 
   @Override

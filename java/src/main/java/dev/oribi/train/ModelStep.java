@@ -298,12 +298,12 @@ public final class ModelStep implements TrainStep {
   }
 
   @Override
-  public double microStep(MicroBatch batch, double gradScale, long dropoutStream) {
+  public Loss startMicroStep(MicroBatch batch, double gradScale, long dropoutStream) {
     return run(written.micro, rows(written.micro, options.tokens, batch), gradScale, dropoutStream);
   }
 
   @Override
-  public double evaluate(MicroBatch batch) {
+  public Loss startEvaluation(MicroBatch batch) {
     return run(written.evaluate, rows(written.evaluate, options.evalTokens, batch), 0, 0);
   }
 
@@ -314,7 +314,7 @@ public final class ModelStep implements TrainStep {
         : BatchRows.of(batch);
   }
 
-  private double run(Program program, BatchRows rows, double gradScale, long dropoutStream) {
+  private Loss run(Program program, BatchRows rows, double gradScale, long dropoutStream) {
     rows.write(machine.device(), inputs, gradScale);
     if (!unpacked) {
       executor.run(written.unpack, Run.fixed(machine.library())); // the weights are there now
@@ -322,7 +322,7 @@ public final class ModelStep implements TrainStep {
     }
     executor.run(program, rows.run(machine.library(), rows.targets(), dropoutStream));
     lastTargets = rows.targets();
-    return machine.device().readDouble(inputs.loss().lossSum().mem());
+    return machine.device().readDoubleLater(inputs.loss().lossSum().mem())::getAsDouble;
   }
 
   @Override

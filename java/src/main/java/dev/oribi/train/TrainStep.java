@@ -18,12 +18,32 @@ public interface TrainStep extends AutoCloseable {
    *
    * @param gradScale one over the number of target tokens of the whole optimizer step, times the loss scale
    * @param dropoutStream names the random numbers of dropout; distinct for every micro-batch of the run
-   * @return the sum of the target losses, in nats; not scaled
+   * @return its loss; the pass need not be done yet
    */
-  double microStep(MicroBatch batch, double gradScale, long dropoutStream);
+  Loss startMicroStep(MicroBatch batch, double gradScale, long dropoutStream);
 
-  /** Forward alone, without dropout. Returns the sum of the target losses, in nats. */
-  double evaluate(MicroBatch batch);
+  /** Forward alone, without dropout. */
+  Loss startEvaluation(MicroBatch batch);
+
+  /**
+   * The loss of a pass that may still be under way, so that the next can be issued before this one is done. Valid in any
+   * order, also after later passes.
+   */
+  @FunctionalInterface
+  interface Loss {
+    /** The sum of the target losses, in nats, not scaled. Waits for this pass. */
+    double sum();
+  }
+
+  /** {@link #startMicroStep} and its loss. */
+  default double microStep(MicroBatch batch, double gradScale, long dropoutStream) {
+    return startMicroStep(batch, gradScale, dropoutStream).sum();
+  }
+
+  /** {@link #startEvaluation} and its loss. */
+  default double evaluate(MicroBatch batch) {
+    return startEvaluation(batch).sum();
+  }
 
   /**
    * Divides the gradients by the loss scale, clips them to {@link TrainConfig#maxGradNorm} (0: off), makes one AdamW update
@@ -44,7 +64,7 @@ public interface TrainStep extends AutoCloseable {
     return false;
   }
 
-  /** Loss of every target of the last micro-batch, in the order of the rows that have a target. */
+  /** Loss of every target of the last micro-batch, in the order of the rows that have a target. Waits for it. */
   float[] lastLosses();
 
   /** Every tensor that {@link #update} changes, in an order that is the same for every run of a configuration. */

@@ -6,6 +6,7 @@ import dev.oribi.io.AtomicFiles;
 import dev.oribi.io.Json;
 import dev.oribi.optim.LossScale;
 import dev.oribi.optim.Schedule;
+import dev.oribi.train.TrainStep.Loss;
 import java.io.PrintStream;
 import java.nio.file.Path;
 import java.util.LinkedHashMap;
@@ -37,6 +38,7 @@ public final class Trainer {
   private final SpeedMeter meter = new SpeedMeter();
   private Checkpoints.Identity identity;
   private int totalSteps;
+  private StepsAhead ahead;
   private Schedule schedule;
   private TrainLog log;
   private RunState state;
@@ -105,6 +107,9 @@ public final class Trainer {
       }
       return finish();
     } finally {
+      if (ahead != null) {
+        ahead.close();
+      }
       console.end();
     }
   }
@@ -113,21 +118,20 @@ public final class Trainer {
 
   private void trainStep() {
     meter.begin();
-    StepPlan plan = StepPlan.next(config, data.batches(), state);
+    StepPlan plan = ahead.take(state);
     LossScale scale = state.lossScale();
     double lossSum = 0;
-    for (int i = 0; i < plan.batches().size(); i++) {
-      if (stopRequested) {
+    Loss previous = null;
+    for (int i = 0; i <= plan.batches().size(); i++) {
+      if (stopRequested && i < plan.batches().size()) {
         // The step is made again from its first micro-batch when the run goes on.
         step.clearGradients();
         return;
       }
-      MicroBatch batch = plan.batches().get(i);
-      double batchLoss = step.microStep(batch, scale.value() / plan.targetTokens(), state.microBatches() + i);
-      if (!Double.isFinite(batchLoss)) {
-        throw notFinite("loss", batchLoss, NotFinite.sample(batch, step.lastLosses(), data.train()));
-      }
-      lossSum += batchLoss;
+      // A pass is issued before the loss of the one before it is read, so that the device always has work.
+      Loss now = i < plan.batches().size() ? startMicroStep(plan, i) : null;
+      lossSum += previous == null ? 0 : finite(previous.sum(), plan, i - 1);
+      previous = now;
     }
     double rate = schedule.rate(state.step());
     double gradNorm = step.update(state.step() + 1, rate, scale.value());
@@ -139,6 +143,20 @@ public final class Trainer {
     if (start != null) {
       reportStart();
     }
+  }
+
+  private Loss startMicroStep(StepPlan plan, int i) {
+    double gradScale = state.lossScale().value() / plan.targetTokens();
+    return step.startMicroStep(plan.batches().get(i), gradScale, state.microBatches() + i);
+  }
+
+  /** Where the loss of a micro-batch is no number the pass is made once more, to the same bits, to find the row. */
+  private double finite(double loss, StepPlan plan, int i) {
+    if (!Double.isFinite(loss)) {
+      startMicroStep(plan, i).sum();
+      throw notFinite("loss", loss, NotFinite.sample(plan.batches().get(i), step.lastLosses(), data.train()));
+    }
+    return loss;
   }
 
   private void endStart(String part) {
@@ -229,14 +247,18 @@ public final class Trainer {
     long begun = System.nanoTime();
     double lossSum = 0;
     long targets = 0;
+    Loss previous = null;
     for (int i = 0; i < data.evalBatches().microBatches(0); i++) {
       if (stopRequested) {
         return;
       }
       MicroBatch batch = data.evalBatches().get(0, i);
-      lossSum += step.evaluate(batch);
+      Loss now = step.startEvaluation(batch);
+      lossSum += previous == null ? 0 : previous.sum();
+      previous = now;
       targets += batch.targetTokens();
     }
+    lossSum += previous == null ? 0 : previous.sum();
     double loss = lossSum / targets;
     if (!Double.isFinite(loss)) {
       throw notFinite("held-out loss", loss, "the evaluation before it");
@@ -259,6 +281,7 @@ public final class Trainer {
     console.say(step.describe() + ", " + Progress.bytes(step.memoryBytes()) + " planned");
     identity = new Checkpoints.Identity(resolved, data.fingerprint(), step.describe());
     totalSteps = StepPlan.totalSteps(config, data.batches());
+    ahead = new StepsAhead(config, data.batches(), totalSteps);
     int warmup = Schedule.warmupSteps(config.warmupSteps, config.warmupRatio, totalSteps);
     schedule = new Schedule(config.lrSchedulerType, config.peakLearningRate(), warmup, totalSteps, config.minLrRate);
     state = RunState.start(step.scalesLoss() ? LossScale.FIRST : LossScale.NONE);

@@ -7,8 +7,12 @@ import dev.oribi.OribiException;
 import dev.oribi.model.Machine;
 import dev.oribi.testing.TestMachine;
 import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.List;
 import java.util.Random;
+import java.util.function.DoubleSupplier;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -63,6 +67,24 @@ class DeviceTest {
         device.read(middle, direct);
         assertThat(direct.flip()).isEqualTo(ByteBuffer.wrap(sent));
       }
+    }
+  }
+
+  /** More than there are places for, read in another order; each is what was there when it was asked for. */
+  @Test
+  void aNumberReadLaterIsThatOfItsTime() {
+    try (Arena arena = device.allocate("a test", 16)) {
+      Mem place = arena.all().slice(8, 8);
+      List<DoubleSupplier> later = new ArrayList<>();
+      for (int i = 0; i < 20; i++) {
+        device.write(place, ByteBuffer.allocate(8).order(ByteOrder.nativeOrder()).putDouble(0, i + 0.25));
+        later.add(device.readDoubleLater(place));
+      }
+      device.write(place, ByteBuffer.allocate(8));
+      for (int i : new int[] {19, 3, 12, 18, 0, 11, 7, 19, 3}) {
+        assertThat(later.get(i).getAsDouble()).isEqualTo(i + 0.25);
+      }
+      assertThat(device.readDoubleLater(place).getAsDouble()).isZero();
     }
   }
 

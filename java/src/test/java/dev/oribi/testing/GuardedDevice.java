@@ -6,6 +6,7 @@ import dev.oribi.device.Device;
 import dev.oribi.device.Mem;
 import java.nio.ByteBuffer;
 import java.util.Arrays;
+import java.util.function.DoubleSupplier;
 
 /** Another device, with a page of known bytes before and after each arena: what writes outside of it is seen. */
 public final class GuardedDevice implements Device {
@@ -116,6 +117,11 @@ public final class GuardedDevice implements Device {
   @Override
   public double readDouble(Mem from) {
     return inner.readDouble(from);
+  }
+
+  @Override
+  public DoubleSupplier readDoubleLater(Mem from) {
+    return inner.readDoubleLater(from);
   }
 
   @Override

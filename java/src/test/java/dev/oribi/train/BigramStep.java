@@ -5,6 +5,7 @@ import java.nio.FloatBuffer;
 import java.util.Arrays;
 import java.util.List;
 import java.util.SplittableRandom;
+import java.util.function.DoubleFunction;
 
 /**
  * A model small enough to check by eye: the next token depends on the present one alone, by a table of logits w[V,V].
@@ -28,6 +29,8 @@ final class BigramStep implements TrainStep {
   /** Called before each forward and backward pass. */
   Runnable beforeMicroStep = () -> {};
   int microSteps;
+  /** Makes the loss that a pass returns. */
+  DoubleFunction<Loss> losses = sum -> () -> sum;
 
   BigramStep(TrainConfig config, int vocabulary) {
     this.config = config;
@@ -43,7 +46,7 @@ final class BigramStep implements TrainStep {
   }
 
   @Override
-  public double microStep(MicroBatch batch, double gradScale, long dropoutStream) {
+  public Loss startMicroStep(MicroBatch batch, double gradScale, long dropoutStream) {
     beforeMicroStep.run();
     microSteps++;
     SplittableRandom dropout = new SplittableRandom(config.seed * 31 + dropoutStream);
@@ -64,12 +67,12 @@ final class BigramStep implements TrainStep {
     if (dropoutStream >= poisonStream) {
       gradient[0] = Float.POSITIVE_INFINITY;
     }
-    return sum;
+    return losses.apply(sum);
   }
 
   @Override
-  public double evaluate(MicroBatch batch) {
-    return forward(batch);
+  public Loss startEvaluation(MicroBatch batch) {
+    return losses.apply(forward(batch));
   }
 
   private double forward(MicroBatch batch) {
