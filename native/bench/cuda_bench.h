@@ -1,10 +1,13 @@
 /*
  * Timing on a CUDA card: a case is verified, then timed. Before each repetition a buffer larger than the L2 cache is
- * written, so that no case finds its inputs there, and so that the card is busy while the host launches. Time is taken by
+ * written, so that no case finds its inputs there, and so that the card is busy while the host launches. Then one is read:
+ * the cache holds back what is written to it, and a case that began with it full of such lines would pay for the 50 MB of
+ * an H100, some 16 us. What a case itself writes last may stay there unpaid, as long as it is less than the cache.
+ * --dirty leaves the lines of the writes, as the kernel before one in a training step may. Time is taken by
  * CUDA events on the context's stream and reported as the 20th, 50th and 80th percentile; the bytes or FLOPs that a case
  * must move or do are declared beside it. The ceiling for bytes is the card's own copy, measured in the same way.
  *
- *   cuda_bench::Bench bench(argv, argc);   options: [--csv=PATH] [--only=WORD]
+ *   cuda_bench::Bench bench(argv, argc);   options: [--csv=PATH] [--only=WORD] [--dirty]
  *   bench.time("rms_norm_forward", "8192x4096", ORIBI_BF16, bytes(4.0 * n * c), [&] { return oribi_rms_norm_forward(...); },
  *              [&] { return largest_error(...) <= tolerance; });
  *
@@ -23,6 +26,7 @@
 #include <cstring>
 #include <ctime>
 #include <functional>
+#include <iterator>
 #include <random>
 #include <string>
 #include <vector>
@@ -32,7 +36,7 @@
 
 namespace cuda_bench {
 
-/* Twice the L2 cache of an H100 and more than that of any card so far; memset takes some 50 us for it. */
+/* Twice the L2 cache of an H100 and about that of the largest card so far; each of memset and a sum take some 50 us for it. */
 constexpr size_t kFlushBytes = size_t{128} << 20;
 constexpr size_t kCopyBytes = size_t{1} << 30; /* of the copy that gives the ceiling, read and written */
 constexpr size_t kLeastRepetitions = 10, kMostRepetitions = 100;
@@ -136,14 +140,17 @@ inline double largest_error(const std::vector<double>& actual, const std::vector
 
 class Bench {
  public:
-  Bench(char** arguments, int count) : flush_(kFlushBytes) {
+  Bench(char** arguments, int count)
+      : flush_(kFlushBytes), clean_(kFlushBytes), sum_(sizeof(double)), workspace_(oribi_sum_workspace(kFlushBytes / 4)) {
     for (int i = 1; i < count; i++) {
       if (std::strncmp(arguments[i], "--csv=", 6) == 0) {
         csv_ = arguments[i] + 6;
       } else if (std::strncmp(arguments[i], "--only=", 7) == 0) {
         only_ = arguments[i] + 7;
+      } else if (std::strcmp(arguments[i], "--dirty") == 0) {
+        dirty_ = true;
       } else {
-        std::fprintf(stderr, "usage: %s [--csv=PATH] [--only=WORD]; found %s\n", arguments[0], arguments[i]);
+        std::fprintf(stderr, "usage: %s [--csv=PATH] [--only=WORD] [--dirty]; found %s\n", arguments[0], arguments[i]);
         std::exit(2);
       }
     }
@@ -154,8 +161,10 @@ class Bench {
     for (auto& pair : events_) {
       for (cudaEvent_t& event : pair) must(cudaEventCreate(&event), "cudaEventCreate");
     }
+    must(cudaMemset(clean_, 0, clean_.size()), "cudaMemset");
+    must(cudaDeviceSynchronize(), "cudaMemset");
     driver_ = driver();
-    std::printf("%s, driver %s\n", oribi_ctx_device_name(ctx_), driver_.c_str());
+    std::printf("%s, driver %s, cache %s\n", oribi_ctx_device_name(ctx_), driver_.c_str(), dirty_ ? "full of writes" : "clean");
     measure_copy();
   }
   Bench(const Bench&) = delete;
@@ -170,9 +179,6 @@ class Bench {
   oribi_ctx* ctx() const { return ctx_; }
   cudaStream_t stream() const { return static_cast<cudaStream_t>(oribi_ctx_stream(ctx_)); }
   double copy_rate() const { return copy_rate_; } /* bytes a second, read plus written */
-
-  /* The ceiling for cases in FLOPs, such as a vendor library's rate on the same shape; 0: none is shown. */
-  void flop_ceiling(double rate) { flop_ceiling_ = rate; }
 
   /* Whether --only leaves this operation in; for data that takes long to make. */
   bool wanted(const std::string& operation) const { return operation.find(only_) != std::string::npos; }
@@ -190,13 +196,38 @@ class Bench {
     return seconds;
   }
 
-  /* For what is no call of oribi.h, such as a vendor library's: the body only enqueues work on stream(). */
-  double time_other(const std::string& operation, const std::string& shape, oribi_dtype t, Work work,
-                    const std::function<void()>& body) {
-    if (!wanted(operation)) return 0;
+  /* One of several ways to compute the same. */
+  struct Way {
+    std::string operation;
+    std::function<void()> run; /* only enqueues work on stream() */
+    std::function<bool()> verify;
+  };
+
+  /* Times the ways by turns: a card at its power limit lowers its clock under load, so that whatever is timed first would
+     look faster. The first way's rate becomes the ceiling of the others. */
+  void time_in_turns(const std::string& shape, oribi_dtype t, Work work, const std::vector<Way>& all) {
+    std::vector<Way> ways;
+    std::copy_if(all.begin(), all.end(), std::back_inserter(ways), [this](const Way& way) { return wanted(way.operation); });
+    if (ways.empty()) return;
     must(cudaDeviceSynchronize(), "the case's data");
-    body();
-    return report(operation, shape, t, work, measure(body));
+    std::vector<std::function<void()>> bodies;
+    for (const Way& way : ways) {
+      way.run();
+      if (oribi_ctx_synchronize(ctx_) != ORIBI_OK) stop(way.operation, oribi_ctx_message(ctx_));
+      if (way.verify && !way.verify()) stop(way.operation, "differs from its reference: not timed");
+      bodies.push_back(way.run);
+    }
+    const std::vector<Times> times = measure_in_turns(bodies);
+    flop_ceiling_ = 0;
+    for (size_t i = 0; i < ways.size(); i++) {
+      const double seconds = report(ways[i].operation, shape, t, work, times[i]);
+      if (i == 0) flop_ceiling_ = work.amount / seconds;
+    }
+  }
+
+  /* For a body that answers with a status: stops with the context's message unless it is OK. */
+  void call(const std::string& operation, const std::function<oribi_status()>& run) {
+    if (run() != ORIBI_OK) stop(operation, oribi_ctx_message(ctx_));
   }
 
  private:
@@ -209,33 +240,51 @@ class Bench {
     std::exit(1);
   }
 
-  void call(const std::string& operation, const std::function<oribi_status()>& run) {
-    if (run() != ORIBI_OK) stop(operation, oribi_ctx_message(ctx_));
+  Times measure(const std::function<void()>& body) { return measure_in_turns({body}).front(); }
+
+  /* Nothing that a case reads is left in the cache, and, but for --dirty, nothing that must still be written to memory. */
+  void flush(int value) {
+    must(cudaMemsetAsync(flush_, value, flush_.size(), stream()), "cudaMemsetAsync");
+    if (dirty_) return;
+    call("flush", [this] {
+      return oribi_sum_squares(ctx_, sum_.as<double>(), clean_.as<float>(), workspace_, static_cast<int64_t>(clean_.size() / 4), 0);
+    });
   }
 
   /* All repetitions of a batch are enqueued before any is waited for: the host's latency is not in the times. */
-  Times measure(const std::function<void()>& body) {
-    body();
-    std::vector<double> times;
+  std::vector<Times> measure_in_turns(const std::vector<std::function<void()>>& bodies) {
+    for (const auto& body : bodies) body();
+    std::vector<std::vector<double>> times(bodies.size());
     double total = 0;
-    while (times.size() < kMostRepetitions && (times.size() < kLeastRepetitions || total < kSeconds)) {
+    size_t turn = 0;
+    const auto enough = [&] {
+      const size_t least = times.back().size(); /* the last has its turn last */
+      return least >= kMostRepetitions || (least >= kLeastRepetitions && total >= kSeconds * static_cast<double>(bodies.size()));
+    };
+    while (!enough()) {
+      const size_t first = turn;
       for (auto& pair : events_) {
-        must(cudaMemsetAsync(flush_, static_cast<int>(times.size()), flush_.size(), stream()), "cudaMemsetAsync");
+        flush(static_cast<int>(turn));
         must(cudaEventRecord(pair[0], stream()), "cudaEventRecord");
-        body();
+        bodies[turn++ % bodies.size()]();
         must(cudaEventRecord(pair[1], stream()), "cudaEventRecord");
       }
       must(cudaStreamSynchronize(stream()), "cudaStreamSynchronize");
+      turn = first;
       for (auto& pair : events_) {
         float milliseconds = 0;
         must(cudaEventElapsedTime(&milliseconds, pair[0], pair[1]), "cudaEventElapsedTime");
-        times.push_back(milliseconds * 1e-3);
-        total += times.back();
+        times[turn++ % bodies.size()].push_back(milliseconds * 1e-3);
+        total += milliseconds * 1e-3;
       }
     }
-    std::sort(times.begin(), times.end());
-    const auto at = [&times](double share) { return times[static_cast<size_t>(share * static_cast<double>(times.size() - 1))]; };
-    return {at(0.2), at(0.5), at(0.8)};
+    std::vector<Times> all;
+    for (std::vector<double>& of_one : times) {
+      std::sort(of_one.begin(), of_one.end());
+      const auto at = [&of_one](double share) { return of_one[static_cast<size_t>(share * static_cast<double>(of_one.size() - 1))]; };
+      all.push_back({at(0.2), at(0.5), at(0.8)});
+    }
+    return all;
   }
 
   double report(const std::string& operation, const std::string& shape, oribi_dtype t, Work work, const Times& times) {
@@ -296,7 +345,8 @@ class Bench {
   }
 
   oribi_ctx* ctx_ = nullptr;
-  Memory flush_;
+  Memory flush_, clean_, sum_, workspace_;
+  bool dirty_ = false;
   cudaEvent_t events_[10][2];
   double copy_rate_ = 0, flop_ceiling_ = 0;
   std::string csv_, only_, driver_;

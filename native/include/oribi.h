@@ -280,6 +280,25 @@ ORIBI_API int64_t oribi_nf4_workspace(int64_t count);
 ORIBI_API oribi_status oribi_nf4_dequantize(oribi_ctx* ctx, void* w, const oribi_nf4* q, int64_t rows, int64_t cols,
                                             int64_t ld, oribi_dtype t);
 
+/* ------------------------------------------------------------------------------------------------------------- int8 */
+
+/* A matrix W[rows,cols] in 8 bits, row-major, in blocks of 64 along each row; cols is a multiple of 64:
+     codes [rows*cols]       in [-127, 127]
+     scale [rows*cols/64]    each block's largest magnitude / 127
+   w = code * scale. Rows from r on are a matrix of their own, at codes + r*cols and scale + r*cols/64. */
+typedef struct oribi_int8 {
+  int8_t* codes; /* aligned to 16 bytes */
+  float* scale;  /* to 4 */
+} oribi_int8;
+/* The arrays of q =, from w[rows,cols] of type t. lost, all [rows*cols/64] =, each unless NULL: the sums over each block of the
+   squares of w less what it decodes to in t, and of the squares of w. A block of zeros stays zeros; one that holds NaN or
+   infinity decodes to NaN. */
+ORIBI_API oribi_status oribi_int8_quantize(oribi_ctx* ctx, const oribi_int8* q, float* lost, float* all, const void* w,
+                                           int64_t rows, int64_t cols, oribi_dtype t);
+/* w[rows,cols] with ld elements from one row to the next =, rounded once from fp32. */
+ORIBI_API oribi_status oribi_int8_dequantize(oribi_ctx* ctx, void* w, const oribi_int8* q, int64_t rows, int64_t cols,
+                                             int64_t ld, oribi_dtype t);
+
 /* ------------------------------------------------------------------------------------------------------------- lora */
 
 /* One or several projections of the same input, stacked by rows of W[out,in], some or all with a LoRA adapter of one rank.

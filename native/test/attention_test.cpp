@@ -9,6 +9,13 @@ namespace {
 
 constexpr double kUntouched = 7;
 
+/* Values of ORIBI_ATTENTION_BACKWARD: the device's choice, and on a GPU the kernels for every card besides. */
+#ifdef ORIBI_TEST_CUDA
+constexpr const char* kWays[] = {"", "mma"};
+#else
+constexpr const char* kWays[] = {""};
+#endif
+
 /* Heads, head size, and what the packed sequences hold; spare: elements between rows that no kernel may touch. */
 struct Case {
   int64_t h, h_kv, d;
@@ -70,6 +77,19 @@ struct Problem {
   }
 };
 
+/* Quick ones: all head sizes, several blocks of queries and of keys, but no long sequence and no whole layer. */
+std::vector<Case> quick_ones(std::vector<Case> all) {
+  constexpr int32_t kRows = 160, kKeys = 270;
+  constexpr int64_t kHeads = 9;
+  if (!quick()) return all;
+  std::vector<Case> some;
+  for (const Case& c : all) {
+    const bool few = starts_of(c.queries).back() <= kRows && starts_of(c.keys).back() <= kKeys;
+    if (few && c.h <= kHeads) some.push_back(c);
+  }
+  return some;
+}
+
 std::vector<Case> training_cases() {
   std::vector<Case> cases;
   for (int64_t d : {2, 16, 24, 64, 80, 96, 128, 256}) {
@@ -85,6 +105,9 @@ std::vector<Case> training_cases() {
   cases.push_back({2, 2, 24, {1023}, {}, 0});
   cases.push_back({2, 1, 64, {600}, {}, 0, 1});
   cases.push_back({2, 1, 128, {300, 257}, {}, 0, 130});
+  cases.push_back({4, 2, 128, {700, 0, 64, 65}, {}, 0});
+  cases.push_back({3, 1, 64, {513, 128, 1}, {}, 0});
+  cases.push_back({3, 3, 96, {1, 640}, {}, 8, 65});
   cases.push_back({32, 8, 128, {130, 31}, {}, 0});
   cases.push_back({7, 1, 128, {200}, {}, 2});
   cases.push_back({6, 6, 64, {}, {}, 0});
@@ -92,7 +115,7 @@ std::vector<Case> training_cases() {
   /* More sequences than a warp has lanes. */
   cases.push_back({2, 1, 32, {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
                               1, 0, 0, 0, 80, 1, 3, 66, 0, 2}, {}, 0});
-  return cases;
+  return quick_ones(cases);
 }
 
 std::vector<Case> cache_cases() {
@@ -109,7 +132,7 @@ std::vector<Case> cache_cases() {
   cases.push_back({32, 8, 128, {1}, {2000}, 0});
   cases.push_back({7, 1, 128, {1, 3, 0, 2}, {600, 70, 5, 2}, 0});
   cases.push_back({4, 1, 64, {1}, {900}, 0, 3});
-  return cases;
+  return quick_ones(cases);
 }
 
 template <class Real>
@@ -216,26 +239,26 @@ void check_backward(const Case& c, oribi_dtype t) {
   Values o_values, lse_values;
   reference_forward<double>(o_values, lse_values, p);
   Backward backward(p, t, o_values, lse_values);
-  Backward::Out out(p, t);
-  const oribi_status status = backward.run(ctx, out, p);
-  if (refused(ctx, t, status)) return;
-  CHECK_OK(ctx, status);
   const Gradients exact = reference_backward<double>(p), plain = reference_backward<float>(p);
-  /* P = exp(S - lse) has the rounding of S as its relative error; dS is a difference of two numbers of the size of dP,
-     sqrt(D). With one key the exact P is 1 and dS 0: all that is left is rounding. */
-  const double size = score_size(p);
-  const double difference = size * p.shape.scale * std::sqrt(static_cast<double>(c.d));
-  compare("dq", out.dq.values(), exact.dq, rounded(plain.dq, t), t, difference * largest(p.k));
-  compare("dk", out.dk.values(), exact.dk, rounded(plain.dk, t), t, difference * largest(p.q));
-  compare("dv", out.dv.values(), exact.dv, rounded(plain.dv, t), t, size * largest(exact.dv));
+  for (const char* way : kWays) {
+    setenv("ORIBI_ATTENTION_BACKWARD", way, 1);
+    Backward::Out out(p, t);
+    const oribi_status status = backward.run(ctx, out, p);
+    unsetenv("ORIBI_ATTENTION_BACKWARD");
+    if (refused(ctx, t, status)) return;
+    CHECK_OK(ctx, status);
+    /* P = exp(S - lse) has the rounding of S as its relative error; dS is a difference of two numbers of the size of dP,
+       sqrt(D). With one key the exact P is 1 and dS 0: all that is left is rounding. */
+    const double size = score_size(p);
+    const double difference = size * p.shape.scale * std::sqrt(static_cast<double>(c.d));
+    compare("dq", out.dq.values(), exact.dq, rounded(plain.dq, t), t, difference * largest(p.k));
+    compare("dk", out.dk.values(), exact.dk, rounded(plain.dk, t), t, difference * largest(p.q));
+    compare("dv", out.dv.values(), exact.dv, rounded(plain.dv, t), t, size * largest(exact.dv));
+  }
 }
 
 /* The second context with one thread repeats the first. */
-void backward_bits(const Case& c, oribi_dtype t) {
-  const Problem p(c, t);
-  Values o_values, lse_values;
-  reference_forward<double>(o_values, lse_values, p);
-  Backward backward(p, t, o_values, lse_values);
+void check_bits(Backward& backward, const Problem& p, oribi_dtype t) {
   Backward::Out first(p, t);
   {
     Context ctx(1);
@@ -249,6 +272,18 @@ void backward_bits(const Case& c, oribi_dtype t) {
     CHECK_OK(ctx, backward.run(ctx, out, p));
     CHECK(out.same_bits(first));
   }
+}
+
+void backward_bits(const Case& c, oribi_dtype t) {
+  const Problem p(c, t);
+  Values o_values, lse_values;
+  reference_forward<double>(o_values, lse_values, p);
+  Backward backward(p, t, o_values, lse_values);
+  for (const char* way : kWays) {
+    setenv("ORIBI_ATTENTION_BACKWARD", way, 1);
+    check_bits(backward, p, t);
+  }
+  unsetenv("ORIBI_ATTENTION_BACKWARD");
 }
 
 }  // namespace
@@ -271,6 +306,11 @@ TEST(backward) {
 /* One long sequence divides the backward pass in two, many short ones leave it whole: the bits must be the same. */
 TEST(same_bits_for_any_number_of_threads) {
   for (oribi_dtype t : kDtypes) {
+    if (quick()) {
+      backward_bits({3, 1, 64, {140}, {}, 0}, t);
+      backward_bits({4, 1, 128, {90, 50}, {}, 0, 40}, t);
+      continue;
+    }
     backward_bits({3, 1, 64, {700}, {}, 0}, t);
     backward_bits({4, 2, 80, {13, 0, 400, 1, 64}, {}, 4}, t);
     backward_bits({1, 1, 24, {1023}, {}, 0}, t);
@@ -373,6 +413,40 @@ TEST(not_a_number_stays_in_its_sequence) {
     for (int64_t i = 0; i < 60 * p.shape.ld_o; i++)
       CHECK(std::isnan(o.get(i)) == (i / p.shape.ld_o >= 20 && i / p.shape.ld_o < 29));
   }
+}
+
+/* The same of gradients: a tile may hold the last rows of one sequence and the first of the next. */
+void check_gradients_beside_nan(int64_t d, oribi_dtype t) {
+  Problem p({4, 2, d, {70, 9, 131}, {}, 0}, t);
+  const auto begin = p.cu_seqlens[1], end = p.cu_seqlens[2];
+  Values o_values, lse_values;
+  reference_forward<double>(o_values, lse_values, p);
+  const auto spoil = [&](Values& x, int64_t ld) { std::fill(x.begin() + begin * ld, x.begin() + end * ld, NAN); };
+  spoil(p.q, p.shape.ld_q), spoil(p.k, p.shape.ld_k), spoil(p.v, p.shape.ld_v), spoil(p.d_o, p.shape.ld_o);
+  spoil(o_values, p.shape.ld_o), spoil(lse_values, p.shape.h);
+  Context ctx;
+  Backward backward(p, t, o_values, lse_values);
+  Backward::Out out(p, t);
+  const oribi_status status = backward.run(ctx, out, p);
+  if (refused(ctx, t, status)) return;
+  CHECK_OK(ctx, status);
+  const auto spoiled = [&](const Values& x, int64_t ld) { /* of the other sequences */
+    int64_t found = 0;
+    for (int64_t i = 0; i < p.shape.n * ld; i++) found += !std::isfinite(x[i]) && (i / ld < begin || i / ld >= end);
+    return found;
+  };
+  CHECK(spoiled(out.dq.values(), p.shape.ld_q) == 0);
+  CHECK(spoiled(out.dk.values(), p.shape.ld_k) == 0);
+  CHECK(spoiled(out.dv.values(), p.shape.ld_v) == 0);
+}
+
+TEST(not_a_number_stays_in_its_sequence_backward) {
+  for (const char* way : kWays) {
+    setenv("ORIBI_ATTENTION_BACKWARD", way, 1);
+    for (oribi_dtype t : kDtypes)
+      for (int64_t d : {24, 64, 128}) check_gradients_beside_nan(d, t);
+  }
+  unsetenv("ORIBI_ATTENTION_BACKWARD");
 }
 
 TEST(arguments) {

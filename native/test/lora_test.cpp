@@ -45,7 +45,7 @@ oribi_lora_shape make_shape(int64_t n, int64_t in, int64_t out, int64_t rank, st
 
 /* No adapter to four; columns without one before, between and after; tiles of 128 that two or three adapters share; inner
    sizes that fill no step; strides with gaps; the last two with the inner sizes of real layers. */
-std::vector<oribi_lora_shape> shapes() {
+std::vector<oribi_lora_shape> all_shapes() {
   return {make_shape(1, 64, 64, 8, {{0, 64}}),
           make_shape(13, 128, 192, 16, {{0, 64}, {64, 128}}, 0, 64),
           make_shape(113, 192, 320, 16, {{0, 192}, {192, 64}, {256, 64}}, 64, 0),
@@ -58,6 +58,16 @@ std::vector<oribi_lora_shape> shapes() {
           make_shape(33, 192, 1160, 32, {{8, 1096}}),
           make_shape(70, 4096, 256, 16, {{0, 128}, {128, 128}}),
           make_shape(500, 128, 1280, 16, {{0, 640}, {640, 640}})};
+}
+
+/* The quick ones still have several tiles in each direction, a shape without adapters and one with 256 columns of them. */
+std::vector<oribi_lora_shape> shapes() {
+  constexpr int64_t kQuick = 40'000'000;
+  std::vector<oribi_lora_shape> some;
+  for (const oribi_lora_shape& s : all_shapes()) {
+    if (!quick() || s.n * s.in * s.out <= kQuick) some.push_back(s);
+  }
+  return some;
 }
 
 int64_t width_of(const oribi_lora_shape& s) { return s.adapters * s.rank; }

@@ -10,6 +10,7 @@
 
    Tracing makes kernels start a little later, so the gaps that it shows are an upper bound of those without it. */
 #include <cupti.h>
+#include <cxxabi.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -38,22 +39,16 @@ void check(CUptiResult status, const char* what) {
   std::fprintf(stderr, "gaps: %s: %s\n", what, text);
 }
 
-/* oribi::lora::kernel<__nv_bfloat16, 1>(...) without arguments: CUPTI gives mangled names; the readable part is enough. */
+/* CUPTI gives mangled names; of void oribi::(anonymous namespace)::lora::kernel<...>(...) this leaves lora::kernel. */
 std::string short_name(const char* mangled) {
-  std::string all, part;
-  for (const char* c = mangled; *c != 0; c++) { /* the identifiers of a mangled name are their length and their letters */
-    if (*c < '0' || *c > '9') continue;
-    char* rest = nullptr;
-    const long length = std::strtol(c, &rest, 10);
-    if (length > 2 && length < 80 && std::strlen(rest) >= static_cast<size_t>(length)) {
-      part.assign(rest, static_cast<size_t>(length));
-      if (all.size() < 48) all += (all.empty() ? "" : "::") + part;
-      c = rest + length - 1;
-    } else {
-      c = rest - 1;
-    }
+  int status = 0;
+  char* text = abi::__cxa_demangle(mangled, nullptr, nullptr, &status);
+  std::string name = status == 0 ? text : mangled;
+  std::free(text);
+  for (const char* part : {"(anonymous namespace)::", "oribi::", "void "}) {
+    for (size_t at; (at = name.find(part)) != std::string::npos;) name.erase(at, std::strlen(part));
   }
-  return all.empty() ? std::string(mangled).substr(0, 60) : all;
+  return name.substr(0, std::min<size_t>(name.find_first_of("<("), 72));
 }
 
 void CUPTIAPI give_buffer(uint8_t** buffer, size_t* size, size_t* records) {

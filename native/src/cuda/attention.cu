@@ -1,10 +1,12 @@
 /*
  * The entry points of attention: which kernel does what, and the workspace.
  *
- * Storage of 16 bits goes to the tensor cores (attention_forward.cuh, attention_backward.cuh), fp32 storage and decoding
- * to attention_rows.cu. cu_seqlens, kv_start and kv_len lie in the card's memory: what they hold is not checked.
+ * Storage of 16 bits goes to the tensor cores (attention_forward.cuh, attention_backward.cuh; on Hopper, backward, to
+ * attention_backward_sm90.cu unless ORIBI_ATTENTION_BACKWARD=mma), fp32 storage and decoding to attention_rows.cu.
+ * cu_seqlens, kv_start and kv_len lie in the card's memory: what they hold is not checked.
  */
 #include "cuda/attention_backward.cuh"
+#include "cuda/attention_backward_sm90.cuh"
 #include "cuda/attention_forward.cuh"
 #include "cuda/attention_rows.cuh"
 
@@ -97,6 +99,7 @@ cudaError_t backward(oribi_ctx* ctx, const BackwardArguments<T>& x) {
                                              static_cast<CudaContext*>(ctx)->index);
   if (error == cudaSuccess) error = launch_delta(stream, x);
   if (error != cudaSuccess) return error;
+  if (backward_sm90_takes(ctx, x.at)) return launch_backward_sm90(stream, x);
   if (x.at.d <= 64) return launch_backward_64(stream, x, shared_bytes);
   return x.at.d <= 128 ? launch_backward_128(stream, x, shared_bytes) : launch_backward_256(stream, x, shared_bytes);
 }

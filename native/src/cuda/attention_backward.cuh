@@ -126,12 +126,12 @@ __device__ inline void scores_of_keys(uint32_t p_tile, uint32_t ds_tile, uint32_
 }
 
 template <class T, class Tile>
-__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) keys_kernel(const BackwardArguments<T> x, int32_t tiles) {
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) keys_kernel(const BackwardArguments<T> x) {
   extern __shared__ __align__(1024) unsigned char memory[];
   constexpr int kHead = Tile::kHead, kKeys = Tile::kKeys, kQueries = Tile::kQueries;
-  const int32_t kv_head = blockIdx.x / tiles;
   /* The first keys of a sequence, which the most queries see, come first. */
-  const Place place = find_tile<kKeys>(x.at, blockIdx.x % tiles);
+  const int32_t kv_head = blockIdx.x % x.at.h_kv;
+  const Place place = find_heaviest<kKeys>(x.at, blockIdx.x / x.at.h_kv);
   if (place.sequence < 0) return;
   const Sequence sequence = sequence_of(x.at, place.sequence);
   const int32_t first_key = place.tile * kKeys, count = sequence.query_count;
@@ -200,19 +200,6 @@ struct QueryTile {
   static constexpr int kBytes = 2 * kRowBytes + kStages * 2 * kKeyBytes;
 };
 
-/* A thread's rows of lse2 or delta; beyond the sequence 0, which leaves dS of rows of zeros 0. */
-template <int kM>
-__device__ inline void load_rows(float (&to)[kM][2], const float* from, int32_t rows) {
-  const int lane = threadIdx.x % 32;
-#pragma unroll
-  for (int m = 0; m < kM; m++)
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-      const int32_t r = 16 * m + 8 * half + lane / 4;
-      to[m][half] = r < rows ? from[r] : 0.0f;
-    }
-}
-
 /* One tile of keys against a warp's queries. ahead: of the thread's first query to the tile's first key. */
 template <class T, class Tile>
 __device__ inline void step_of_queries(float (&dq)[Tile::kM][Tile::kHead / 8][4], uint32_t q_tile, uint32_t do_tile,
@@ -260,12 +247,11 @@ __device__ inline void step_of_queries(float (&dq)[Tile::kM][Tile::kHead / 8][4]
 }
 
 template <class T, class Tile>
-__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) queries_kernel(const BackwardArguments<T> x, int32_t tiles) {
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) queries_kernel(const BackwardArguments<T> x) {
   extern __shared__ __align__(1024) unsigned char memory[];
   constexpr int kHead = Tile::kHead, kRows = Tile::kRows, kKeys = Tile::kKeys, kM = Tile::kM;
-  const int32_t kv_head = blockIdx.x / (tiles * x.at.group), rest = blockIdx.x % (tiles * x.at.group);
-  const int32_t head = kv_head * x.at.group + rest % x.at.group;
-  const Place place = find_tile<kRows>(x.at, rest / x.at.group);
+  const int32_t head = blockIdx.x % x.at.h, kv_head = head / x.at.group;
+  const Place place = find_heaviest<kRows>(x.at, blockIdx.x / x.at.h);
   if (place.sequence < 0) return;
   const Sequence sequence = sequence_of(x.at, place.sequence);
   const int32_t count = sequence.query_count, first = ((count - 1) / kRows - place.tile) * kRows;
@@ -318,8 +304,7 @@ cudaError_t launch_keys(cudaStream_t stream, const BackwardArguments<T>& x) {
   const cudaError_t error = cudaFuncSetAttribute(keys_kernel<T, Tile>, cudaFuncAttributeMaxDynamicSharedMemorySize, Tile::kBytes);
   if (error != cudaSuccess) return error;
   const int64_t tiles = tile_bound(x.at, Tile::kKeys);
-  keys_kernel<T, Tile><<<static_cast<unsigned>(tiles * x.at.h_kv), Tile::kThreads, Tile::kBytes, stream>>>(
-      x, static_cast<int32_t>(tiles));
+  keys_kernel<T, Tile><<<static_cast<unsigned>(tiles * x.at.h_kv), Tile::kThreads, Tile::kBytes, stream>>>(x);
   return cudaSuccess;
 }
 
@@ -328,8 +313,7 @@ cudaError_t launch_queries(cudaStream_t stream, const BackwardArguments<T>& x) {
   const cudaError_t error = cudaFuncSetAttribute(queries_kernel<T, Tile>, cudaFuncAttributeMaxDynamicSharedMemorySize, Tile::kBytes);
   if (error != cudaSuccess) return error;
   const int64_t tiles = tile_bound(x.at, Tile::kRows);
-  queries_kernel<T, Tile><<<static_cast<unsigned>(tiles * x.at.h), Tile::kThreads, Tile::kBytes, stream>>>(
-      x, static_cast<int32_t>(tiles));
+  queries_kernel<T, Tile><<<static_cast<unsigned>(tiles * x.at.h), Tile::kThreads, Tile::kBytes, stream>>>(x);
   return cudaSuccess;
 }
 

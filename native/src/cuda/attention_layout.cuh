@@ -89,6 +89,37 @@ __device__ inline Place find_tile(const Layout& at, int32_t index) {
   return {-1, 0};
 }
 
+/* The same, but in falling order of what there is to do: tile t of a sequence of n tiles has n - t tiles of the other side to
+   meet, and the blocks with the most must start first, or the last of them run alone. Up to 32 sequences, a lane each; more
+   are taken in their own order, as their tiles are short or many. */
+template <int kSize>
+__device__ inline Place find_heaviest(const Layout& at, int32_t index) {
+  if (at.sequences == 1 || at.sequences > 32) return find_tile<kSize>(at, index);
+  const int32_t lane = threadIdx.x % 32;
+  const int32_t tiles = lane < at.sequences ? (at.cu_seqlens[lane + 1] - at.cu_seqlens[lane] + kSize - 1) / kSize : 0;
+  const auto at_least = [tiles](int32_t weight) { /* tiles of this weight or more */
+    int32_t sum = max(0, tiles - weight + 1);
+    for (int32_t step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(kAllLanes, sum, step);
+    return sum;
+  };
+  if (index >= at_least(1)) return {-1, 0};
+  int32_t low = 1, high = tiles; /* at_least(low) > index >= at_least(high) */
+  for (int32_t step = 16; step > 0; step /= 2) high = max(high, __shfl_xor_sync(kAllLanes, high, step));
+  high++;
+  while (high - low > 1) {
+    const int32_t middle = (low + high) / 2;
+    if (at_least(middle) > index) {
+      low = middle;
+    } else {
+      high = middle;
+    }
+  }
+  unsigned have = __ballot_sync(kAllLanes, tiles >= low);
+  for (int32_t skip = index - at_least(high); skip > 0; skip--) have &= have - 1;
+  const int32_t found = __ffs(static_cast<int>(have)) - 1;
+  return {found, __shfl_sync(kAllLanes, tiles, found) - low};
+}
+
 /* The sequence of a row; -1: of none. Sequences without rows are passed over. */
 __device__ inline Place find_row(const Layout& at, int32_t row) {
   int32_t low = 0, high = at.sequences; /* cu_seqlens[low] <= row < cu_seqlens[high] */

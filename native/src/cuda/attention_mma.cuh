@@ -216,6 +216,19 @@ __device__ inline void store_rows(T* y, int64_t ld, int32_t rows, uint32_t tile,
   }
 }
 
+/* A thread's rows of lse2 or delta; beyond the sequence 0, which leaves dS of rows of zeros 0. */
+template <int kM>
+__device__ inline void load_rows(float (&to)[kM][2], const float* from, int32_t rows) {
+  const int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int m = 0; m < kM; m++)
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      const int32_t r = 16 * m + 8 * half + lane / 4;
+      to[m][half] = r < rows ? from[r] : 0.0f;
+    }
+}
+
 __device__ inline float fast_exp2(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
@@ -245,6 +258,9 @@ struct ScoreRule {
     return softcap * (1 - __fdividef(2.0f, e + 1));
   }
 
+  /* Of a product, where `plain` does not hold. */
+  __device__ float score(float x) const { return softcap == 0 ? x * scale : capped(x); }
+
   template <int kM, int kN>
   __device__ void apply(float (&s)[kM][kN][4]) const {
     if (plain) return;
@@ -253,7 +269,7 @@ struct ScoreRule {
 #pragma unroll
       for (int n = 0; n < kN; n++)
 #pragma unroll
-        for (int i = 0; i < 4; i++) s[m][n][i] = softcap == 0 ? s[m][n][i] * scale : capped(s[m][n][i]);
+        for (int i = 0; i < 4; i++) s[m][n][i] = score(s[m][n][i]);
   }
 
   /* 1 - tanh^2 of a score, found again from its probability: score = log2 p + lse2. */

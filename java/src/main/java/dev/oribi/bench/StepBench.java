@@ -1,19 +1,19 @@
 package dev.oribi.bench;
 
 import dev.oribi.data.MicroBatch;
+import dev.oribi.model.FrozenStorage;
 import dev.oribi.model.Llama;
 import dev.oribi.model.Llama.Training;
 import dev.oribi.model.Machine;
 import dev.oribi.model.Weights;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.model.config.ModelConfig;
-import dev.oribi.model.config.QuantizationConfig;
 import dev.oribi.optim.OptimizerType;
 import dev.oribi.program.Emit;
+import dev.oribi.program.EmitLoss;
 import dev.oribi.program.Op;
 import dev.oribi.program.Profile;
 import dev.oribi.program.Profile.Sum;
-import dev.oribi.train.FineTuning;
 import dev.oribi.train.MemoryPlan;
 import dev.oribi.train.MemorySize;
 import dev.oribi.train.ModelStep;
@@ -54,13 +54,14 @@ public final class StepBench implements AutoCloseable {
    *
    * @param full every weight learns; otherwise LoRA of rank {@code r} on all linear layers
    * @param loadIn4bit the linear layers are in 4 bits
+   * @param headIn8bit the head is in 8 bits
    * @param layers how many run; 0: all
    * @param optim how AdamW's moments are stored
    * @param json where the numbers go too; null: nowhere
    */
   public record Options(
-      String shape, int batch, int seq, int r, boolean full, boolean loadIn4bit, boolean checkpointing, long memory, boolean prefetch,
-      int layers, StorageType dtype, OptimizerType optim, int steps, Path json) {}
+      String shape, int batch, int seq, int r, boolean full, boolean loadIn4bit, boolean headIn8bit,
+      boolean checkpointing, long memory, boolean prefetch, int layers, StorageType dtype, OptimizerType optim, int steps, Path json) {}
 
   private final Options options;
   private final Machine machine;
@@ -93,12 +94,12 @@ public final class StepBench implements AutoCloseable {
     ModelConfig config = Shapes.of(o.shape);
     LoraConfig lora = LoraConfig.of(o.r, o.r, 0, LoraConfig.ALL_LINEAR, false, List.of(), null);
     Training training = o.full ? Training.FULL : Training.adapter(lora);
-    return new Llama(config, o.dtype.on(machine, config), training, o.loadIn4bit ? QuantizationConfig.ON_LOAD : null, seq);
+    return new Llama(config, o.dtype.on(machine, config), training, FrozenStorage.of(config, o.loadIn4bit, o.headIn8bit), seq);
   }
 
   private static ModelStep.Options plan(Options o, int seq) {
     return new ModelStep.Options(
-        o.batch * seq, o.batch, 0, 0, o.checkpointing, o.memory, o.prefetch, FineTuning.LOGITS_BUDGET,
+        o.batch * seq, o.batch, 0, 0, o.checkpointing, o.memory, o.prefetch, EmitLoss.LOGITS_BUDGET,
         new Emit.AdamW(0.9, 0.999, 1e-8, 0), o.optim, 1, 1);
   }
 

@@ -1,6 +1,7 @@
 package dev.oribi.cli;
 
 import dev.oribi.bench.AttentionBench;
+import dev.oribi.bench.LoraBench;
 import dev.oribi.bench.StepBench;
 import dev.oribi.model.Machine;
 import dev.oribi.optim.OptimizerType;
@@ -8,13 +9,14 @@ import dev.oribi.train.MachineOptions;
 import dev.oribi.train.MemorySize;
 import dev.oribi.train.StorageType;
 import java.nio.file.Path;
+import java.util.List;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Option;
 
 /** {@code oribi bench}: measurements that need no files. */
-@Command(name = "bench", description = "Measures this machine.", subcommands = {BenchCommand.StepCommand.class, BenchCommand.AttentionCommand.class})
+@Command(name = "bench", description = "Measures this machine.", subcommands = {BenchCommand.StepCommand.class, BenchCommand.AttentionCommand.class, BenchCommand.LoraCommand.class})
 final class BenchCommand {
   private BenchCommand() {}
 
@@ -45,6 +47,9 @@ final class BenchCommand {
 
     @Option(names = "--load-in-4bit", description = "Hold the linear layers in 4 bits under the adapter.")
     private boolean loadIn4bit;
+
+    @Option(names = "--head-in-8bit", description = "Hold the output head in 8 bits.")
+    private boolean headIn8bit;
 
     @Option(names = "--gradient-checkpointing", description = "Run each layer's forward pass twice, to keep less.")
     private boolean checkpointing;
@@ -85,7 +90,7 @@ final class BenchCommand {
       try (Machine open = machine.open()) {
         StepBench.Options options =
             new StepBench.Options(
-                shape, batch, seq, r, full, loadIn4bit || quant != null, checkpointing, MemorySize.parse("--memory", memory),
+                shape, batch, seq, r, full, loadIn4bit || quant != null, headIn8bit, checkpointing, MemorySize.parse("--memory", memory),
                 prefetch, layers, dtype, optim, steps, json);
         if (longest) {
           System.out.println(StepBench.longest(options, open));
@@ -109,6 +114,33 @@ final class BenchCommand {
     public Integer call() {
       try (Machine open = machine.open()) {
         AttentionBench.run(open, System.out);
+      }
+      return 0;
+    }
+  }
+
+  /** {@code oribi bench lora}. */
+  @Command(
+      name = "lora",
+      description = "Times the ways that products with an adapter can go on a GPU, and prints the lines of lora-paths.txt, the"
+          + " table that chooses between them.",
+      sortOptions = false)
+  static final class LoraCommand implements Callable<Integer> {
+    @Option(names = "--shape", paramLabel = "NAME", split = ",", description = "Shapes whose layers are measured, as for bench step.")
+    private List<String> shapes = List.of("llama-3.1-8b");
+
+    @Option(names = "--tokens", paramLabel = "N", split = ",", description = "Tokens in a batch.")
+    private List<Long> tokens = List.of(512L, 2048L, 8192L);
+
+    @Option(names = {"--lora-r", "--rank"}, paramLabel = "R", description = "Rank of each adapter.")
+    private int r = 16;
+
+    @Mixin private MachineOptions machine;
+
+    @Override
+    public Integer call() {
+      try (Machine open = machine.open()) {
+        LoraBench.run(open, new LoraBench.Options(shapes, tokens, r), System.out);
       }
       return 0;
     }

@@ -4,9 +4,10 @@ import dev.oribi.data.Batches;
 import dev.oribi.data.DataOptions;
 import dev.oribi.data.Dataset;
 import dev.oribi.generate.TextModel;
+import dev.oribi.model.FrozenStorage;
 import dev.oribi.model.Machine;
+import dev.oribi.model.Weights;
 import dev.oribi.model.config.ModelConfig;
-import dev.oribi.model.config.QuantizationConfig;
 import dev.oribi.train.Evaluator;
 import dev.oribi.train.RunData;
 import dev.oribi.train.StorageType;
@@ -48,8 +49,10 @@ final class EvalCommand implements Callable<Integer> {
         Evaluator evaluator =
             new Evaluator(
                 config, dtype.on(machine, config), TextModel.training(model.adapter),
-                QuantizationConfig.of(config, model.loadIn4bit), machine, batches)) {
-      evaluator.take().load(folder, model.adapter);
+                FrozenStorage.of(config, model.loadIn4bit, model.headIn8bit), machine, batches)) {
+      Weights weights = evaluator.take();
+      weights.load(folder, model.adapter);
+      weights.headReport().ifPresent(System.out::println);
       Evaluator.Result r = evaluator.run();
       System.out.printf(Locale.ROOT, "loss %.6f  perplexity %.6f  tokens %d%n", r.loss(), r.perplexity(), r.tokens());
     }

@@ -24,6 +24,11 @@ final class ModelOptions {
       description = "Hold the linear layers in 4 bits, as the adapter was trained with.")
   boolean loadIn4bit = false;
 
+  @Option(
+      names = "--head-in-8bit",
+      description = "Hold the output head in 8 bits, as the adapter was trained with.")
+  boolean headIn8bit = false;
+
   @Mixin MachineOptions machine;
 
   @Option(
@@ -37,7 +42,10 @@ final class ModelOptions {
   }
 
   TextModel open() {
-    return TextModel.open(folder(), adapter, loadIn4bit, machine.open(), maxSeqLength);
+    TextModel text =
+        TextModel.open(folder(), adapter, new TextModel.Storage(loadIn4bit, headIn8bit), machine.open(), maxSeqLength);
+    text.headReport().ifPresent(System.err::println); // what is generated stays alone on the standard output
+    return text;
   }
 
   static List<Map<String, Object>> user(String content) {

@@ -59,7 +59,8 @@ final class TrainCommand extends TrainOptions implements Callable<Integer> {
   /** The likeliest answer to each prompt. */
   private static void show(String title, TrainConfig config, Path model, Path adapter) {
     List<String> prompts = prompts(config.prompts);
-    try (TextModel text = TextModel.open(model, adapter, config.loadIn4bit, config.machine(), CONTEXT)) {
+    TextModel.Storage storage = new TextModel.Storage(config.loadIn4bit, config.headIn8bit);
+    try (TextModel text = TextModel.open(model, adapter, storage, config.machine(), CONTEXT)) {
       System.out.println(title);
       for (String prompt : prompts) {
         StringBuilder answer = new StringBuilder();

@@ -94,6 +94,10 @@ final class Staging implements AutoCloseable {
    */
   void write(Mem to, ByteBuffer source) {
     long bytes = source.remaining();
+    if (bytes <= SLOT_BYTES) { // numbers of a step, which the card waits for
+      write(to, bytes, (slot, n) -> slot.put(source.duplicate()));
+      return;
+    }
     Slot[] group = new Slot[SLOTS / 2]; // the other half is on its way meanwhile
     for (long at = 0; at < bytes; at += (long) group.length * SLOT_BYTES) {
       long begin = at;

@@ -1,13 +1,14 @@
 package dev.oribi.generate;
 
 import dev.oribi.OribiException;
+import dev.oribi.model.FrozenStorage;
 import dev.oribi.model.Llama;
 import dev.oribi.model.Llama.Training;
 import dev.oribi.model.Machine;
+import dev.oribi.model.Weights;
 import dev.oribi.model.config.GenerationConfig;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.model.config.ModelConfig;
-import dev.oribi.model.config.QuantizationConfig;
 import dev.oribi.text.ChatTemplate;
 import dev.oribi.text.StreamDecoder;
 import dev.oribi.text.Tokenizer;
@@ -37,8 +38,12 @@ public final class TextModel implements AutoCloseable {
   private final GenerationConfig defaults;
   private final Machine machine;
   private final Generator generator;
+  private final Optional<String> headReport;
 
-  private TextModel(Tokenizer tokenizer, ChatTemplate template, GenerationConfig defaults, Machine machine, Generator generator) {
+  private TextModel(
+      Tokenizer tokenizer, ChatTemplate template, GenerationConfig defaults, Machine machine, Generator generator,
+      Optional<String> headReport) {
+    this.headReport = headReport;
     this.tokenizer = tokenizer;
     this.template = template;
     this.defaults = defaults;
@@ -54,45 +59,60 @@ public final class TextModel implements AutoCloseable {
    * @param context most tokens of prompt and answer; cut to what the model was made for
    */
   public static TextModel open(Path folder, Path adapter, int threads, int context) {
-    return open(folder, adapter, false, Machine.open("auto", threads), context);
+    return open(folder, adapter, Storage.PLAIN, Machine.open("auto", threads), context);
   }
 
   /**
-   * Opens a folder and takes its memory on {@code machine}, which is closed with it, or at once if this fails.
+   * How the base is held, as an adapter was trained on top of it.
    *
-   * @param loadIn4bit hold the linear layers in 4 bits, as an adapter was trained on top of them
+   * @param layersIn4bit the linear layers are in 4 bits
+   * @param headIn8bit the output head is in 8 bits
    */
-  public static TextModel open(Path folder, Path adapter, boolean loadIn4bit, Machine machine, int context) {
+  public record Storage(boolean layersIn4bit, boolean headIn8bit) {
+    /** As the folder holds it. */
+    public static final Storage PLAIN = new Storage(false, false);
+  }
+
+  /** Opens a folder and takes its memory on {@code machine}, which is closed with it, or at once if this fails. */
+  public static TextModel open(Path folder, Path adapter, Storage storage, Machine machine, int context) {
     try {
-      return load(folder, adapter, loadIn4bit, machine, context);
+      return load(folder, adapter, storage, machine, context);
     } catch (RuntimeException e) {
       machine.close();
       throw e;
     }
   }
 
-  private static TextModel load(Path folder, Path adapter, boolean loadIn4bit, Machine machine, int context) {
+  private static TextModel load(Path folder, Path adapter, Storage storage, Machine machine, int context) {
     ModelConfig config = ModelConfig.read(folder);
     Tokenizer tokenizer = Tokenizer.load(folder);
     int positions = Math.min(context, config.maxPositionEmbeddings());
     Llama model =
         new Llama(
-            config, machine.defaultType(config), training(adapter), QuantizationConfig.of(config, loadIn4bit), positions);
+            config, machine.defaultType(config), training(adapter),
+            FrozenStorage.of(config, storage.layersIn4bit, storage.headIn8bit), positions);
     Generator generator = new Generator(model, machine, positions);
+    Weights weights;
     try {
-      generator.take().load(folder, adapter);
+      weights = generator.take();
+      weights.load(folder, adapter);
     } catch (RuntimeException e) {
       generator.close();
       tokenizer.close();
       throw e;
     }
     ChatTemplate template = ChatTemplate.load(folder).orElse(null);
-    return new TextModel(tokenizer, template, GenerationConfig.read(folder, config), machine, generator);
+    return new TextModel(tokenizer, template, GenerationConfig.read(folder, config), machine, generator, weights.headReport());
   }
 
   /** The adapter of a folder as it is run: what it holds, and no dropout. */
   public static Training training(Path adapter) {
     return adapter == null ? Training.NONE : Training.adapter(LoraConfig.read(adapter));
+  }
+
+  /** What a head in 8 bits lost when it was loaded; see {@link Weights#headReport}. */
+  public Optional<String> headReport() {
+    return headReport;
   }
 
   public Tokenizer tokenizer() {

@@ -5,9 +5,10 @@ import dev.oribi.device.Mem;
 import dev.oribi.kernel.cudnn.CudnnLibrary;
 
 /**
- * Which library computes attention on a GPU. cuDNN's was faster than Oribi's own kernels wherever both were measured, so by
- * default ({@code AUTO}) it is taken on the cards and for the shapes on which it was measured and tested; the own kernels take
- * all others, everything under {@code --deterministic}, and everything where cuDNN is not installed.
+ * Which library computes attention on a GPU. By default ({@code AUTO}) that is the faster one of those measured and tested on the
+ * card and for the shape. cuDNN's forward pass was faster throughout; its backward pass was faster for long sequences, the own kernels'
+ * for short ones. The own kernels take everything else too: other cards and shapes, everything under {@code --deterministic}, and
+ * everything where cuDNN is not installed.
  *
  * <p>Both save the same sums, so that one's backward pass can follow the other's forward pass. A cache, as in generation, is
  * read by the own kernels always.
@@ -16,11 +17,23 @@ public final class AttentionChoice implements Attention {
   /** Where the two were measured: docs/results/attention.md, docs/results/cudnn-attention.md. */
   private static final int MEASURED = 90;
 
+  /** Both passes of 2 x 2048, 4 x 2048, 1 x 8192 and 1 x 32768 tokens: docs/results/cudnn-attention.md. */
+  private static final String COST = "which takes 1.1 to 1.4 times as long as the fastest choice";
+
+  /**
+   * The longest sequence with which the own backward pass was faster: 2 x 2048 with heads of 128 by 1.12, 8 x 1024 by 1.2 to 1.4. At
+   * 8192 cuDNN's was, by 1.15.
+   */
+  private static final int OWN_BACKWARD_TOKENS = 2048;
+
+  private static final int OWN_BACKWARD_HEAD = 128;
+
   private final Kernels kernels;
   private final AttentionLibrary wanted;
   private final boolean deterministic;
   private final Attention own;
   private final String missing;
+  private final boolean slower;
   private CudnnAttention cudnn;
   private boolean planned;
 
@@ -40,6 +53,7 @@ public final class AttentionChoice implements Attention {
       throw new OribiException("--attention cudnn: " + missing);
     }
     planned = tries && missing == null;
+    slower = deterministic && prefers(wanted, kernels.architecture(), false) && CudnnLibrary.unusable() == null;
   }
 
   /** Whether cuDNN is taken unasked. */
@@ -49,6 +63,17 @@ public final class AttentionChoice implements Attention {
 
   private Attention of(AttentionShape shape) {
     return planned && !shape.cached() && refusal(shape) == null ? cudnn() : own;
+  }
+
+  private Attention backwardOf(AttentionShape shape) {
+    return ownBackward(wanted, shape) ? own : of(shape);
+  }
+
+  /** Whether the own backward pass follows cuDNN's forward pass; a window or a soft-cap was not measured with both. */
+  static boolean ownBackward(AttentionLibrary wanted, AttentionShape shape) {
+    boolean fewTokens = shape.maxSeqlen() > 0 && shape.maxSeqlen() <= OWN_BACKWARD_TOKENS;
+    return wanted == AttentionLibrary.AUTO && fewTokens && shape.headDim() == OWN_BACKWARD_HEAD && shape.window() == 0
+        && shape.softcap() == 0;
   }
 
   /** Why cuDNN is not given the shape; null: it is. */
@@ -76,10 +101,13 @@ public final class AttentionChoice implements Attention {
   @Override
   public void backward(
       Mem dq, Mem dk, Mem dv, Mem o, Mem lse, Mem dOut, Mem q, Mem k, Mem v, Mem workspace, AttentionShape shape) {
-    of(shape).backward(dq, dk, dv, o, lse, dOut, q, k, v, workspace, shape);
+    backwardOf(shape).backward(dq, dk, dv, o, lse, dOut, q, k, v, workspace, shape);
   }
 
-  /** What is planned for the own kernels is never run by cuDNN, also not where a run is smaller than what was planned. */
+  /**
+   * What is planned for the own kernels is never run by cuDNN, also not where a run is smaller than what was planned. A backward pass
+   * planned for long sequences has room for either library, since a batch of short ones may come.
+   */
   @Override
   public long workspace(AttentionShape largest, boolean backward) {
     if (planned && !largest.cached()) {
@@ -89,18 +117,22 @@ public final class AttentionChoice implements Attention {
       }
       planned = reason == null;
     }
-    return of(largest).workspace(largest, backward);
+    long bytes = backward && ownBackward(wanted, largest) ? 0 : of(largest).workspace(largest, backward);
+    return backward && wanted == AttentionLibrary.AUTO ? Math.max(bytes, own.workspace(largest, true)) : bytes;
   }
 
-  /** The library in use; before the first shape is seen, the one that would be tried first. */
+  /** The library in use; the own kernels until the first shape is planned for another. */
   @Override
   public String describe() {
     return cudnn != null ? cudnn.describe() : own.describe();
   }
 
-  /** Why the faster library is not used, in one line; empty where there is nothing to tell. */
+  /** Why the faster library is not used and what that costs, in one line; empty where there is nothing to tell. */
   @Override
   public String note() {
+    if (slower) {
+      return "attention by Oribi's own kernels for --deterministic, " + COST;
+    }
     return missing == null ? "" : "attention by Oribi's own kernels, since " + missing;
   }
 

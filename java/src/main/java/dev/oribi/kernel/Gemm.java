@@ -21,7 +21,12 @@ public interface Gemm extends AutoCloseable {
       long ldc,
       DType typeA,
       DType typeB,
-      DType typeC) {}
+      DType typeC) {
+    /** The same product with other numbers of rows of op(A) and of terms. */
+    public Shape with(long newM, long newK) {
+      return new Shape(transposeA, transposeB, newM, n, newK, lda, ldb, ldc, typeA, typeB, typeC);
+    }
+  }
 
   void multiply(Mem c, Mem a, Mem b, Mem workspace, Shape shape, float alpha, float beta);
 

@@ -33,6 +33,7 @@ public final class Kernels implements AutoCloseable {
 
   private final oribi_ctx ctx;
   private final LoraKernels lora;
+  private final Int8Kernels int8;
 
   /**
    * Opens the CPU.
@@ -62,6 +63,7 @@ public final class Kernels implements AutoCloseable {
       throw new OribiException(OribiNative.oribi_create_message().getString());
     }
     lora = new LoraKernels(this, ctx);
+    int8 = new Int8Kernels(this, ctx);
   }
 
   /** The instruction set or the card's name. */
@@ -91,6 +93,11 @@ public final class Kernels implements AutoCloseable {
   /** The functions on 4-bit weights and adapters. */
   public LoraKernels lora() {
     return lora;
+  }
+
+  /** The functions on 8-bit weights. */
+  public Int8Kernels int8() {
+    return int8;
   }
 
   /** Waits until everything issued is done; on a GPU also tells what no kernel could return, such as an id out of range. */

@@ -8,6 +8,7 @@ import java.io.InputStreamReader;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Locale;
 
 /**
  * Which way a product with an adapted weight goes on a GPU: one kernel that takes the adapter in ({@link Path#FUSED}), or the
@@ -129,6 +130,13 @@ public final class LoraPaths {
               one(f[6], "fused", "library", line) ? Path.FUSED : Path.LIBRARY));
     }
     return List.copyOf(table);
+  }
+
+  /** A line of the table; {@code rest} is not read back. */
+  public static String line(int architecture, long n, long in, long out, boolean dx, boolean nf4, Path path, String rest) {
+    return String.format(
+        Locale.ROOT, "%d %d %d %d %s %s %s  %s", architecture, n, in, out, dx ? "dx" : "y", nf4 ? "nf4" : "16",
+        path.name().toLowerCase(Locale.ROOT), rest);
   }
 
   private static boolean one(String found, String yes, String no, String line) {

@@ -2,11 +2,13 @@ package dev.oribi.layer;
 
 import dev.oribi.OribiException;
 import dev.oribi.kernel.DType;
+import dev.oribi.kernel.Int8;
 import dev.oribi.kernel.Nf4;
 import dev.oribi.program.Buffer;
 import dev.oribi.program.Buffer.Lifetime;
 import dev.oribi.program.Buffer.Rows;
 import dev.oribi.program.FrozenStack;
+import dev.oribi.program.Int8Matrix;
 import dev.oribi.program.Nf4Matrix;
 import dev.oribi.program.View;
 import java.util.ArrayList;
@@ -18,7 +20,8 @@ import java.util.List;
  * The one table of a model's tensors: names, shapes, where each lies, whether it learns. Checkpoints, the optimizer and the
  * tests walk this table.
  *
- * <p>Frozen tensors have a buffer of their own in the storage type, or several in 4 bits ({@link Nf4Matrix}). All that learns lies in two {@link Group}s, with and
+ * <p>Frozen tensors have a buffer of their own in the storage type, or several in 4 bits ({@link
+ * Nf4Matrix}) or 8 ({@link Int8Matrix}). All that learns lies in two {@link Group}s, with and
  * without weight decay: fp32 values, gradients and moments side by side at equal offsets, so that one launch updates a
  * group; with 16-bit storage also a 16-bit copy, which is what the products read.
  */
@@ -36,23 +39,24 @@ public final class Parameters {
   /**
    * One tensor of the checkpoint.
    *
-   * @param value in the type that the products read; null if it is in 4 bits
+   * @param value in the type that the products read; null if it is in 4 or 8 bits
    * @param nf4 where its parts lie; null unless it is in 4 bits
+   * @param int8 where its parts lie; null unless it is in 8 bits
    * @param group where its fp32 value, gradient and moments lie; null if it is frozen
    * @param offset elements from the beginning of the group
    */
-  public record Tensor(String name, long[] shape, View value, Nf4Matrix nf4, Group group, long offset) {
+  public record Tensor(String name, long[] shape, View value, Nf4Matrix nf4, Int8Matrix int8, Group group, long offset) {
     public boolean trainable() {
       return group != null;
     }
 
     public long elements() {
-      return nf4 != null ? nf4.count() : value.elements();
+      return nf4 != null ? nf4.count() : int8 != null ? int8.rows() * int8.cols() : value.elements();
     }
 
     /** What holds its value, but for the fp32 original of what learns. */
     List<Buffer> buffers() {
-      return nf4 != null ? nf4.buffers() : List.of(value.buffer());
+      return nf4 != null ? nf4.buffers() : int8 != null ? int8.buffers() : List.of(value.buffer());
     }
 
     /** The fp32 value, gradient or moment of a trainable tensor. */
@@ -64,13 +68,14 @@ public final class Parameters {
   /**
    * One or several tensors stacked by rows, as a layer uses them.
    *
-   * @param value null where {@code frozen} holds it
+   * @param value null where {@code frozen} or {@code int8} holds it
    * @param grad null if frozen
    * @param frozen null unless something of it is in 4 bits
+   * @param int8 null unless it is in 8 bits
    */
-  public record Param(View value, View grad, FrozenStack frozen) {
+  public record Param(View value, View grad, FrozenStack frozen, Int8Matrix int8) {
     public Param(View value, View grad) {
-      this(value, grad, null);
+      this(value, grad, null, null);
     }
 
     public boolean trainable() {
@@ -78,11 +83,11 @@ public final class Parameters {
     }
 
     public long rows() {
-      return frozen != null ? frozen.rows() : value.rows();
+      return frozen != null ? frozen.rows() : int8 != null ? int8.rows() : value.rows();
     }
 
     public long cols() {
-      return frozen != null ? frozen.cols() : value.cols();
+      return frozen != null ? frozen.cols() : int8 != null ? int8.cols() : value.cols();
     }
 
     public Param rows(long begin, long count) {
@@ -143,7 +148,7 @@ public final class Parameters {
     long at = 0;
     for (int i = 0; i < names.size(); i++) {
       long[] shape = vector ? new long[] {cols} : new long[] {rows[i], cols};
-      tensors.add(new Tensor(names.get(i), shape, value.rows(at, rows[i]), null, group, base + at * cols));
+      tensors.add(new Tensor(names.get(i), shape, value.rows(at, rows[i]), null, null, group, base + at * cols));
       at += rows[i];
     }
     return new Param(value, trainable ? View.matrix(group.grad, base, total, cols) : null);
@@ -175,9 +180,20 @@ public final class Parameters {
               ? new FrozenStack.Part(null, matrices.next())
               : new FrozenStack.Part(plain(names.get(i), rows[i], cols), null);
       parts.add(part);
-      tensors.add(new Tensor(names.get(i), new long[] {rows[i], cols}, part.plain(), part.nf4(), null, 0));
+      tensors.add(new Tensor(names.get(i), new long[] {rows[i], cols}, part.plain(), part.nf4(), null, null, 0));
     }
-    return new Param(null, null, new FrozenStack(total, cols, parts));
+    return new Param(null, null, new FrozenStack(total, cols, parts), null);
+  }
+
+  /** A frozen tensor [rows, cols] in 8 bits. */
+  public Param addIn8Bits(String name, long rows, long cols) {
+    if (cols % Int8.BLOCK != 0) {
+      throw new OribiException(
+          name + " [" + rows + ", " + cols + "] cannot be in 8 bits: its rows are no multiple of " + Int8.BLOCK + " long");
+    }
+    Int8Matrix int8 = Int8Matrix.of(name, rows, cols);
+    tensors.add(new Tensor(name, new long[] {rows, cols}, null, null, int8, null, 0));
+    return new Param(null, null, null, int8);
   }
 
   private static void checkBlocks(String name, long rows, long cols) {

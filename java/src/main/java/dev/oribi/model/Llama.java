@@ -21,7 +21,7 @@ import dev.oribi.program.Emit;
 import dev.oribi.program.Emit.Heads;
 import dev.oribi.program.Emit.KvCache;
 import dev.oribi.program.Emit.RopeTable;
-import dev.oribi.program.Op.Kind;
+import dev.oribi.program.Head;
 import dev.oribi.program.View;
 import java.util.ArrayList;
 import java.util.Collections;
@@ -57,7 +57,7 @@ public final class Llama {
       return new Inputs(
           io("input_ids", DType.I32, Rows.TOKENS, s.tokens()),
           io("positions", DType.I32, Rows.TOKENS, s.tokens()),
-          io("cu_seqlens", DType.I32, Rows.FIXED, s.sequences() + 1),
+          io("cu_seqlens", DType.I32, Rows.FIXED, s.sequences() + s.spare() + 1),
           io("target_rows", DType.I32, Rows.TARGETS, s.targets()),
           new Emit.Loss(
               io("labels", DType.I32, Rows.TARGETS, s.targets()),
@@ -78,7 +78,7 @@ public final class Llama {
   private final ModelConfig config;
   private final Parameters parameters;
   private final Training training;
-  private final QuantizationConfig quantization;
+  private final FrozenStorage storage;
   private final Heads heads;
   private final RopeTable table;
   private final Param embed;
@@ -99,14 +99,22 @@ public final class Llama {
    */
   public Llama(
       ModelConfig config, DType type, Training training, QuantizationConfig quantization, int maxPositions) {
-    if (training.full && quantization != null) {
+    this(config, type, training, new FrozenStorage(quantization, false), maxPositions);
+  }
+
+  /**
+   * @param type storage of activations and of frozen weights that {@code storage} leaves as they are
+   * @param maxPositions longest sequence that will be run
+   */
+  public Llama(ModelConfig config, DType type, Training training, FrozenStorage storage, int maxPositions) {
+    if (training.full && storage.layers() != null) {
       throw new OribiException(
           "weights in 4 bits cannot learn: train an adapter (without --full), or give the 16-bit model without"
               + " --load-in-4bit");
     }
     this.config = config;
     this.training = training;
-    this.quantization = quantization;
+    this.storage = storage;
     this.parameters = new Parameters(type);
     this.heads = new Heads(config.numAttentionHeads(), config.numKeyValueHeads(), config.headDim());
     this.table = new RopeTable(angles("rope.cos", maxPositions), angles("rope.sin", maxPositions));
@@ -116,7 +124,7 @@ public final class Llama {
       layers.add(layer("model.layers." + i));
     }
     this.norm = norm("model.norm");
-    this.head = ownHead ? whole(HEAD, config.vocabSize()) : embed;
+    this.head = storage.headIn8bit() ? headIn8Bits(ownHead) : ownHead ? whole(HEAD, config.vocabSize()) : embed;
     checkTargets();
   }
 
@@ -165,6 +173,20 @@ public final class Llama {
     return parameters.add(name, rows, config.hiddenSize(), false, training.full || asWhole, true);
   }
 
+  private Param headIn8Bits(boolean ownHead) {
+    if (!ownHead) {
+      throw new OribiException(
+          "--head-in-8bit: this model's head is its embedding table (tie_word_embeddings), which is kept as it is: leave the"
+              + " option out");
+    }
+    if (training.full || saved(HEAD)) {
+      throw new OribiException(
+          "--head-in-8bit: a head in 8 bits cannot learn: leave the option out, or train an adapter without lm_head among"
+              + " --modules-to-save");
+    }
+    return parameters.addIn8Bits(HEAD + ".weight", config.vocabSize(), config.hiddenSize());
+  }
+
   private boolean saved(String module) {
     return training.lora != null && training.lora.saves(module);
   }
@@ -178,7 +200,7 @@ public final class Llama {
     boolean[] in4Bits = new boolean[out.length];
     boolean any = false;
     for (int i = 0; i < out.length; i++) {
-      in4Bits[i] = quantization != null && quantization.quantizes(modules.get(i));
+      in4Bits[i] = storage.layers() != null && storage.layers().quantizes(modules.get(i));
       any |= in4Bits[i];
     }
     return any
@@ -275,7 +297,7 @@ public final class Llama {
 
   /** Which weights are in 4 bits; null: none. */
   public QuantizationConfig quantization() {
-    return quantization;
+    return storage.layers();
   }
 
   public Parameters parameters() {
@@ -286,17 +308,18 @@ public final class Llama {
   public long loadingBytes() {
     long largest = 0;
     for (Parameters.Tensor t : parameters.tensors()) {
-      if (t.nf4() != null && !quantization.stored()) {
+      if (t.nf4() != null && !storage.layers().stored()) {
         largest = Math.max(largest, t.elements());
       }
     }
-    return largest == 0 ? 0 : Nf4Loader.scratchBytes(largest);
+    long in4Bits = largest == 0 ? 0 : Nf4Loader.scratchBytes(largest);
+    return head.int8() == null ? in4Bits : Math.max(in4Bits, Int8Loader.scratchBytes(head.int8()));
   }
 
   /** The same model with fewer layers, to be measured; nothing of it is shared. */
   public Llama withLayers(int count) {
     return new Llama(
-        config.withLayers(Math.min(count, layers.size())), parameters.type(), training, quantization,
+        config.withLayers(Math.min(count, layers.size())), parameters.type(), training, storage,
         Math.toIntExact(maxPositions()));
   }
 
@@ -342,7 +365,7 @@ public final class Llama {
    * Forward and backward of one micro-batch: losses, their sum, and gradients added to those there are.
    *
    * @param savings for each layer, what becomes of the tensors that its backward pass reads
-   * @param logitsBudget bytes of logits at once
+   * @param logitsBudget most bytes of logits at once; {@link dev.oribi.program.EmitLoss#LOGITS_BUDGET} where nothing else is asked
    */
   public void emitTrain(Emit e, Inputs in, List<Saving> savings, long logitsBudget) {
     Packing packing = new Packing(in.positions, in.cuSeqlens, table, null);
@@ -355,7 +378,7 @@ public final class Llama {
     e.rmsNorm("model.norm", x, rstd, rows, norm.value(), (float) config.rmsNormEps());
 
     Buffer dx = targetRows(e, "target.dx", r);
-    e.crossEntropy("lm_head", dx, head.grad(), x, head.value(), in.loss, logitsBudget);
+    e.loss().crossEntropy("lm_head", dx, head.grad(), x, headWeight(), in.loss, logitsBudget);
 
     Buffer dRows = targetRows(e, "target.dr", r);
     e.rmsNormBackward("model.norm", dRows, norm.grad(), rstd, dx, rows, norm.value(), false);
@@ -387,7 +410,7 @@ public final class Llama {
     List<Saving> nothing = Collections.nCopies(layers.size(), Saving.REBUILD.withTileRows(tileRows));
     Buffer r = emitLayers(e, in, new Packing(in.positions, in.cuSeqlens, table, null), nothing, new ArrayList<>(), List.of());
     Buffer x = emitLastNorm(e, in, r);
-    e.crossEntropy("lm_head", null, null, x, head.value(), in.loss, logitsBudget);
+    e.loss().crossEntropy("lm_head", null, null, x, headWeight(), in.loss, logitsBudget);
   }
 
   /** Logits [targets, V] in fp32 of the rows in {@code targetRows}; with a cache, its keys and values are added to. */
@@ -395,7 +418,11 @@ public final class Llama {
     List<Saving> nothing = Collections.nCopies(layers.size(), Saving.REBUILD);
     Buffer r = emitLayers(e, in, new Packing(in.positions, in.cuSeqlens, table, null), nothing, new ArrayList<>(), caches);
     Buffer x = emitLastNorm(e, in, r);
-    e.matmul(Kind.LOGITS, "lm_head", View.of(logits), View.of(x), head.value(), 1, 0);
+    e.loss().logits("lm_head", logits, x, headWeight());
+  }
+
+  private Head headWeight() {
+    return new Head(head.value(), head.int8());
   }
 
   private Buffer emitLastNorm(Emit e, Inputs in, Buffer r) {

@@ -44,7 +44,7 @@ public record Machine(
    * How programs are run.
    *
    * @param debugSync wait after every op and name the one at fault; slow
-   * @param cudaGraph replay whole programs on a GPU; the results are the same bits without
+   * @param cudaGraph replay programs on a GPU, in training with batches that are rounded up ({@link dev.oribi.program.RowBuckets})
    * @param tuneProducts time cublasLt's algorithms for each planned product, before memory is taken
    * @param attention which library computes attention on a GPU
    * @param deterministic the same seed gives the same bits on the same card: only libraries that do
@@ -56,8 +56,16 @@ public record Machine(
     /** The defaults. */
     public static final Options DEFAULT = new Options(false, true, false, AttentionLibrary.AUTO, false);
 
-    /** The environment variable ORIBI_DEBUG_SYNC=1 sets {@code debugSync} whatever is asked. */
+    /**
+     * The environment variable ORIBI_DEBUG_SYNC=1 sets {@code debugSync} whatever is asked.
+     *
+     * @throws OribiException if algorithms chosen by the clock are to give the same bits
+     */
     public Options {
+      if (tuneProducts && deterministic) {
+        throw new OribiException("--tune-products and --deterministic exclude each other: the fastest algorithm of one run"
+            + " may not be that of the next, and another one rounds otherwise");
+      }
       debugSync |= "1".equals(System.getenv(DEBUG_SYNC));
     }
 

@@ -20,6 +20,8 @@ import java.nio.FloatBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
+import java.util.Locale;
+import java.util.Optional;
 import java.util.stream.IntStream;
 
 /**
@@ -36,6 +38,7 @@ public final class Weights {
   private final Machine machine;
   private final Nf4Loader nf4;
   private long bytesRead;
+  private final Int8Loader int8;
 
   /** Of a model that quantizes nothing as it is loaded. The plan that holds it must have been taken. */
   public Weights(Llama model, Machine machine) {
@@ -51,6 +54,7 @@ public final class Weights {
     this.model = model;
     this.machine = machine;
     this.nf4 = new Nf4Loader(machine, scratch);
+    this.int8 = new Int8Loader(machine, scratch);
     fillRopeTable();
   }
 
@@ -169,6 +173,10 @@ public final class Weights {
       nf4.quantize(files, info, t);
       return;
     }
+    if (t.int8() != null) {
+      int8.quantize(files, info, t);
+      return;
+    }
     SafetensorsFile file = files.fileOf(info);
     View to = t.trainable() ? t.part(t.group().value()) : t.value();
     boolean same = info.type() == TensorType.BF16 && to.type() == DType.BF16;
@@ -253,6 +261,10 @@ public final class Weights {
         nf4.quantize(t, DType.F32, values -> machine.kernels().randomNormal(values, t.elements(), 0, std, seed, drawn, DType.F32));
         continue;
       }
+      if (t.int8() != null) {
+        drawIn8Bits(t, std, seed, stream);
+        continue;
+      }
       View to = t.trainable() ? t.part(t.group().value()) : t.value();
       if (t.shape().length == 1) {
         machine.kernels().fill(to.mem(), t.elements(), 1, to.type());
@@ -263,11 +275,27 @@ public final class Weights {
     refresh16();
   }
 
+  /** Each piece of rows has a stream of its own, far from those of other tensors. */
+  private void drawIn8Bits(Tensor t, float std, long seed, long stream) {
+    long cols = t.int8().cols();
+    int8.quantize(t, DType.F32, (to, begin, count) ->
+        machine.kernels().randomNormal(to, count * cols, 0, std, seed, stream + ((begin + 1) << 33), DType.F32));
+  }
+
   // ----------------------------------------------------------------------------------------------------------- read
+
+  /** What a head in 8 bits lost when it was filled, as a sentence; empty where there is none. */
+  public Optional<String> headReport() {
+    double error = int8.relativeError();
+    return Double.isNaN(error)
+        ? Optional.empty()
+        : Optional.of(
+            String.format(Locale.ROOT, "The head is in 8 bits: its weights are off by %.3f %% (rms of the difference over rms).", 100 * error));
+  }
 
   /**
    * Elements of a tensor from {@code offset} on, as fp32: of what learns the fp32 value, not its 16-bit copy. Not of one in 4
-   * bits.
+   * or 8 bits.
    */
   public void read(Tensor t, long offset, FloatBuffer into) {
     View from = t.trainable() ? t.part(t.group().value()) : t.value();

@@ -13,6 +13,7 @@ public final class Buffer {
     WEIGHT("weights", true),
     WEIGHT_4BIT("weights in 4 bits", true),
     COPY("4-bit weights in 16 bits too", true),
+    WEIGHT_8BIT("weights in 8 bits", true),
     TRAINABLE("trainable weights", true),
     GRADIENT("gradients", true),
     OPTIMIZER("optimizer state", true),

@@ -24,14 +24,12 @@ import java.util.Map;
  * <p>Shapes are those planned; a run may have fewer rows. {@code t} is the storage type of activations.
  */
 public final class Emit {
-  /** Rows that the libraries' products make at once on GPUs. */
-  private static final long PRODUCT_TILE = 128;
-
   private final Program program;
   private final Sizes sizes;
   private final Library library;
   private final EmitLora lora;
   private final Map<FrozenStack, Buffer> copies;
+  private final EmitLoss loss;
 
   /**
    * The largest run that is planned.
@@ -43,9 +41,21 @@ public final class Emit {
    * @param type storage of activations
    * @param dropout whether adapters drop inputs: in training only
    * @param dropoutSeed seed of every dropout mask
+   * @param spare sequences beyond these that a run may count; they hold padding, if anything ({@link RowBuckets})
    */
   public record Sizes(
-      long tokens, long targets, long sequences, long longest, DType type, boolean dropout, long dropoutSeed) {}
+      long tokens, long targets, long sequences, long longest, DType type, boolean dropout, long dropoutSeed, long spare) {
+    public Sizes(
+        long tokens, long targets, long sequences, long longest, DType type, boolean dropout, long dropoutSeed) {
+      this(tokens, targets, sequences, longest, type, dropout, dropoutSeed, 0);
+    }
+
+    /** The same with room for what {@link RowBuckets} adds. */
+    public Sizes roomy() {
+      long more = RowBuckets.sequences(sequences) - sequences;
+      return new Sizes(tokens, targets, sequences, longest, type, dropout, dropoutSeed, more);
+    }
+  }
 
   /** What does the work, and so what the workspace of an op depends on. */
   public record Library(Kernels kernels, Gemm gemm, Attention attention, Kernels ahead, Lanes lanes) {
@@ -66,6 +76,7 @@ public final class Emit {
     this.sizes = sizes;
     this.library = library;
     this.lora = new EmitLora(this, library.kernels());
+    this.loss = new EmitLoss(this, library);
   }
 
   public Program program() {
@@ -84,6 +95,11 @@ public final class Emit {
   /** Whether the plan keeps this weight in 16 bits too. */
   public boolean holdsCopy(FrozenStack stack) {
     return copies.containsKey(stack);
+  }
+
+  /** The ops of the vocabulary projection and the loss. */
+  public EmitLoss loss() {
+    return loss;
   }
 
   public DType type() {
@@ -124,7 +140,7 @@ public final class Emit {
     };
   }
 
-  private static Buffer workspace(String name, long bytes) {
+  static Buffer workspace(String name, long bytes) {
     return new Buffer(name + ".workspace", Lifetime.WORKSPACE, DType.U8, Rows.FIXED, 1, bytes);
   }
 
@@ -321,7 +337,7 @@ public final class Emit {
   private AttentionShape largest(Heads h, View q, View k, View v, long ldO, KvCache cache) {
     Mem later = cache == null ? null : Mem.NOWHERE;
     return new AttentionShape(
-        sizes.tokens, sizes.sequences, Run.lengthBound(sizes.longest, sizes.tokens), h.heads, h.kvHeads, h.headDim,
+        sizes.tokens, sizes.sequences + sizes.spare, Run.lengthBound(sizes.longest, sizes.tokens), h.heads, h.kvHeads, h.headDim,
         q.ld(), k.ld(), v.ld(), ldO, null, later, later, h.scale(), 0, 0, sizes.type);
   }
 
@@ -422,82 +438,6 @@ public final class Emit {
 
   /** What the loss reads and writes besides the hidden states. {@code gradScale}: one fp32. */
   public record Loss(Buffer labels, Buffer losses, Buffer lossSum, Buffer gradScale) {}
-
-  /**
-   * Vocabulary projection and cross-entropy of the target rows, a chunk of rows at a time: the logits of one chunk are all
-   * that ever exists. With {@code dh} the gradient is made on the way: dh = dlogits · w, dw += dlogitsᵀ · h.
-   *
-   * @param h hidden states of the target rows, normalised
-   * @param dw null where the head is frozen
-   * @param budget bytes of logits at once
-   */
-  public void crossEntropy(String name, Buffer dh, View dw, Buffer h, View w, Loss loss, long budget) {
-    long vocabulary = w.rows();
-    long c = h.cols();
-    DType t = h.type();
-    DType z = library.gemm.logitsType(t);
-    long chunk = Math.max(1, Math.min(h.rows(), budget / (z.bytes() * vocabulary)));
-    if (chunk > PRODUCT_TILE && chunk < h.rows()) {
-      chunk -= chunk % PRODUCT_TILE; // a product of one row more costs as much as one of a whole tile more
-    }
-    long rowsAtOnce = chunk;
-    Buffer logits = new Buffer(name + ".logits", Lifetime.WORKSPACE, z, Rows.FIXED, chunk, vocabulary);
-    Gemm.Shape forward = new Gemm.Shape(false, true, chunk, vocabulary, c, c, w.ld(), vocabulary, t, w.type(), z);
-    Gemm.Shape backward = new Gemm.Shape(false, false, chunk, c, vocabulary, vocabulary, w.ld(), c, z, w.type(), t);
-    Gemm.Shape weight = new Gemm.Shape(true, false, vocabulary, c, chunk, vocabulary, c, c, z, t, DType.F32);
-    long most = library.gemm.workspace(forward);
-    List<Buffer> reads = new ArrayList<>(List.of(h, w.buffer(), loss.labels, loss.gradScale));
-    List<Buffer> writes = new ArrayList<>(List.of(loss.losses, logits));
-    long flops = 2 * h.rows() * vocabulary * c;
-    if (dh != null) {
-      writes.add(dh);
-      most = Math.max(most, library.gemm.workspace(backward));
-      flops *= 2;
-    }
-    if (dw != null) {
-      reads.add(dw.buffer());
-      writes.add(dw.buffer());
-      most = Math.max(most, library.gemm.workspace(weight));
-      flops = flops * 3 / 2;
-    }
-    Buffer space = most == 0 ? null : workspace(name, most);
-    if (space != null) {
-      writes.add(space);
-    }
-    long passes = (h.rows() + chunk - 1) / chunk * (dh == null ? 1 : 2);
-    long bytes = (dh == null ? 2 : 4) * h.rows() * vocabulary * z.bytes() + passes * w.elements() * w.type().bytes();
-    add(Kind.CROSS_ENTROPY, name, reads, writes, bytes, flops, r -> {
-      Mem scratch = space == null ? null : space.mem();
-      for (long begin = 0; begin < r.targets(); begin += rowsAtOnce) {
-        long rows = Math.min(rowsAtOnce, r.targets() - begin);
-        Mem part = View.of(h).rows(begin, rows).mem();
-        r.gemm().multiply(logits.mem(), part, w.mem(), scratch, with(forward, rows, c), 1, 0);
-        r.kernels().crossEntropy(
-            dh == null ? null : logits.mem(), View.of(loss.losses).rows(begin, rows).mem(), logits.mem(),
-            View.of(loss.labels).rows(begin, rows).mem(), loss.gradScale.mem(), rows, vocabulary, 1, 0, z);
-        if (dh != null) {
-          Mem to = View.of(dh).rows(begin, rows).mem();
-          r.gemm().multiply(to, logits.mem(), w.mem(), scratch, with(backward, rows, vocabulary), 1, 0);
-        }
-        if (dw != null) {
-          r.gemm().multiply(dw.mem(), logits.mem(), part, scratch, with(weight, vocabulary, rows), 1, 1);
-        }
-      }
-    });
-    sum(name, loss.lossSum, loss.losses);
-  }
-
-  private static Gemm.Shape with(Gemm.Shape s, long m, long k) {
-    return new Gemm.Shape(
-        s.transposeA(), s.transposeB(), m, s.n(), k, s.lda(), s.ldb(), s.ldc(), s.typeA(), s.typeB(), s.typeC());
-  }
-
-  /** out[0] = sum of the first column of x, fp64 */
-  public void sum(String name, Buffer out, Buffer x) {
-    Buffer space = workspace(name + ".sum", Kernels.sumWorkspace(x.rows()));
-    add(Kind.SUM, name, List.of(x), List.of(out, space), x.bytes(), x.rows(), r ->
-        r.kernels().sum(out.mem(), x.mem(), space.mem(), r.rows(View.of(x)), false));
-  }
 
   // ------------------------------------------------------------------------------------------------------ optimizer
 

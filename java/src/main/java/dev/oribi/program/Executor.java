@@ -5,10 +5,11 @@ import dev.oribi.device.Lanes;
 import dev.oribi.device.Lanes.Lane;
 import dev.oribi.device.Recorder;
 import java.util.IdentityHashMap;
+import java.util.List;
 import java.util.Map;
 
 /**
- * Runs a program op by op, or, where the device can record its work, replays a recording of the whole of it. A listener sees
+ * Runs a program op by op, or, where the device can record its work, replays recordings of its segments. A listener sees
  * each op before and after: the profiler and the tests are listeners. While one listens, nothing is replayed.
  */
 public final class Executor implements AutoCloseable {
@@ -49,18 +50,34 @@ public final class Executor implements AutoCloseable {
    * @throws OribiException that names the op at fault
    */
   public void run(Program program, Run run) {
-    if (recordings != null && listener == SILENT && recordings.serves(program)) {
-      recordings.run(program, run, () -> issue(program, run));
-    } else {
-      issue(program, run);
+    if (recordings == null || listener != SILENT) {
+      issue(program.ops(), run);
+      return;
+    }
+    for (Segment segment : recordings.segments(program)) {
+      if (segment.recorded()) {
+        recordings.run(segment, run, () -> issue(segment.ops(), run));
+      } else {
+        issue(segment.ops(), run);
+      }
     }
   }
 
-  private void issue(Program program, Run run) {
+  /** Whether runs are recorded, so that it is worth while to have few different numbers of rows; see {@link RowBuckets}. */
+  public boolean records() {
+    return recordings != null;
+  }
+
+  /** The same for a program, which must be complete: one with dropout in all of its segments is issued each time. */
+  public boolean records(Program program) {
+    return recordings != null && recordings.segments(program).stream().anyMatch(Segment::recorded);
+  }
+
+  private void issue(List<Op> ops, Run run) {
     Lanes lanes = run.lanes();
     Map<Op, Integer> marks = new IdentityHashMap<>();
     lanes.begin();
-    for (Op op : program.ops()) {
+    for (Op op : ops) {
       listener.before(op, run);
       try {
         if (op.lane() != Lane.MAIN) {
@@ -82,7 +99,7 @@ public final class Executor implements AutoCloseable {
     }
   }
 
-  /** How many runs were replayed so far, for tests and benchmarks. */
+  /** How many segments were replayed so far, for tests and benchmarks. */
   public long replays() {
     return recordings == null ? 0 : recordings.replays();
   }

@@ -19,7 +19,8 @@ public final class PlanReport {
   private static final Pattern CACHE = Pattern.compile("_cache\\.(\\d+)");
 
   /** What stays the same in training; in generation the cache counts to it. */
-  private static final Set<Lifetime> FROZEN = EnumSet.of(Lifetime.WEIGHT, Lifetime.WEIGHT_4BIT, Lifetime.COPY, Lifetime.CACHE);
+  private static final Set<Lifetime> FROZEN =
+      EnumSet.of(Lifetime.WEIGHT, Lifetime.WEIGHT_4BIT, Lifetime.WEIGHT_8BIT, Lifetime.COPY, Lifetime.CACHE);
 
   private final Plan plan;
 

@@ -2,43 +2,70 @@ package dev.oribi.program;
 
 import dev.oribi.device.Recorder;
 import dev.oribi.device.Recorder.Recording;
+import java.util.IdentityHashMap;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 
 /**
- * Recorded runs of programs, each for one set of row counts. The first run of a set is issued as it is: kernels are loaded
+ * Recorded runs of segments, each for one set of row counts. The first run of a set is issued as it is: kernels are loaded
  * and algorithms chosen then, which a recording may not do. The second is recorded and replayed, and all later ones are
- * replayed. Batches whose row counts never come back cost nothing but a place in the list.
+ * replayed. Once all places are taken, a set gets that of the least recently used one as soon as it was seen more often;
+ * otherwise recordings would drive each other out, and making one costs more than issuing its ops.
  */
 final class Recordings implements AutoCloseable {
   /** A recording of a deep model takes some megabytes of the card's memory. */
-  private static final int KEPT = 16;
+  private static final int KEPT = 64;
 
-  /** Sets of row counts that were seen once. */
+  /** Sets of row counts that are counted. */
   private static final int SEEN = 1024;
 
   /** All of a run that is frozen in a recording. */
-  private record Key(Program program, long tokens, long targets, long sequences, long longest) {}
+  private record Key(Segment segment, long tokens, long targets, long sequences, long longest) {
+    static Key of(Segment s, Run run) {
+      return new Key(s, run.tokens(), s.countsTargets() ? run.targets() : 0, run.sequences(), run.longest());
+    }
+
+    @Override
+    public boolean equals(Object other) {
+      return other instanceof Key k && k.segment == segment && k.tokens == tokens && k.targets == targets
+          && k.sequences == sequences && k.longest == longest;
+    }
+
+    @Override
+    public int hashCode() {
+      return System.identityHashCode(segment) + Long.hashCode(((tokens * 31 + targets) * 31 + sequences) * 31 + longest);
+    }
+  }
 
   private final Recorder recorder;
-  private final Map<Key, Boolean> seen = new Recent<>(SEEN);
-  private final Map<Key, Recording> recordings = new Recent<>(KEPT);
+  private final Map<Program, List<Segment>> segments = new IdentityHashMap<>();
+  private final Map<Key, Integer> seen = new LinkedHashMap<>(16, 0.75f, true) {
+    private static final long serialVersionUID = 1;
+
+    @Override
+    protected boolean removeEldestEntry(Map.Entry<Key, Integer> eldest) {
+      return size() > SEEN;
+    }
+  };
+  private final LinkedHashMap<Key, Recording> recordings = new LinkedHashMap<>(16, 0.75f, true);
   private long replays;
 
   Recordings(Recorder recorder) {
     this.recorder = recorder;
   }
 
-  /** Dropout draws from another stream in every run, and the number of the stream would be frozen. */
-  boolean serves(Program program) {
-    return program.ops().size() > 1 && program.ops().stream().noneMatch(op -> op.kind() == Op.Kind.DROPOUT);
+  /** A program's segments; it must be complete. */
+  List<Segment> segments(Program program) {
+    return segments.computeIfAbsent(program, Segment::of);
   }
 
-  void run(Program program, Run run, Runnable issue) {
-    Key key = new Key(program, run.tokens(), run.targets(), run.sequences(), run.longest());
+  void run(Segment segment, Run run, Runnable issue) {
+    Key key = Key.of(segment, run);
+    int times = seen.merge(key, 1, Integer::sum);
     Recording recording = recordings.get(key);
     if (recording == null) {
-      if (seen.put(key, true) == null) {
+      if (times == 1 || !makeRoom(times)) {
         issue.run();
         return;
       }
@@ -47,6 +74,18 @@ final class Recordings implements AutoCloseable {
     }
     recording.replay();
     replays++;
+  }
+
+  private boolean makeRoom(int times) {
+    if (recordings.size() < KEPT) {
+      return true;
+    }
+    Key eldest = recordings.keySet().iterator().next();
+    if (times <= seen.getOrDefault(eldest, 0)) {
+      return false;
+    }
+    recordings.remove(eldest).close();
+    return true;
   }
 
   long replays() {
@@ -58,28 +97,6 @@ final class Recordings implements AutoCloseable {
     recordings.values().forEach(Recording::close);
     recordings.clear();
     seen.clear();
-  }
-
-  /** Forgets what was used least recently; a recording is closed when it goes. */
-  private static final class Recent<V> extends LinkedHashMap<Key, V> {
-    private static final long serialVersionUID = 1;
-
-    private final int most;
-
-    Recent(int most) {
-      super(16, 0.75f, true);
-      this.most = most;
-    }
-
-    @Override
-    protected boolean removeEldestEntry(Map.Entry<Key, V> eldest) {
-      if (size() <= most) {
-        return false;
-      }
-      if (eldest.getValue() instanceof Recording recording) {
-        recording.close();
-      }
-      return true;
-    }
+    segments.clear();
   }
 }

@@ -18,7 +18,8 @@ import java.util.Set;
  * {@link IllegalStateException}.
  */
 final class Verify {
-  private static final Set<Lifetime> FROZEN = EnumSet.of(Lifetime.WEIGHT, Lifetime.WEIGHT_4BIT, Lifetime.HOST_WEIGHT);
+  private static final Set<Lifetime> FROZEN =
+      EnumSet.of(Lifetime.WEIGHT, Lifetime.WEIGHT_4BIT, Lifetime.WEIGHT_8BIT, Lifetime.HOST_WEIGHT);
 
   private Verify() {}
 

@@ -6,8 +6,8 @@
  * writes, its bytes and its FLOPs. A {@link dev.oribi.program.Plan} then gives every buffer a place in one arena ({@code
  * Place}), proves the result sound ({@code Verify}) and knows the peak to the byte before a byte is taken. The {@link
  * dev.oribi.program.Executor} issues the ops in order; a {@link dev.oribi.program.Run} carries what changes from run to run:
- * the numbers of tokens, targets and sequences. All else that changes lies in the device's memory; so a GPU can record a
- * whole program ({@code Recordings}) and replay it.
+ * the numbers of tokens, targets and sequences. All else that changes lies in the device's memory; so a GPU can record
+ * programs ({@code Recordings}) and replay them.
  *
  * <pre>{@code
  * Program program = new Program("micro_step");

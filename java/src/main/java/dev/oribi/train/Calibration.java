@@ -74,8 +74,9 @@ public record Calibration(Map<String, Timed> seconds, double link) {
         weights.initAdapter(model.training().lora(), 1);
       }
       MicroBatch batch = randomBatch(sizes, model.config().vocabSize());
-      int targets = ModelStep.write(machine.device(), inputs, batch, 1.0 / sizes.tokens());
-      Run run = ModelStep.run(machine, batch, targets, 0);
+      BatchRows rows = BatchRows.of(batch);
+      rows.write(machine.device(), inputs, 1.0 / sizes.tokens());
+      Run run = rows.run(machine.library(), rows.targets(), 0);
       Times times = new Times(machine.device().clock());
       executor.listen(times);
       int warmUp = machine.isCuda() ? WARM_UP : 1;

@@ -44,6 +44,9 @@ final class ConfigCheck {
     if (c.trainsAllWeights() && c.loadIn4bit) {
       throw new OribiException("--load-in-4bit and --full exclude each other: weights in 4 bits cannot learn; take one away.");
     }
+    if (c.trainsAllWeights() && c.headIn8bit) {
+      throw new OribiException("--head-in-8bit and --full exclude each other: weights in 8 bits cannot learn; take one away.");
+    }
     if (c.evalFraction > 0 && !c.evalData.isEmpty()) {
       throw new OribiException("--eval-fraction and --eval-data exclude each other: take one away.");
     }

@@ -4,17 +4,19 @@ import dev.oribi.OribiException;
 import dev.oribi.data.Batches;
 import dev.oribi.data.MicroBatch;
 import dev.oribi.kernel.DType;
+import dev.oribi.model.FrozenStorage;
 import dev.oribi.model.Llama;
 import dev.oribi.model.Llama.Inputs;
 import dev.oribi.model.Llama.Training;
 import dev.oribi.model.Machine;
 import dev.oribi.model.Weights;
 import dev.oribi.model.config.ModelConfig;
-import dev.oribi.model.config.QuantizationConfig;
 import dev.oribi.program.Emit;
+import dev.oribi.program.EmitLoss;
 import dev.oribi.program.Executor;
 import dev.oribi.program.Plan;
 import dev.oribi.program.Program;
+import dev.oribi.program.RowBuckets;
 import java.util.List;
 import java.util.function.DoubleSupplier;
 
@@ -42,19 +44,20 @@ public final class Evaluator implements AutoCloseable {
 
   /**
    * @param training which adapter runs on top of the base, or {@link Training#NONE}
-   * @param quantization which weights are in 4 bits; null: none
+   * @param storage how the weights of the base are held
    */
   public Evaluator(
-      ModelConfig config, DType type, Training training, QuantizationConfig quantization, Machine machine, Batches batches) {
+      ModelConfig config, DType type, Training training, FrozenStorage storage, Machine machine, Batches batches) {
     this.machine = machine;
     this.executor = machine.executor();
     this.batches = batches;
-    this.model = new Llama(config, type, training, quantization, batches.maxSequenceLength());
+    this.model = new Llama(config, type, training, storage, batches.maxSequenceLength());
     Emit.Sizes sizes =
         new Emit.Sizes(
             batches.maxTokens(), batches.maxTokens(), batches.maxSequences(), batches.maxSequenceLength(), type, false, 0);
+    sizes = executor.records() ? sizes.roomy() : sizes;
     inputs = Inputs.of(sizes);
-    model.emitEvaluate(new Emit(program, sizes, machine.library()), inputs, 0, FineTuning.LOGITS_BUDGET);
+    model.emitEvaluate(new Emit(program, sizes, machine.library()), inputs, 0, EmitLoss.LOGITS_BUDGET);
     plan = new Plan(List.of(program), model.parameters().buffers(), model.loadingBytes());
   }
 
@@ -71,12 +74,16 @@ public final class Evaluator implements AutoCloseable {
     DoubleSupplier previous = null;
     for (int i = 0; i < batches.microBatches(0); i++) {
       MicroBatch batch = batches.get(0, i);
-      int n = ModelStep.write(machine.device(), inputs, batch, 0);
-      executor.run(program, ModelStep.run(machine, batch, n, 0));
+      BatchRows rows =
+          executor.records(program)
+              ? BatchRows.of(batch, new RowBuckets(batches.maxTokens(), model.maxPositions()))
+              : BatchRows.of(batch);
+      rows.write(machine.device(), inputs, 0);
+      executor.run(program, rows.run(machine.library(), rows.targets(), 0));
       DoubleSupplier now = machine.device().readDoubleLater(inputs.loss().lossSum().mem());
       sum += previous == null ? 0 : finite(previous.getAsDouble(), i - 1); // the device has the next batch already
       previous = now;
-      targets += n;
+      targets += rows.targets();
     }
     sum += previous == null ? 0 : finite(previous.getAsDouble(), batches.microBatches(0) - 1);
     return new Result(sum / targets, targets);

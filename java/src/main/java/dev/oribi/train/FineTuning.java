@@ -3,6 +3,7 @@ package dev.oribi.train;
 import dev.oribi.OribiException;
 import dev.oribi.data.DataOptions;
 import dev.oribi.data.Dataset;
+import dev.oribi.model.FrozenStorage;
 import dev.oribi.model.Llama;
 import dev.oribi.model.Llama.Training;
 import dev.oribi.model.Machine;
@@ -10,8 +11,8 @@ import dev.oribi.model.ModelFiles;
 import dev.oribi.model.Weights;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.model.config.ModelConfig;
-import dev.oribi.model.config.QuantizationConfig;
 import dev.oribi.program.Emit;
+import dev.oribi.program.EmitLoss;
 import dev.oribi.program.Plan;
 import java.io.PrintStream;
 
@@ -30,9 +31,6 @@ import java.io.PrintStream;
  * {@link #open} reads the data and plans; {@link #train} takes the memory, loads the weights and trains. One thread.
  */
 public final class FineTuning implements AutoCloseable {
-  /** Most bytes of logits at once: 1,024 rows of a vocabulary of 128,256 in 16 bits, so that the head is read seldom. */
-  public static final long LOGITS_BUDGET = 256L << 20;
-
   private static final float INITIALIZER_RANGE = 0.02f;
 
   private final TrainConfig config;
@@ -55,8 +53,8 @@ public final class FineTuning implements AutoCloseable {
     start.end("device");
     Training training = lora == null ? Training.FULL : Training.adapter(lora);
     try {
-      QuantizationConfig quantization = QuantizationConfig.of(numbers, config.loadIn4bit);
-      this.model = new Llama(numbers, config.dtype.on(machine, numbers), training, quantization, longest(data));
+      FrozenStorage storage = FrozenStorage.of(numbers, config.loadIn4bit, config.headIn8bit);
+      this.model = new Llama(numbers, config.dtype.on(machine, numbers), training, storage, longest(data));
       this.step = new ModelStep(model, machine, options(config, data));
       start.end("plan");
     } catch (RuntimeException e) {
@@ -80,7 +78,7 @@ public final class FineTuning implements AutoCloseable {
         c.gradientCheckpointing,
         c.memoryBytes(),
         false,
-        LOGITS_BUDGET,
+        EmitLoss.LOGITS_BUDGET,
         new Emit.AdamW(c.adamBeta1, c.adamBeta2, c.adamEpsilon, c.weightDecay),
         c.optim,
         c.maxGradNorm,
@@ -160,6 +158,7 @@ public final class FineTuning implements AutoCloseable {
     start.end("memory");
     fill(weights);
     start.endReading("weights", weights.bytesRead());
+    weights.headReport().ifPresent(out::println);
     ModelFiles files = new ModelFiles(model, weights, config.model);
     return new Trainer(config, step, files::write, data, out, start).run();
   }

@@ -22,8 +22,8 @@ public final class MachineOptions {
 
   @Option(names = "--no-cuda-graph", arity = "0..1", fallbackValue = "true",
       showDefaultValue = Visibility.ALWAYS, paramLabel = "true|false",
-      description = "On a GPU, issue every op anew in place of replaying recorded programs. Same bits, more"
-          + " work for the CPU.")
+      description = "On a GPU, issue every op anew in place of replaying recorded programs. More work for the"
+          + " CPU; batches are not rounded up to sizes that come back.")
   public boolean noCudaGraph = false;
 
   @Option(names = "--attention", paramLabel = "NAME",

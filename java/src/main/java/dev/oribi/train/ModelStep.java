@@ -1,7 +1,6 @@
 package dev.oribi.train;
 
 import dev.oribi.data.MicroBatch;
-import dev.oribi.device.Device;
 import dev.oribi.kernel.DType;
 import dev.oribi.layer.Parameters.Group;
 import dev.oribi.layer.Parameters.Tensor;
@@ -20,6 +19,7 @@ import dev.oribi.program.Op;
 import dev.oribi.program.Plan;
 import dev.oribi.program.Prefetch;
 import dev.oribi.program.Program;
+import dev.oribi.program.RowBuckets;
 import dev.oribi.program.Run;
 import java.nio.FloatBuffer;
 import java.util.ArrayList;
@@ -73,6 +73,9 @@ public final class ModelStep implements TrainStep {
    */
   private record Written(Program micro, Program evaluate, Program unpack, Plan plan) {}
 
+  /** A micro-batch whose rows are on their way to the device, or there. */
+  private record Prepared(MicroBatch batch, BatchRows rows) {}
+
   /** Where the numbers of a group's update lie, and those that stay the same. */
   private record Hyper(Buffer place, Emit.AdamW numbers) {}
 
@@ -96,6 +99,7 @@ public final class ModelStep implements TrainStep {
   private final Executor executor;
   private Calibration calibration;
   private boolean unpacked;
+  private Prepared prepared;
   private int lastTargets;
 
   /** With the fastest plan that fits the memory. */
@@ -113,10 +117,10 @@ public final class ModelStep implements TrainStep {
     int tokens = Math.max(o.tokens, o.evalTokens);
     int sequences = Math.max(o.sequences, o.evalSequences);
     DType type = model.parameters().type();
-    inputs = Inputs.of(new Emit.Sizes(tokens, tokens, sequences, longest, type, false, 0));
+    inputs = Inputs.of(planned(new Emit.Sizes(tokens, tokens, sequences, longest, type, false, 0)));
 
     options = o;
-    sizes = new Emit.Sizes(o.tokens, o.tokens, o.sequences, longest, type, true, o.dropoutSeed);
+    sizes = planned(new Emit.Sizes(o.tokens, o.tokens, o.sequences, longest, type, true, o.dropoutSeed));
     emitUpdate(sizes, o);
     memory = new MemoryPlan(planned(), new Estimates());
     long budget = o.memory > 0 ? o.memory : machine.device().freeBytes();
@@ -124,6 +128,11 @@ public final class ModelStep implements TrainStep {
     point = asked != null ? new Estimates().of(asked) : memory.fit(budget);
     written = write(point.choice());
     plan = written.plan;
+  }
+
+  /** With room for what batches are rounded up to where runs are recorded. */
+  private Emit.Sizes planned(Emit.Sizes s) {
+    return executor.records() ? s.roomy() : s;
   }
 
   private MemoryPlan.Options planned() {
@@ -147,7 +156,9 @@ public final class ModelStep implements TrainStep {
     }
     if (options.evalTokens > 0) {
       Emit.Sizes evalSizes =
-          new Emit.Sizes(options.evalTokens, options.evalTokens, options.evalSequences, sizes.longest(), sizes.type(), false, 0);
+          planned(
+              new Emit.Sizes(
+                  options.evalTokens, options.evalTokens, options.evalSequences, sizes.longest(), sizes.type(), false, 0));
       long tile = choice.savings().get(0).tileRows();
       model.emitEvaluate(new Emit(evaluate, evalSizes, library, in16Bits), inputs, tile, choice.logitsBudget());
     }
@@ -291,55 +302,44 @@ public final class ModelStep implements TrainStep {
   }
 
   @Override
+  public void prepare(MicroBatch next) {
+    prepared = new Prepared(next, rows(written.micro, options.tokens, next));
+    prepared.rows.writeRows(machine.device(), inputs);
+  }
+
+  @Override
   public Loss startMicroStep(MicroBatch batch, double gradScale, long dropoutStream) {
-    return run(written.micro, batch, gradScale, dropoutStream);
+    if (prepared != null && prepared.batch == batch) {
+      return run(written.micro, prepared.rows, gradScale, dropoutStream);
+    }
+    return run(written.micro, rows(written.micro, options.tokens, batch), gradScale, dropoutStream);
   }
 
   @Override
   public Loss startEvaluation(MicroBatch batch) {
-    return run(written.evaluate, batch, 0, 0);
+    return run(written.evaluate, rows(written.evaluate, options.evalTokens, batch), 0, 0);
   }
 
-  private Loss run(Program program, MicroBatch batch, double gradScale, long dropoutStream) {
-    int targets = write(machine.device(), inputs, batch, gradScale);
+  /** Rounded up where that makes a recording serve many batches. */
+  private BatchRows rows(Program program, int tokens, MicroBatch batch) {
+    return executor.records(program)
+        ? BatchRows.of(batch, new RowBuckets(tokens, model.maxPositions()))
+        : BatchRows.of(batch);
+  }
+
+  private Loss run(Program program, BatchRows rows, double gradScale, long dropoutStream) {
+    if (prepared == null || prepared.rows != rows) {
+      rows.writeRows(machine.device(), inputs);
+    }
+    prepared = null;
+    BatchRows.writeScale(machine.device(), inputs, gradScale);
     if (!unpacked) {
       executor.run(written.unpack, Run.fixed(machine.library())); // the weights are there now
       unpacked = true;
     }
-    executor.run(program, run(machine, batch, targets, dropoutStream));
-    lastTargets = targets;
+    executor.run(program, rows.run(machine.library(), rows.targets(), dropoutStream));
+    lastTargets = rows.targets();
     return machine.device().readDoubleLater(inputs.loss().lossSum().mem())::getAsDouble;
-  }
-
-  /** The numbers of rows of a micro-batch. */
-  static Run run(Machine machine, MicroBatch batch, int targets, long dropoutStream) {
-    int longest = 0;
-    for (int s = 0; s < batch.sequences(); s++) {
-      longest = Math.max(longest, batch.cuSeqlens()[s + 1] - batch.cuSeqlens()[s]);
-    }
-    long bound = Run.lengthBound(longest, batch.tokens());
-    return new Run(machine.library(), batch.tokens(), targets, batch.sequences(), bound, dropoutStream);
-  }
-
-  /** Copies a micro-batch to the device; only rows with a target go through the vocabulary. Returns how many there are. */
-  static int write(Device device, Inputs inputs, MicroBatch batch, double gradScale) {
-    int n = batch.tokens();
-    int[] rows = new int[n];
-    int[] labels = new int[n];
-    int targets = 0;
-    for (int i = 0; i < n; i++) {
-      if (batch.targets()[i] != MicroBatch.IGNORE) {
-        rows[targets] = i;
-        labels[targets++] = batch.targets()[i];
-      }
-    }
-    device.write(inputs.ids().mem(), batch.inputIds(), n);
-    device.write(inputs.positions().mem(), batch.positions(), n);
-    device.write(inputs.cuSeqlens().mem(), batch.cuSeqlens(), batch.cuSeqlens().length);
-    device.write(inputs.targetRows().mem(), rows, targets);
-    device.write(inputs.loss().labels().mem(), labels, targets);
-    device.write(inputs.loss().gradScale().mem(), new float[] {(float) gradScale}, 0, 1);
-    return targets;
   }
 
   @Override
@@ -373,8 +373,8 @@ public final class ModelStep implements TrainStep {
 
   @Override
   public float[] lastLosses() {
-    float[] losses = new float[lastTargets];
-    machine.device().read(inputs.loss().losses().mem(), losses, 0, lastTargets);
+    float[] losses = new float[lastTargets]; // read only when asked for: whatever is read, the device waits for the host
+    machine.device().read(inputs.loss().losses().mem(), losses, 0, losses.length);
     return losses;
   }
 

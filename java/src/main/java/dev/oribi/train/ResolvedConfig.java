@@ -19,7 +19,7 @@ import picocli.CommandLine.Model.OptionSpec;
  * checkpoint belongs to the same run.
  */
 final class ResolvedConfig {
-  /** Keys that may differ when a run goes on: they change where and how it is watched, not its numbers. */
+  /** Keys that may differ when a run goes on: they change where and how it runs and is watched, and its numbers by rounding at most. */
   private static final Set<String> FREE = Set.of("output_dir", "overwrite_output_dir", "cache_dir", "prompts", "eval_data",
       "per_device_eval_batch_size", "eval_strategy", "eval_steps", "eval_on_start", "logging_steps", "disable_tqdm",
       "save_strategy", "save_steps", "save_total_limit", "resume", "resume_from_checkpoint", "device", "threads",

@@ -20,6 +20,7 @@ import dev.oribi.program.Buffer;
 import dev.oribi.program.Buffer.Lifetime;
 import dev.oribi.program.Buffer.Rows;
 import dev.oribi.program.Emit;
+import dev.oribi.program.EmitLoss;
 import dev.oribi.program.Executor;
 import dev.oribi.program.Plan;
 import dev.oribi.program.Program;
@@ -128,9 +129,9 @@ public final class Trace {
       Program step = new Program("micro_step");
       model.emitLogits(new Emit(forward, sizes, machine.library()), inputs, List.of(), logits);
       if (training.equals(Training.NONE)) {
-        model.emitEvaluate(new Emit(step, sizes, machine.library()), inputs, 0, FineTuning.LOGITS_BUDGET);
+        model.emitEvaluate(new Emit(step, sizes, machine.library()), inputs, 0, EmitLoss.LOGITS_BUDGET);
       } else {
-        model.emitTrain(new Emit(step, sizes, machine.library()), inputs, Collections.nCopies(model.layers().size(), Saving.KEEP), FineTuning.LOGITS_BUDGET);
+        model.emitTrain(new Emit(step, sizes, machine.library()), inputs, Collections.nCopies(model.layers().size(), Saving.KEEP), EmitLoss.LOGITS_BUDGET);
       }
       try (Plan plan = new Plan(List.of(forward, step), model.parameters().buffers(), model.loadingBytes())) {
         plan.take(machine.device(), "the trace");
@@ -145,18 +146,20 @@ public final class Trace {
   private static double run(
       Machine machine, Executor executor, Inputs inputs, MicroBatch flat, Program forward, Program step) {
     int n = flat.tokens();
-    int targets = ModelStep.write(machine.device(), inputs, flat, 1.0 / Math.max(1, flat.targetTokens()));
+    BatchRows rows = BatchRows.of(flat);
+    int targets = rows.targets();
+    rows.write(machine.device(), inputs, 1.0 / Math.max(1, targets));
     if (targets == 0) {
       throw new OribiException("the batch has no target token: every label is -100");
     }
-    executor.run(step, ModelStep.run(machine, flat, targets, 0));
+    executor.run(step, rows.run(machine.library(), targets, 0));
     double loss = machine.device().readDouble(inputs.loss().lossSum().mem()) / targets;
     int[] every = new int[n];
     for (int i = 0; i < n; i++) {
       every[i] = i;
     }
     machine.device().write(inputs.targetRows().mem(), every, n);
-    executor.run(forward, ModelStep.run(machine, flat, n, 0));
+    executor.run(forward, rows.run(machine.library(), n, 0));
     return loss;
   }
 

@@ -43,6 +43,31 @@ class MainTest {
     assertThat(Files.readString(more.resolve("oribi-config.yaml"))).contains("adapter: " + out);
   }
 
+  /** From the same seed, with dropout: order, initial adapter, masks and every update. */
+  @Test
+  void trainsToTheSameBytesAgain() throws IOException {
+    for (String type : List.of("float32", "bfloat16")) {
+      Path first = folder.resolve("first-" + type);
+      Path again = folder.resolve("again-" + type);
+      for (Path out : List.of(first, again)) {
+        Outcome outcome = TinyRun.run(tiny.train(out, "--max-steps=4", "--deterministic", "--dtype=" + type));
+        assertThat(outcome.code()).as(outcome.err()).isZero();
+      }
+      assertThat(again.resolve("adapter_model.safetensors")).hasSameBinaryContentAs(first.resolve("adapter_model.safetensors"));
+      Path other = folder.resolve("other-" + type);
+      assertThat(TinyRun.run(tiny.train(other, "--max-steps=4", "--dtype=" + type, "--seed=5")).code()).isZero();
+      assertThat(Files.readAllBytes(other.resolve("adapter_model.safetensors")))
+          .isNotEqualTo(Files.readAllBytes(first.resolve("adapter_model.safetensors")));
+    }
+  }
+
+  @Test
+  void refusesTheClocksChoicesInADeterministicRun() {
+    Outcome outcome = TinyRun.run(tiny.train(folder.resolve("x"), "--deterministic", "--tune-products"));
+    assertThat(outcome.code()).isEqualTo(1);
+    assertThat(outcome.err()).startsWith("oribi: --tune-products and --deterministic exclude each other").hasLineCount(1);
+  }
+
   @Test
   void trainsInFourBits() throws IOException {
     Path quantized = folder.resolve("quantized");

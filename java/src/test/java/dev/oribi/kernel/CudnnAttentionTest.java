@@ -73,6 +73,10 @@ class CudnnAttentionTest {
         Case.of(DType.BF16, 4, 2, 80, MIXED),
         Case.of(DType.BF16, 4, 2, 96, MIXED),
         Case.of(DType.BF16, 3, 3, 64, 13, 40),
+        Case.of(DType.BF16, 4, 2, 72, MIXED),
+        Case.of(DType.BF16, 4, 2, 112, MIXED),
+        Case.of(DType.BF16, 4, 1, 160, MIXED),
+        Case.of(DType.F16, 4, 2, 192, MIXED),
         Case.of(DType.BF16, 4, 2, 256, 113, 200),
         Case.of(DType.F16, 16, 8, 256, 150),
         // All of one length: the plan without offsets.
@@ -161,17 +165,26 @@ class CudnnAttentionTest {
   @Test
   void theChoiceIsTheUsers() {
     Case c = Case.of(DType.BF16, 8, 2, 64, MIXED);
-    for (AttentionLibrary own : new AttentionLibrary[] {AttentionLibrary.AUTO, AttentionLibrary.ORIBI}) {
-      try (AttentionChoice choice = new AttentionChoice(card.kernels(), own, false)) {
-        card.run(choice, c);
-        assertThat(choice.describe()).isEqualTo("own kernels");
-      }
+    try (AttentionChoice choice = new AttentionChoice(card.kernels(), AttentionLibrary.AUTO, true)) {
+      card.run(choice, c);
+      assertThat(choice.describe()).as("deterministic").isEqualTo("own kernels");
+      assertThat(choice.note()).as("what it costs").contains(card.kernels().architecture() == 90 ? "for --deterministic, which takes" : "");
+    }
+    try (AttentionChoice choice = new AttentionChoice(card.kernels(), AttentionLibrary.ORIBI, false)) {
+      card.run(choice, c);
+      assertThat(choice.describe()).isEqualTo("own kernels");
+    }
+    try (AttentionChoice choice = new AttentionChoice(card.kernels(), AttentionLibrary.AUTO, false)) {
+      card.run(choice, c);
+      boolean measured = card.kernels().architecture() == 90;
+      assertThat(choice.note()).isEmpty();
+      assertThat(choice.describe()).startsWith(measured ? "cuDNN 9." : "own kernels");
     }
     try (AttentionChoice choice = new AttentionChoice(card.kernels(), AttentionLibrary.CUDNN, false)) {
       card.run(choice, c);
       assertThat(choice.describe()).startsWith("cuDNN 9.");
       AttentionShape odd = card.room(Case.of(DType.BF16, 2, 2, 36, 10));
-      assertThatThrownBy(() -> choice.workspace(odd, true)).hasMessageContaining("multiples of 8 up to 256, not 36");
+      assertThatThrownBy(() -> choice.workspace(odd, true)).hasMessageContaining("multiples of 8 from 64 to 256, not 36");
     }
   }
 

@@ -5,6 +5,7 @@ import dev.oribi.io.Half;
 import dev.oribi.kernel.DType;
 import dev.oribi.kernel.LoraKernels;
 import dev.oribi.layer.Parameters.Tensor;
+import dev.oribi.model.FrozenStorage;
 import dev.oribi.model.Llama;
 import dev.oribi.model.Llama.Training;
 import dev.oribi.model.Machine;
@@ -71,6 +72,8 @@ public final class StepFixture implements AutoCloseable {
     }
   }
 
+  private static final FrozenStorage PLAIN = new FrozenStorage(null, false);
+
   private final Machine machine;
   private final Llama model;
   private final ModelStep step;
@@ -83,13 +86,13 @@ public final class StepFixture implements AutoCloseable {
 
   /** With guards around the arena, and every error told with its op. */
   public StepFixture(ModelConfig config, Training training, Plan plan, long seed, GuardedDevice guard) {
-    this(config, training, null, plan, seed, guard);
+    this(config, training, (QuantizationConfig) null, plan, seed, guard);
   }
 
   /** The same with weights in 4 bits. */
   public StepFixture(
       ModelConfig config, Training training, QuantizationConfig quantization, Plan plan, long seed, GuardedDevice guard) {
-    this(config, training, quantization, plan, seed, guarded(plan, guard));
+    this(config, training, new FrozenStorage(quantization, false), plan, seed, guarded(plan, guard));
   }
 
   private static Machine guarded(Plan plan, GuardedDevice guard) {
@@ -100,18 +103,23 @@ public final class StepFixture implements AutoCloseable {
 
   /** On {@code machine}, which is closed with this. */
   public StepFixture(ModelConfig config, Training training, Plan plan, long seed, Machine machine) {
-    this(config, training, null, plan, seed, machine);
+    this(config, training, PLAIN, plan, seed, machine);
   }
 
   /** {@code quantization}: which weights are in 4 bits; their {@link #values} are those that the reference makes of them. */
   public StepFixture(ModelConfig config, Training training, QuantizationConfig quantization, Plan plan, long seed) {
-    this(config, training, quantization, plan, seed, TestMachine.open(plan.threads));
+    this(config, training, new FrozenStorage(quantization, false), plan, seed);
+  }
+
+  /** {@code storage}: how frozen weights are held; {@link #values} are what the references make of those in few bits. */
+  public StepFixture(ModelConfig config, Training training, FrozenStorage storage, Plan plan, long seed) {
+    this(config, training, storage, plan, seed, TestMachine.open(plan.threads));
   }
 
   private StepFixture(
-      ModelConfig config, Training training, QuantizationConfig quantization, Plan plan, long seed, Machine machine) {
+      ModelConfig config, Training training, FrozenStorage storage, Plan plan, long seed, Machine machine) {
     this.machine = machine;
-    model = new Llama(config, plan.type, training, quantization, 512);
+    model = new Llama(config, plan.type, training, storage, 512);
     step = new ModelStep(model, machine, plan.options(), plan.choice);
     weights = step.take();
     for (Tensor t : model.parameters().tensors()) {
@@ -134,6 +142,9 @@ public final class StepFixture implements AutoCloseable {
     if (t.nf4() != null) {
       quantize(t, w);
       exact = Nf4Reference.roundTrip(w);
+    } else if (t.int8() != null) {
+      quantizeTo8Bits(t, w);
+      exact = Int8Reference.roundTrip(w);
     } else {
       write(t, w);
     }
@@ -147,6 +158,13 @@ public final class StepFixture implements AutoCloseable {
     machine.kernels().lora().nf4Quantize(t.nf4().place(), values, workspace, w.length, DType.F32);
   }
 
+  private void quantizeTo8Bits(Tensor t, float[] w) {
+    Mem values = step.plan().shared().slice(0, 4L * w.length);
+    machine.device().write(values, w, 0, w.length);
+    long rows = t.int8().rows();
+    machine.kernels().int8().quantize(t.int8().place(0, rows), null, null, values, rows, t.int8().cols(), DType.F32);
+  }
+
   private void write(Tensor t, float[] w) {
     View to = t.trainable() ? t.part(t.group().value()) : t.value();
     if (to.type() == DType.F32) {
@@ -155,7 +173,7 @@ public final class StepFixture implements AutoCloseable {
     }
     ByteBuffer half = ByteBuffer.allocate(2 * w.length).order(ByteOrder.nativeOrder());
     for (float x : w) {
-      half.putShort(Half.toBf16(x));
+      half.putShort(to.type() == DType.F16 ? Half.toF16(x) : Half.toBf16(x));
     }
     machine.device().write(to.mem(), half.flip());
   }

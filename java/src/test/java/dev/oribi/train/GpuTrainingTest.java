@@ -9,6 +9,9 @@ import dev.oribi.layer.Saving.Tensor;
 import dev.oribi.model.Llama.Training;
 import dev.oribi.model.Machine;
 import dev.oribi.model.config.LoraConfig;
+import dev.oribi.model.config.ModelConfig;
+import dev.oribi.optim.LossScale;
+import dev.oribi.program.Executor;
 import dev.oribi.testing.ReferenceLlama.Sequence;
 import dev.oribi.testing.StepFixture;
 import dev.oribi.testing.StepFixture.Plan;
@@ -37,6 +40,12 @@ class GpuTrainingTest {
   /** Rounding to eight bits takes part in every activation, and each update carries on what the last one rounded. */
   private static final double BFLOAT16 = 2e-2;
 
+  /** As in bf16, with three bits more. */
+  private static final double FLOAT16 = BFLOAT16 / 8;
+
+  /** Heads for which cuDNN would be taken where it may. */
+  private static final ModelConfig HEADS_OF_64 = TinyModels.config(128, 344, 3, 4, 2, 64, 512, "silu", false);
+
   @BeforeEach
   void onAGpu() {
     TestMachine.needsCuda();
@@ -58,26 +67,44 @@ class GpuTrainingTest {
   }
 
   private static double[] losses(StepFixture f) {
+    return losses(f, LossScale.NONE);
+  }
+
+  /** As the trainer does: where gradients overflow, that update is left out and the next is made with half the scale. */
+  private static double[] losses(StepFixture f, LossScale first) {
     double[] losses = new double[STEPS];
     int targets = TinyModels.targets(rows());
+    LossScale scale = first;
     for (int i = 0; i < STEPS; i++) {
-      losses[i] = f.microStep(rows()) / targets;
-      f.step().update(i + 1, LEARNING_RATE * (i + 1) / STEPS);
+      losses[i] = f.step().microStep(TinyModels.batch(rows()), scale.value() / targets, 3) / targets;
+      double norm = f.step().update(i + 1, LEARNING_RATE * (i + 1) / STEPS, scale.value());
+      if (Double.isFinite(norm)) {
+        scale = scale.afterUpdate();
+      } else {
+        f.step().clearGradients();
+        scale = scale.afterOverflow();
+      }
     }
     return losses;
+  }
+
+  private static double worst(double[] found, double[] expected) {
+    double worst = 0;
+    for (int i = 0; i < STEPS; i++) {
+      worst = Math.max(worst, Math.abs(found[i] - expected[i]) / expected[i]);
+    }
+    return worst;
   }
 
   private static double worst(Training training, DType type) {
     try (StepFixture cpu = fixture(training, PLAN.type(type), TestMachine.cpu());
         StepFixture gpu = fixture(training, PLAN.type(type), gpu(true))) {
-      double[] expected = losses(cpu);
-      double[] found = losses(gpu);
+      LossScale scale = type == DType.F16 ? LossScale.FIRST : LossScale.NONE;
+      double[] expected = losses(cpu, scale);
+      double[] found = losses(gpu, scale);
       assertThat(expected[STEPS - 1]).as("it learns").isLessThan(0.8 * expected[0]);
       assertThat(gpu.step().executor().replays()).as("replayed programs").isGreaterThan(STEPS);
-      double worst = 0;
-      for (int i = 0; i < STEPS; i++) {
-        worst = Math.max(worst, Math.abs(found[i] - expected[i]) / expected[i]);
-      }
+      double worst = worst(found, expected);
       System.out.printf(
           "%s %s: loss %.6f to %.6f on the CPU, %.6f on the GPU; worst of %d steps off by %.1e%n", type.label(),
           training.full() ? "full" : "adapter", expected[0], expected[STEPS - 1], found[STEPS - 1], STEPS, worst);
@@ -97,14 +124,73 @@ class GpuTrainingTest {
     assertThat(worst(Training.adapter(LORA), DType.BF16)).isLessThanOrEqualTo(BFLOAT16);
   }
 
+  /** With the loss scale of a run in fp16. */
+  @Test
+  void lossesAreThoseOfTheCpuInFloat16() {
+    assertThat(worst(Training.FULL, DType.F16)).isLessThanOrEqualTo(FLOAT16);
+    assertThat(worst(Training.adapter(LORA), DType.F16)).isLessThanOrEqualTo(FLOAT16);
+  }
+
+  /** With a factor that is far too large nothing is updated until it has come down; from there on the model learns. */
+  @Test
+  void anOverflowInFloat16LeavesTheUpdateOut() {
+    Training training = Training.adapter(LORA);
+    try (StepFixture f = fixture(training, PLAN.type(DType.F16), gpu(true))) {
+      Map<String, float[]> before = f.parts(Part.VALUE);
+      LossScale scale = new LossScale(0x1p40, 0);
+      f.step().microStep(TinyModels.batch(rows()), scale.value(), 3);
+      assertThat(f.step().update(1, LEARNING_RATE, scale.value())).as("norm").isNotFinite();
+      f.parts(Part.VALUE).forEach((name, v) -> assertThat(v).as(name).isEqualTo(before.get(name)));
+      f.parts(Part.MOMENT2).forEach((name, v) -> assertThat(v).as(name).containsOnly(0));
+      f.step().clearGradients();
+      double[] losses = losses(f, new LossScale(0x1p24, 0));
+      assertThat(losses[1]).as("the first update of this scale overflows too").isEqualTo(losses[0]);
+      assertThat(losses[STEPS - 1]).as("it learns").isLessThan(0.9 * losses[0]);
+    }
+  }
+
+  /** In all types, whole and as an adapter, with heads for which cuDNN would be taken were it not for this option. */
+  @Test
+  void aDeterministicRunHasTheSameBitsAgain() {
+    for (DType type : List.of(DType.F32, DType.BF16, DType.F16)) {
+      LossScale scale = type == DType.F16 ? LossScale.FIRST : LossScale.NONE;
+      for (Training training : List.of(Training.FULL, Training.adapter(LORA))) {
+        try (StepFixture first = new StepFixture(HEADS_OF_64, training, PLAN.type(type), SEED, gpu(true));
+            StepFixture again = new StepFixture(HEADS_OF_64, training, PLAN.type(type), SEED, gpu(true))) {
+          assertThat(losses(again, scale)).as("%s", type).isEqualTo(losses(first, scale));
+          for (Part part : List.of(Part.VALUE, Part.MOMENT1, Part.MOMENT2)) {
+            Map<String, float[]> expected = first.parts(part);
+            again.parts(part).forEach((name, v) -> assertThat(v).as(name).isEqualTo(expected.get(name)));
+          }
+        }
+      }
+    }
+  }
+
+  /** Whichever attention the card's default is: over heads that cuDNN serves, as close to the CPU as the own kernels. */
+  @Test
+  void lossesAreThoseOfTheCpuWithTheCardsOwnChoiceOfAttention() {
+    for (Training training : List.of(Training.FULL, Training.adapter(LORA))) {
+      try (StepFixture cpu = new StepFixture(HEADS_OF_64, training, PLAN.type(DType.BF16), SEED, TestMachine.cpu());
+          StepFixture gpu = new StepFixture(HEADS_OF_64, training, PLAN.type(DType.BF16), SEED, TestMachine.open())) {
+        double[] expected = losses(cpu);
+        double worst = worst(losses(gpu), expected);
+        System.out.printf("bfloat16 %s, %s: worst of %d steps off by %.1e%n", training.full() ? "full" : "adapter",
+            gpu.machine().attention().describe(), STEPS, worst);
+        assertThat(worst).isLessThanOrEqualTo(BFLOAT16);
+      }
+    }
+  }
+
   /** Batches of two shapes in turn, so that recordings alternate; the learning rate changes in every step. */
   @Test
   void aReplayedStepHasTheSameBits() {
     List<Sequence> other = rows().subList(0, 3);
     for (DType type : List.of(DType.F32, DType.BF16)) {
       for (Training training : List.of(Training.FULL, Training.adapter(LORA))) {
-        try (StepFixture issued = fixture(training, PLAN.type(type), gpu(false));
+        try (StepFixture issued = fixture(training, PLAN.type(type), gpu(true));
             StepFixture replayed = fixture(training, PLAN.type(type), gpu(true))) {
+          issued.step().executor().listen(new Executor.Listener() {}); // Then nothing is replayed.
           for (int i = 1; i <= 8; i++) {
             List<Sequence> batch = i % 2 == 0 ? other : rows();
             assertThat(replayed.microStep(batch)).as("loss %d", i).isEqualTo(issued.microStep(batch));
@@ -112,8 +198,8 @@ class GpuTrainingTest {
             assertThat(replayed.step().update(i, 1e-3 / i)).as("norm %d", i).isEqualTo(issued.step().update(i, 1e-3 / i));
           }
           assertThat(issued.step().executor().replays()).isZero();
-          // Of each shape the first run is issued, of norm and update the first of eight: 2*3 + 2*7.
-          assertThat(replayed.step().executor().replays()).isEqualTo(20);
+          // Of each shape the first run is issued, the others are two recordings; of norm and update the first of eight is issued.
+          assertThat(replayed.step().executor().replays()).isEqualTo(2 * 3 * 2 + 2 * 7);
           for (Part part : List.of(Part.VALUE, Part.MOMENT1, Part.MOMENT2)) {
             Map<String, float[]> expected = issued.parts(part);
             replayed.parts(part).forEach((name, v) -> assertThat(v).as(name).isEqualTo(expected.get(name)));

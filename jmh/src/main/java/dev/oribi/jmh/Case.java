@@ -7,6 +7,7 @@ import dev.oribi.kernel.Attention;
 import dev.oribi.kernel.AttentionShape;
 import dev.oribi.kernel.CudnnAttention;
 import dev.oribi.kernel.DType;
+import dev.oribi.kernel.Int8;
 import dev.oribi.kernel.KernelAttention;
 import dev.oribi.kernel.Kernels;
 import dev.oribi.kernel.Kernels.Activation;
@@ -201,6 +202,19 @@ public enum Case {
     return new Work(() -> b.kernels.lora().nf4Dequantize(w, q, F(), C(), C(), b.type),
         count * (b.type.bytes() + NF4_BYTES()), count);
   }),
+  INT8_QUANTIZE(b -> {
+    long count = F() * C();
+    Mem w = b.normals(count);
+    Int8 q = int8(b, count);
+    return new Work(() -> b.kernels.int8().quantize(q, null, null, w, F(), C(), b.type), count * (b.type.bytes() + INT8_BYTES()), count);
+  }),
+  INT8_DEQUANTIZE(b -> {
+    long count = F() * C();
+    Mem w = b.normals(count);
+    Int8 q = int8(b, count);
+    b.kernels.int8().quantize(q, null, null, w, F(), C(), b.type);
+    return new Work(() -> b.kernels.int8().dequantize(w, q, F(), C(), C(), b.type), count * (b.type.bytes() + INT8_BYTES()), count);
+  }),
   LORA_MATMUL(b -> lora(b, false, false)),
   LORA_MATMUL_DX(b -> lora(b, true, false)),
   LORA_MATMUL_NF4(b -> lora(b, false, true)),
@@ -314,6 +328,14 @@ public enum Case {
   /** Of a weight: its code, and its parts of the block's scale and of the block of blocks'. */
   static double NF4_BYTES() {
     return 0.5 + 1.0 / Nf4.BLOCK + 4.0 / (Nf4.BLOCK * Nf4.BLOCK2);
+  }
+
+  private static double INT8_BYTES() {
+    return 1 + 4.0 / Int8.BLOCK;
+  }
+
+  private static Int8 int8(Bench b, long count) {
+    return new Int8(b.raw(count), b.raw(4 * count / Int8.BLOCK));
   }
 
   private static Nf4 nf4(Bench b, long count) {
