@@ -57,6 +57,7 @@ final class Answers implements AutoCloseable {
       if (!known) {
         if (this == newest) {
           settle.run();
+          newest = null;
         }
         take();
       }
@@ -85,6 +86,11 @@ final class Answers implements AutoCloseable {
     Cuda.check(cudaEventRecord(done[place], stream), "recording an event");
     waiting[place] = newest = new Answer(place);
     return newest;
+  }
+
+  /** Somebody waited for all that was issued, and would have been told of faults. */
+  void settled() {
+    newest = null;
   }
 
   private void pin() {

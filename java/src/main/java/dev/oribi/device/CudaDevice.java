@@ -50,10 +50,17 @@ public final class CudaDevice implements Device {
     this.index = index;
     this.card = card;
     this.stream = new CUstream_st(new Mem(stream, 0).pointer());
-    this.settle = settle;
+    this.settle = () -> {
+      settle.run();
+      settled();
+    };
     select();
     this.staging = new Staging(this.stream);
     this.answers = new Answers(this.stream, settle);
+  }
+
+  private void settled() {
+    answers.settled();
   }
 
   /** The current card is a property of the thread. */

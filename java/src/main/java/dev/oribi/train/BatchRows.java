@@ -77,14 +77,23 @@ record BatchRows(int[] ids, int[] positions, int[] cuSeqlens, int[] targetRows, 
     return labels.length;
   }
 
-  /** Copies all of it to the device. */
+  /** Copies all of it to the device, and the scale of its gradients. */
   void write(Device device, Inputs inputs, double gradScale) {
+    writeRows(device, inputs);
+    writeScale(device, inputs, gradScale);
+  }
+
+  static void writeScale(Device device, Inputs inputs, double gradScale) {
+    device.write(inputs.loss().gradScale().mem(), new float[] {(float) gradScale}, 0, 1);
+  }
+
+  /** Copies the rows alone, which may be done as soon as the run before this one is issued. */
+  void writeRows(Device device, Inputs inputs) {
     device.write(inputs.ids().mem(), ids, ids.length);
     device.write(inputs.positions().mem(), positions, positions.length);
     device.write(inputs.cuSeqlens().mem(), cuSeqlens, cuSeqlens.length);
     device.write(inputs.targetRows().mem(), targetRows, targetRows.length);
     device.write(inputs.loss().labels().mem(), labels, labels.length);
-    device.write(inputs.loss().gradScale().mem(), new float[] {(float) gradScale}, 0, 1);
   }
 
   /** The numbers of rows. */

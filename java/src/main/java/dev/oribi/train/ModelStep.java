@@ -73,6 +73,9 @@ public final class ModelStep implements TrainStep {
    */
   private record Written(Program micro, Program evaluate, Program unpack, Plan plan) {}
 
+  /** A micro-batch whose rows are on their way to the device, or there. */
+  private record Prepared(MicroBatch batch, BatchRows rows) {}
+
   /** Where the numbers of a group's update lie, and those that stay the same. */
   private record Hyper(Buffer place, Emit.AdamW numbers) {}
 
@@ -96,6 +99,7 @@ public final class ModelStep implements TrainStep {
   private final Executor executor;
   private Calibration calibration;
   private boolean unpacked;
+  private Prepared prepared;
   private int lastTargets;
 
   /** With the fastest plan that fits the memory. */
@@ -298,7 +302,16 @@ public final class ModelStep implements TrainStep {
   }
 
   @Override
+  public void prepare(MicroBatch next) {
+    prepared = new Prepared(next, rows(written.micro, options.tokens, next));
+    prepared.rows.writeRows(machine.device(), inputs);
+  }
+
+  @Override
   public Loss startMicroStep(MicroBatch batch, double gradScale, long dropoutStream) {
+    if (prepared != null && prepared.batch == batch) {
+      return run(written.micro, prepared.rows, gradScale, dropoutStream);
+    }
     return run(written.micro, rows(written.micro, options.tokens, batch), gradScale, dropoutStream);
   }
 
@@ -315,7 +328,11 @@ public final class ModelStep implements TrainStep {
   }
 
   private Loss run(Program program, BatchRows rows, double gradScale, long dropoutStream) {
-    rows.write(machine.device(), inputs, gradScale);
+    if (prepared == null || prepared.rows != rows) {
+      rows.writeRows(machine.device(), inputs);
+    }
+    prepared = null;
+    BatchRows.writeScale(machine.device(), inputs, gradScale);
     if (!unpacked) {
       executor.run(written.unpack, Run.fixed(machine.library())); // the weights are there now
       unpacked = true;

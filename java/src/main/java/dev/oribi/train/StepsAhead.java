@@ -1,6 +1,9 @@
 package dev.oribi.train;
 
+import dev.oribi.OribiException;
 import dev.oribi.data.Batches;
+import dev.oribi.data.MicroBatch;
+import java.util.Optional;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
@@ -41,6 +44,15 @@ final class StepsAhead implements AutoCloseable {
     ready = after;
     next = after.step() < totalSteps ? maker.submit(() -> StepPlan.next(config, order, after)) : null;
     return plan;
+  }
+
+  /** The first micro-batch of the next step, if it is made already. */
+  Optional<MicroBatch> peek() {
+    try {
+      return next != null && next.isDone() ? Optional.of(get(next).batches().get(0)) : Optional.empty();
+    } catch (OribiException e) {
+      return Optional.empty(); // told when it is that step's turn
+    }
   }
 
   /** How many steps were made before they were asked for. */

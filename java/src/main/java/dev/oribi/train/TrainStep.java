@@ -35,6 +35,12 @@ public interface TrainStep extends AutoCloseable {
     double sum();
   }
 
+  /**
+   * Tells which micro-batch {@link #startMicroStep} will be given next, so that its copies can be issued while the device is
+   * at work. A hint: another may follow, or an evaluation.
+   */
+  default void prepare(MicroBatch next) {}
+
   /** {@link #startMicroStep} and its loss. */
   default double microStep(MicroBatch batch, double gradScale, long dropoutStream) {
     return startMicroStep(batch, gradScale, dropoutStream).sum();

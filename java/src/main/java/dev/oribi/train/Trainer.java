@@ -122,19 +122,22 @@ public final class Trainer {
     LossScale scale = state.lossScale();
     double lossSum = 0;
     Loss previous = null;
-    for (int i = 0; i <= plan.batches().size(); i++) {
-      if (stopRequested && i < plan.batches().size()) {
+    for (int i = 0; i < plan.batches().size(); i++) {
+      if (stopRequested) {
         // The step is made again from its first micro-batch when the run goes on.
         step.clearGradients();
         return;
       }
       // A pass is issued before the loss of the one before it is read, so that the device always has work.
-      Loss now = i < plan.batches().size() ? startMicroStep(plan, i) : null;
+      Loss now = startMicroStep(plan, i);
       lossSum += previous == null ? 0 : finite(previous.sum(), plan, i - 1);
       previous = now;
     }
+    ahead.peek().ifPresent(step::prepare);
     double rate = schedule.rate(state.step());
+    // The only wait of a step is in here, for the norm. Where the loss is no number the norm is none either, and nothing changes.
     double gradNorm = step.update(state.step() + 1, rate, scale.value());
+    lossSum += finite(previous.sum(), plan, plan.batches().size() - 1);
     LossScale next = Double.isFinite(gradNorm) ? scale.afterUpdate() : overflow(scale, gradNorm, plan);
     double loss = lossSum / plan.targetTokens();
     state = state.advance(plan, loss, next);

@@ -28,6 +28,8 @@ final class BigramStep implements TrainStep {
   double largest;
   /** Called before each forward and backward pass. */
   Runnable beforeMicroStep = () -> {};
+  /** Called before each update. */
+  Runnable beforeUpdate = () -> {};
   int microSteps;
   /** Makes the loss that a pass returns. */
   DoubleFunction<Loss> losses = sum -> () -> sum;
@@ -104,6 +106,7 @@ final class BigramStep implements TrainStep {
 
   @Override
   public double update(long step, double learningRate, double lossScale) {
+    beforeUpdate.run();
     double square = 0;
     for (float g : gradient) {
       square += (double) g * g;

@@ -93,22 +93,21 @@ class StepsAheadTest {
         return sum;
       };
     };
+    run.step.beforeUpdate = () -> log.add("update");
     run.trainer.run();
     assertThat(log).containsExactly(
-        "issue 0", "issue 1", "read 0", "issue 2", "read 1", "read 2",
-        "issue 3", "issue 4", "read 3", "issue 5", "read 4", "read 5",
-        "issue 6", "read 6",
+        "issue 0", "issue 1", "read 0", "issue 2", "read 1", "update", "read 2",
+        "issue 3", "issue 4", "read 3", "issue 5", "read 4", "update", "read 5",
+        "issue 6", "update", "read 6",
         "issue 7", "issue 8", "read 7", "read 8");
   }
 
-  /** What a step asks of the device: one wait for the norm, none for a loss that nobody looks at. */
-  @Test
-  void aStepWaitsForTheNormAlone() {
-    List<String> calls = new ArrayList<>();
+  /** A step on a device whose calls with names that begin with {@code word} are written down. */
+  private static StepFixture fixture(List<String> calls, String word) {
     Machine m = TestMachine.open(2);
     Device listening =
         (Device) Proxy.newProxyInstance(Device.class.getClassLoader(), new Class<?>[] {Device.class}, (proxy, method, arguments) -> {
-          if (method.getName().startsWith("read")) {
+          if (method.getName().startsWith(word)) {
             calls.add(method.getName());
           }
           try {
@@ -119,7 +118,37 @@ class StepsAheadTest {
         });
     Machine machine =
         new Machine(listening, m.kernels(), m.gemm(), new KernelAttention(m.kernels()), m.ahead(), m.lanes(), m.options(), "");
-    try (StepFixture f = new StepFixture(TinyModels.small(false), Training.FULL, Plan.DEFAULT, 7, machine)) {
+    return new StepFixture(TinyModels.small(false), Training.FULL, Plan.DEFAULT, 7, machine);
+  }
+
+  /** What was copied ahead is not copied again, and a hint that was wrong changes no bit. */
+  @Test
+  void whatIsPreparedIsOnlyRun() {
+    List<String> calls = new ArrayList<>();
+    MicroBatch one = TinyModels.batch(TinyModels.sequences(7, 512, 30, 40));
+    MicroBatch other = TinyModels.batch(TinyModels.sequences(8, 512, 21, 17, 9));
+    try (StepFixture f = fixture(calls, "write")) {
+      double first = f.step().microStep(one, 1e-2, 0);
+      double second = f.step().microStep(other, 1e-2, 1);
+      f.step().prepare(one);
+      calls.clear();
+      assertThat(f.step().microStep(one, 1e-2, 0)).isEqualTo(first);
+      assertThat(calls).as("the scale of the gradients alone").containsExactly("write");
+      assertThat(f.step().microStep(one, 1e-2, 0)).isEqualTo(first);
+      f.step().prepare(one);
+      assertThat(f.step().microStep(other, 1e-2, 1)).isEqualTo(second);
+      assertThat(f.step().microStep(one, 1e-2, 0)).isEqualTo(first);
+      f.step().prepare(one);
+      f.step().evaluate(other);
+      assertThat(f.step().microStep(one, 1e-2, 0)).isEqualTo(first);
+    }
+  }
+
+  /** What a step asks of the device: one wait for the norm, none for a loss that nobody looks at. */
+  @Test
+  void aStepWaitsForTheNormAlone() {
+    List<String> calls = new ArrayList<>();
+    try (StepFixture f = fixture(calls, "read")) {
       MicroBatch batch = TinyModels.batch(TinyModels.sequences(7, 512, 30, 40));
       List<Loss> losses = new ArrayList<>();
       calls.clear();
