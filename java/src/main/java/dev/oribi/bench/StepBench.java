@@ -19,6 +19,7 @@ import dev.oribi.train.MemorySize;
 import dev.oribi.train.ModelStep;
 import dev.oribi.train.StartClock;
 import dev.oribi.train.StorageType;
+import dev.oribi.train.TrainStep;
 import java.io.PrintStream;
 import java.nio.file.Path;
 import java.util.Arrays;
@@ -196,10 +197,12 @@ public final class StepBench implements AutoCloseable {
     return batch.tokens();
   }
 
-  /** One optimizer step of one micro-batch: forward, loss, backward, clip, update. */
+  /** One optimizer step of one micro-batch: forward, loss, backward, clip, update; issued in the order of training. */
   public void step() {
-    step.microStep(batch, 1.0 / batch.tokens(), made);
+    TrainStep.Loss loss = step.startMicroStep(batch, 1.0 / batch.tokens(), made);
+    step.prepare(batch);
     step.update(++made, 1e-4);
+    loss.sum();
   }
 
   @Override
