@@ -139,7 +139,8 @@ public final class Trainer {
     }
     ahead.peek().ifPresent(step::prepare);
     double rate = schedule.rate(state.step());
-    // The only wait of a step is in here, for the norm. Where the loss is no number the norm is none either, and nothing changes.
+    // The only wait of a step is in here, for the norm. The last loss is read after it: where that is no number the norm is none
+    // either and nothing is updated, and the run ends before anything is saved.
     double gradNorm = step.update(state.step() + 1, rate, scale.value());
     lossSum += finite(previous.sum(), plan, plan.batches().size() - 1);
     LossScale next = Double.isFinite(gradNorm) ? scale.afterUpdate() : overflow(scale, gradNorm, plan);
@@ -157,7 +158,7 @@ public final class Trainer {
     return step.startMicroStep(plan.batches().get(i), gradScale, state.microBatches() + i);
   }
 
-  /** Where the loss of a micro-batch is no number the pass is made once more, to the same bits, to find the row. */
+  /** Where the loss of a micro-batch is no number the pass is made once more to find the row. */
   private double finite(double loss, StepPlan plan, int i) {
     if (!Double.isFinite(loss)) {
       startMicroStep(plan, i).sum();
