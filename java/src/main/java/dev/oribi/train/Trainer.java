@@ -19,7 +19,11 @@ import java.util.Optional;
  * Trains a model: batch, forward, loss, backward, clip, update, log.
  *
  * <p>{@link #run} goes through all steps of the run, or through those that are left after a checkpoint. Ctrl-C and
- * SIGTERM let it finish the pass that is under way, save a checkpoint and return; the process then ends with 130 or 143.
+ * SIGTERM let it finish the passes that are under way, two at most, save a checkpoint and return; the process then ends with
+ * 130 or 143.
+ *
+ * <p>The device is kept busy: the micro-batches of the next step are made on another thread ({@link StepsAhead}), a pass is issued
+ * before the loss of the one before it is read, and a step waits once, for the norm of its gradients.
  *
  * <p>One run, one thread, which calls the {@link TrainStep}; {@link #stop} may be called from any thread.
  */
@@ -78,7 +82,7 @@ public final class Trainer {
    */
   public record Result(boolean finished, int step, double trainLoss, Optional<Path> checkpoint) {}
 
-  /** Asks a run to stop after the pass that is under way, and to save. */
+  /** Asks a run to stop after the passes that are under way, and to save. */
   public void stop() {
     stopRequested = true;
   }
@@ -135,7 +139,8 @@ public final class Trainer {
     }
     ahead.peek().ifPresent(step::prepare);
     double rate = schedule.rate(state.step());
-    // The only wait of a step is in here, for the norm. Where the loss is no number the norm is none either, and nothing changes.
+    // The only wait of a step is in here, for the norm. The last loss is read after it: where that is no number the norm is none
+    // either and nothing is updated, and the run ends before anything is saved.
     double gradNorm = step.update(state.step() + 1, rate, scale.value());
     lossSum += finite(previous.sum(), plan, plan.batches().size() - 1);
     LossScale next = Double.isFinite(gradNorm) ? scale.afterUpdate() : overflow(scale, gradNorm, plan);
@@ -153,7 +158,7 @@ public final class Trainer {
     return step.startMicroStep(plan.batches().get(i), gradScale, state.microBatches() + i);
   }
 
-  /** Where the loss of a micro-batch is no number the pass is made once more, to the same bits, to find the row. */
+  /** Where the loss of a micro-batch is no number the pass is made once more to find the row. */
   private double finite(double loss, StepPlan plan, int i) {
     if (!Double.isFinite(loss)) {
       startMicroStep(plan, i).sum();
