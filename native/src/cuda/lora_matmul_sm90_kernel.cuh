@@ -85,6 +85,8 @@ __device__ inline void store(const float (&d)[kCount], const Arguments& a, const
   for (int slab = 0; slab < P::kColumns / kSlab; slab++) {
     const uint32_t buffer = s.staging(consumer, slab % kSlabBuffers);
     if (thread == 0) sm90::store_wait_read<kSlabBuffers - 1>();
+    /* With an odd number of slabs the tile before has ended with the buffer that this one begins with. */
+    if (thread == 0 && slab == 0 && P::kColumns / kSlab % kSlabBuffers != 0) sm90::store_wait_read<0>();
     sm90::named_barrier(1 + consumer, 128); /* the buffer is free */
 #pragma unroll
     for (int c = 0; c < kSlab / 8; c += 2) {
