@@ -12,6 +12,7 @@
  * beyond, once for every 64. docs/derivations/lora.md counts the bytes.
  */
 #include <cstdlib>
+#include <initializer_list>
 
 #include "cuda/lora_da.cuh"
 #include "cuda/lora_g_db.cuh"
@@ -165,6 +166,34 @@ bool ready(oribi_ctx* ctx, const char* function, Check& check, const oribi_lora_
   return *status == ORIBI_OK;
 }
 
+struct NamedArray {
+  const char* name;
+  const void* data;
+};
+
+/* The opening of h and dA, which both read x: the checks, and what their arguments have in common. False as above. */
+template <class Arguments>
+bool open_x(oribi_ctx* ctx, const char* function, const oribi_lora_shape* shape, std::initializer_list<NamedArray> arrays,
+            void* workspace, Arguments* at, oribi_status* status) {
+  Check check(ctx, function);
+  if (!check_lora_shape(check, shape)) {
+    *status = check.status();
+    return false;
+  }
+  const oribi_lora_shape& s = *shape;
+  const int64_t adapted = s.n * lora_width(s);
+  for (const NamedArray& array : arrays) check.pointer(array.name, array.data, adapted);
+  check.pointer("workspace", workspace, adapted);
+  if (!ready(ctx, function, check, s, status)) return false;
+  at->partials = static_cast<float*>(workspace);
+  at->n = s.n;
+  at->in = s.in;
+  at->ld_x = s.ld_x;
+  at->width = lora_width(s);
+  at->chunks = static_cast<int>(chunks_of_width(at->width));
+  return true;
+}
+
 oribi_status finish(oribi_ctx* ctx, const char* function, cudaError_t error) {
   return error != cudaSuccess ? cuda_status(ctx, function, error) : launch_status(ctx, function);
 }
@@ -177,26 +206,16 @@ using namespace oribi;
 extern "C" oribi_status oribi_lora_h(oribi_ctx* ctx, void* h, const void* x, const void* a, void* workspace,
                                      const oribi_lora_shape* shape) {
   const char* const function = "oribi_lora_h";
-  Check check(ctx, function);
-  if (!check_lora_shape(check, shape)) return check.status();
-  const oribi_lora_shape& s = *shape;
-  const int64_t width = lora_width(s), adapted = s.n * width;
-  check.pointer("h", h, adapted).pointer("x", x, adapted).pointer("a", a, adapted).pointer("workspace", workspace, adapted);
-  oribi_status status;
-  if (!ready(ctx, function, check, s, &status)) return status;
   HArguments at{};
+  oribi_status status;
+  if (!open_x(ctx, function, shape, {{"h", h}, {"x", x}, {"a", a}}, workspace, &at, &status)) return status;
+  const oribi_lora_shape& s = *shape;
   at.x = x;
   at.a = a;
   at.h = h;
-  at.partials = static_cast<float*>(workspace);
-  at.n = s.n;
-  at.in = s.in;
-  at.ld_x = s.ld_x;
-  at.width = width;
   at.rank = s.rank;
-  at.chunks = static_cast<int>(chunks_of_width(width));
   for (int32_t p = 0; p < s.adapters; p++) at.scale[p] = s.scale[p];
-  return finish(ctx, function, dispatch_width_of(s.t, chunk_width(width), [&](auto type, auto columns) {
+  return finish(ctx, function, dispatch_width_of(s.t, chunk_width(at.width), [&](auto type, auto columns) {
     return launch_h<decltype(type), decltype(columns)::value>(ctx, at);
   }));
 }
@@ -204,24 +223,13 @@ extern "C" oribi_status oribi_lora_h(oribi_ctx* ctx, void* h, const void* x, con
 extern "C" oribi_status oribi_lora_da(oribi_ctx* ctx, float* da, const void* g, const void* x, void* workspace,
                                       const oribi_lora_shape* shape) {
   const char* const function = "oribi_lora_da";
-  Check check(ctx, function);
-  if (!check_lora_shape(check, shape)) return check.status();
-  const oribi_lora_shape& s = *shape;
-  const int64_t width = lora_width(s), adapted = s.n * width;
-  check.pointer("da", da, adapted).pointer("g", g, adapted).pointer("x", x, adapted).pointer("workspace", workspace, adapted);
-  oribi_status status;
-  if (!ready(ctx, function, check, s, &status)) return status;
   DaArguments at{};
+  oribi_status status;
+  if (!open_x(ctx, function, shape, {{"da", da}, {"g", g}, {"x", x}}, workspace, &at, &status)) return status;
   at.x = x;
   at.g = g;
   at.da = da;
-  at.partials = static_cast<float*>(workspace);
-  at.n = s.n;
-  at.in = s.in;
-  at.ld_x = s.ld_x;
-  at.width = width;
-  at.chunks = static_cast<int>(chunks_of_width(width));
-  return finish(ctx, function, dispatch_width_of(s.t, chunk_width(width), [&](auto type, auto columns) {
+  return finish(ctx, function, dispatch_width_of(shape->t, chunk_width(at.width), [&](auto type, auto columns) {
     return launch_da<decltype(type), decltype(columns)::value>(ctx, at);
   }));
 }

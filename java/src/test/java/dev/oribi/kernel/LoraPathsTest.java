@@ -6,6 +6,9 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import dev.oribi.OribiException;
 import dev.oribi.kernel.LoraPaths.Entry;
 import dev.oribi.kernel.LoraPaths.Path;
+import java.io.IOException;
+import java.io.InputStream;
+import java.nio.charset.StandardCharsets;
 import java.util.List;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
@@ -47,11 +50,47 @@ class LoraPathsTest {
     assertThat(LoraPaths.of(TABLE, 90, 8192, 6144, 4096, false, false)).isEqualTo(unmeasured);
   }
 
+  /** Every line of the committed table decides its own size, read here anew from the file. */
   @Test
-  void theTableInTheJarIsSound() {
-    for (int architecture : new int[] {75, 80, 86, 89, 90}) {
-      assertThat(LoraPaths.of(architecture, 8192, 4096, 4096, false, false)).isNotNull();
+  void theTableInTheJarIsWhatIsChosen() throws IOException {
+    List<String> lines;
+    try (InputStream in = LoraPaths.class.getResourceAsStream("lora-paths.txt")) {
+      lines = new String(in.readAllBytes(), StandardCharsets.UTF_8).lines().filter(l -> !l.startsWith("#") && !l.isBlank()).toList();
     }
+    assertThat(lines).as("measurements").hasSizeGreaterThanOrEqualTo(30);
+    for (String line : lines) {
+      String[] f = line.split("\\s+");
+      assertThat(
+              LoraPaths.of(
+                  Integer.parseInt(f[0]), Long.parseLong(f[1]), Long.parseLong(f[2]), Long.parseLong(f[3]), f[4].equals("dx"),
+                  f[5].equals("nf4")))
+          .as(line).isEqualTo(f[6].equals("fused") ? Path.FUSED : Path.LIBRARY);
+    }
+    assertThat(lines.stream().map(l -> List.of(l.split("\\s+")).subList(0, 6)).distinct()).as("each size once").hasSameSizeAs(lines);
+  }
+
+  /** The faster of the two times that a line carries is the way that it names. */
+  @Test
+  void theTableInTheJarNamesTheFasterWay() throws IOException {
+    try (InputStream in = LoraPaths.class.getResourceAsStream("lora-paths.txt")) {
+      for (String line : new String(in.readAllBytes(), StandardCharsets.UTF_8).lines().toList()) {
+        if (line.startsWith("#") || line.isBlank()) {
+          continue;
+        }
+        String[] f = line.split("\\s+");
+        assertThat(f[6]).as(line).isEqualTo(Double.parseDouble(f[7]) < Double.parseDouble(f[8]) ? "fused" : "library");
+      }
+    }
+  }
+
+  @Test
+  void aPrintedLineIsReadBack() {
+    for (Path path : Path.values()) {
+      String line = LoraPaths.line(90, 2048, 4096, 6144, true, false, path, "12.5 20.0");
+      assertThat(LoraPaths.parse(List.of(line))).containsExactly(new Entry(90, 2048, 4096, 6144, true, false, path));
+    }
+    assertThat(LoraPaths.parse(List.of(LoraPaths.line(80, 1, 64, 128, false, true, Path.FUSED, ""))))
+        .containsExactly(new Entry(80, 1, 64, 128, false, true, Path.FUSED));
   }
 
   @Test
