@@ -14,8 +14,11 @@ import java.util.Map;
  * otherwise recordings would drive each other out, and making one costs more than issuing its ops.
  */
 final class Recordings implements AutoCloseable {
-  /** A recording of a deep model takes some megabytes of the card's memory. */
-  private static final int KEPT = 64;
+  /**
+   * A recording of a deep model takes some megabytes of the card's memory, which are not planned: they come out of what the
+   * device leaves free for libraries. A step has two recordings for each number of tokens.
+   */
+  private static final int KEPT = 32;
 
   /** Sets of row counts that are counted. */
   private static final int SEEN = 1024;

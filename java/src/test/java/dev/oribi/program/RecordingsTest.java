@@ -123,24 +123,24 @@ class RecordingsTest {
         List.of(Kind.FETCH, Kind.ROPE, Kind.CROSS_ENTROPY, Kind.ADD, Kind.JOIN), List.of(Kind.GLU, Kind.FILL));
   }
 
-  /** The 65th set of rows gets a place when it was seen more often than the least recently used of those that have one. */
+  /** The 33rd set of rows gets a place when it was seen more often than the least recently used of those that have one. */
   @Test
   void whatIsUsedMoreOftenTakesThePlaceOfTheLeastRecentlyUsed() {
     Program p = program(Kind.ADD, Kind.FILL);
     try (Executor executor = new Executor(recorder, false)) {
-      for (int tokens = 0; tokens < 64; tokens++) {
+      for (int tokens = 0; tokens < 32; tokens++) {
         executor.run(p, run(tokens, 0, 0, 0));
         executor.run(p, run(tokens, 0, 0, 0));
         executor.run(p, run(0, 0, 0, 0));
       }
       take();
-      executor.run(p, run(64, 0, 0, 0));
-      executor.run(p, run(64, 0, 0, 0));
+      executor.run(p, run(32, 0, 0, 0));
+      executor.run(p, run(32, 0, 0, 0));
       assertThat(take()).as("no more often than the others").containsExactly("add", "fill", "add", "fill");
-      executor.run(p, run(64, 0, 0, 0));
-      assertThat(take()).containsExactly("close 1", "record", "add", "fill", "replay 64");
+      executor.run(p, run(32, 0, 0, 0));
+      assertThat(take()).containsExactly("close 1", "record", "add", "fill", "replay 32");
     }
-    assertThat(take().stream().filter(s -> s.startsWith("close")).distinct()).hasSize(64);
+    assertThat(take().stream().filter(s -> s.startsWith("close")).distinct()).hasSize(32);
   }
 
   @Test
