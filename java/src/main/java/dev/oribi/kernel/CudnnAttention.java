@@ -47,8 +47,10 @@ public final class CudnnAttention implements Attention {
     handle = CudnnLibrary.create(kernels.stream());
   }
 
-  /** With heads of 8, cuDNN 9.19 writes zeros for the gradients of some; 64 is the smallest of those that were tested. */
+  /** With heads of 8 and of 72, cuDNN 9.19 writes zeros for gradients of some; 64 is the smallest size that was tested. */
   private static final int SMALLEST_HEAD = 64;
+
+  private static final int HEAD_STEP = 16;
 
   /**
    * Why cuDNN does not cover a shape on a card, for a sentence such as "cuDNN's attention ..."; null: it does.
@@ -67,8 +69,8 @@ public final class CudnnAttention implements Attention {
     }
     // The limit above 128 is that of the backward pass; the forward pass alone would not pay for a second rule.
     int largest = architecture == 90 ? 256 : 128;
-    if (s.headDim() % 8 != 0 || s.headDim() < SMALLEST_HEAD || s.headDim() > largest) {
-      return "takes head sizes that are multiples of 8 from " + SMALLEST_HEAD + " to " + largest + ", not " + s.headDim();
+    if (s.headDim() % HEAD_STEP != 0 || s.headDim() < SMALLEST_HEAD || s.headDim() > largest) {
+      return "takes head sizes that are multiples of " + HEAD_STEP + " from " + SMALLEST_HEAD + " to " + largest + ", not " + s.headDim();
     }
     if (s.ldQ() % 8 != 0 || s.ldK() % 8 != 0 || s.ldV() % 8 != 0 || s.ldO() % 8 != 0) {
       return "takes rows that begin at multiples of 16 bytes";

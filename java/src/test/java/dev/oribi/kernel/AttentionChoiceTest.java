@@ -28,6 +28,7 @@ class AttentionChoiceTest {
     assertThat(CudnnAttention.unsupported(shape(264, DType.BF16, 2112), 90)).contains("to 256, not 264");
     assertThat(CudnnAttention.unsupported(shape(256, DType.BF16, 2048), 100)).contains("to 128, not 256");
     assertThat(CudnnAttention.unsupported(shape(8, DType.BF16, 512), 90)).contains("from 64 to 256, not 8");
+    assertThat(CudnnAttention.unsupported(shape(72, DType.BF16, 576), 90)).contains("multiples of 16 from 64 to 256, not 72");
     assertThat(CudnnAttention.unsupported(shape(64, DType.BF16, 516), 90)).contains("multiples of 16 bytes");
   }
 

@@ -21,7 +21,9 @@ import dev.oribi.testing.StepFixture;
 import dev.oribi.testing.StepFixture.Plan;
 import dev.oribi.testing.TestMachine;
 import dev.oribi.testing.TinyModels;
+import dev.oribi.train.MemoryPlan;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -113,7 +115,11 @@ class QloraGradientTest {
 
   private static StepFixture fixture(Case c, DType type) {
     System.setProperty("oribi.lora", c.paths);
-    Plan plan = Plan.DEFAULT.checkpointing(c.checkpointing).type(type);
+    Saving saving = c.checkpointing ? Saving.REBUILD : Saving.KEEP;
+    // A card has room for copies in 16 bits, with which the weights in 4 bits would be read once and no more.
+    MemoryPlan.Choice choice =
+        new MemoryPlan.Choice(Collections.nCopies(c.config.numHiddenLayers(), saving), 0, false, false, 1L << 24);
+    Plan plan = Plan.DEFAULT.checkpointing(c.checkpointing).type(type).choice(choice);
     return new StepFixture(c.config, Training.adapter(c.lora), c.quantization, plan, SEED);
   }
 
