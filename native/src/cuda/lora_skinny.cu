@@ -92,7 +92,7 @@ cudaError_t launch_sums(oribi_ctx* ctx, void (*kernel)(Arguments), const Argumen
   early[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
   early[0].val.programmaticStreamSerializationAllowed = 1;
   config.attrs = early;
-  config.numAttrs = lora_code(ctx) >= 90 && std::getenv("NOPDL") == nullptr ? 1 : 0;
+  config.numAttrs = lora_code(ctx) >= 90 ? 1 : 0;
   return cudaLaunchKernelEx(&config, kernel, at);
 }
 
