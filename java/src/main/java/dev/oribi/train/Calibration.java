@@ -156,11 +156,15 @@ public record Calibration(Map<String, Timed> seconds, double link) {
     if (t == null) {
       return 0;
     }
-    boolean byMemory = t.flops < BOUND_BY_MEMORY * t.bytes;
-    return t.seconds * (byMemory ? (double) op.bytes() / Math.max(1, t.bytes) : (double) op.flops() / t.flops);
+    if (t.flops < BOUND_BY_MEMORY * t.bytes) {
+      return t.seconds * op.bytes() / Math.max(1, t.bytes);
+    }
+    double scale = (double) op.flops() / t.flops;
+    // What is cut into smaller pieces than was timed reads its weights more often.
+    return t.seconds * scale + Math.max(0, op.bytes() - scale * t.bytes) / bandwidth();
   }
 
-  private static String key(Op op) {
+  static String key(Op op) {
     return op.kind() + " " + op.name().replaceFirst("layers\\.\\d+\\.", "");
   }
 
