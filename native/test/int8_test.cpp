@@ -1,6 +1,6 @@
 #include "int8_ref.h"
 
-#include "check.h"
+#include "block_weights.h"
 
 #include <algorithm>
 
@@ -43,26 +43,15 @@ reference::Int8 check_codes(const Quantized& actual, const Values& w) {
   return expected;
 }
 
-struct Matrix {
-  int64_t rows, cols;
-};
 /* One block; a last warp that is not full; an odd number of rows; widths of real heads. */
 constexpr Matrix kMatrices[] = {{1, 64}, {3, 64}, {13, 192}, {257, 64}, {113, 576}, {5, 2048}, {67, 4096}};
-
-Values weights(Matrix m, oribi_dtype t) {
-  Random random(static_cast<uint64_t>(m.rows * 131 + m.cols));
-  Values w = random.normals(m.rows * m.cols, 0, 0.02);
-  for (int64_t i = 0; i < m.rows * m.cols; i++) w[i] *= i / 64 % 7 == 3 ? 5 : 1; /* blocks of different sizes */
-  where = std::to_string(m.rows) + "x" + std::to_string(m.cols) + " " + name_of(t);
-  return rounded(w, t);
-}
 
 }  // namespace
 
 TEST(quantize_and_dequantize) {
   for (oribi_dtype t : kDtypes) {
     for (Matrix m : kMatrices) {
-      const Values values = weights(m, t);
+      const Values values = block_weights(m, t);
       Context ctx(2);
       Array w(values, t);
       Quantized actual(m.rows, m.cols);
@@ -89,7 +78,7 @@ TEST(quantize_and_dequantize) {
 TEST(errors) {
   for (oribi_dtype t : kDtypes) {
     const Matrix m{13, 192};
-    const Values w = weights(m, t);
+    const Values w = block_weights(m, t);
     Context ctx;
     Array array(w, t);
     Quantized actual(m.rows, m.cols), without(m.rows, m.cols);
@@ -115,7 +104,7 @@ TEST(errors) {
 TEST(slices_of_rows) {
   where = "slices";
   const Matrix m{113, 576};
-  const Values w = weights(m, ORIBI_BF16);
+  const Values w = block_weights(m, ORIBI_BF16);
   Context ctx;
   Array array(w, ORIBI_BF16), whole(w.size(), ORIBI_BF16), sliced(w.size(), ORIBI_BF16);
   Quantized all(m.rows, m.cols);
@@ -213,7 +202,7 @@ TEST(odd_blocks) {
 TEST(same_bits_every_time) {
   where = "same bits";
   const Matrix m{257, 576};
-  Array w(weights(m, ORIBI_F32), ORIBI_F32);
+  Array w(block_weights(m, ORIBI_F32), ORIBI_F32);
   Quantized first(m.rows, m.cols);
   for (int32_t threads : {1, 2, 3}) {
     Context ctx(threads);

@@ -1,6 +1,6 @@
 #include "nf4_ref.h"
 
-#include "check.h"
+#include "block_weights.h"
 #include "common/nf4.h"
 
 using namespace check;
@@ -50,19 +50,8 @@ reference::Nf4 check_codes(const Quantized& actual, const Values& w, oribi_dtype
   return expected;
 }
 
-struct Matrix {
-  int64_t rows, cols;
-};
 /* One block; an odd number of groups; a last group of one block; q_proj of SmolLM2-135M; rows longer than a tile. */
 constexpr Matrix kMatrices[] = {{1, 64}, {3, 64}, {13, 192}, {257, 64}, {576, 576}, {3, 16448}, {5, 32768}};
-
-Values weights(Matrix m, oribi_dtype t) {
-  Random random(static_cast<uint64_t>(m.rows * 131 + m.cols));
-  Values w = random.normals(m.rows * m.cols, 0, 0.02);
-  for (int64_t i = 0; i < m.rows * m.cols; i++) w[i] *= i / 64 % 7 == 3 ? 5 : 1; /* blocks of different sizes */
-  where = std::to_string(m.rows) + "x" + std::to_string(m.cols) + " " + name_of(t);
-  return rounded(w, t);
-}
 
 }  // namespace
 
@@ -88,7 +77,7 @@ TEST(thresholds) {
 TEST(quantize_and_dequantize) {
   for (oribi_dtype t : kDtypes) {
     for (Matrix m : kMatrices) {
-      const Values values = weights(m, t);
+      const Values values = block_weights(m, t);
       Context ctx(2);
       Array w(values, t);
       Quantized actual(m.rows * m.cols);
@@ -196,7 +185,7 @@ TEST(equal_blocks) {
 TEST(same_bits_every_time) {
   where = "same bits";
   const Matrix m{257, 576};
-  Array w(weights(m, ORIBI_F32), ORIBI_F32);
+  Array w(block_weights(m, ORIBI_F32), ORIBI_F32);
   Quantized first(m.rows * m.cols);
   for (int32_t threads : {1, 2, 3}) {
     Context ctx(threads);

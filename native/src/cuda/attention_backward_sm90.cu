@@ -7,6 +7,7 @@
 
 #include "cuda/attention_backward_sm90_keys.cuh"
 #include "cuda/attention_backward_sm90_queries.cuh"
+#include "cuda/tensor_map.cuh"
 
 namespace oribi::attention {
 namespace {
@@ -49,23 +50,10 @@ __global__ void __launch_bounds__(ORIBI_SM90_THREADS, 1) queries_kernel(const __
 #endif
 }
 
-/* The driver's function that describes a tensor to TMA, found at run time: no library of the driver is linked. */
-using Encode = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*, const cuuint64_t*,
-                            const cuuint32_t*, const cuuint32_t*, CUtensorMapInterleave, CUtensorMapSwizzle,
-                            CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
-Encode find_encode() {
-  void* function = nullptr;
-  cudaDriverEntryPointQueryResult found;
-  const cudaError_t error =
-      cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found);
-  if (error != cudaSuccess || found != cudaDriverEntryPointSuccess) return nullptr;
-  return reinterpret_cast<Encode>(function);
-}
-
 /* Rows of heads of 16-bit elements, in boxes of 64 rows and 64 columns of a head; false where the driver refuses. */
 template <class T>
 bool describe(CUtensorMap* map, const T* data, int64_t d, int64_t heads, int64_t rows, int64_t ld) {
-  static const Encode encode = find_encode();
+  static const sm90::Encode encode = sm90::find_encode();
   if (encode == nullptr) return false;
   const auto type = std::is_same<T, __half>::value ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
   const cuuint64_t sizes[] = {static_cast<cuuint64_t>(d), static_cast<cuuint64_t>(heads), static_cast<cuuint64_t>(rows)};

@@ -19,6 +19,7 @@
 #include <cstring>
 
 #include "cuda/lora_matmul_sm90_kernel.cuh"
+#include "cuda/tensor_map.cuh"
 
 namespace oribi {
 namespace {
@@ -41,25 +42,12 @@ __global__ void __launch_bounds__(ORIBI_SM90_THREADS, 1) lora_kernel(const __gri
 #endif
 }
 
-/* The driver's function that describes a tensor to TMA, found at run time: no library of the driver is linked. */
-using Encode = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*, const cuuint64_t*,
-                            const cuuint32_t*, const cuuint32_t*, CUtensorMapInterleave, CUtensorMapSwizzle,
-                            CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
-Encode find_encode() {
-  void* function = nullptr;
-  cudaDriverEntryPointQueryResult found;
-  const cudaError_t error =
-      cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found);
-  if (error != cudaSuccess || found != cudaDriverEntryPointSuccess) return nullptr;
-  return reinterpret_cast<Encode>(function);
-}
-
 /* Describes matrices one after another; remembers whether the driver refused one. */
 class Maps {
  public:
   explicit Maps(oribi_dtype t)
       : type_(t == ORIBI_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16) {
-    static const Encode encode = find_encode();
+    static const sm90::Encode encode = sm90::find_encode();
     encode_ = encode;
   }
   /* A matrix of 16-bit elements, read in boxes of 64 columns, swizzled. */
@@ -95,7 +83,7 @@ class Maps {
 
  private:
   CUtensorMapDataType type_;
-  Encode encode_ = nullptr;
+  sm90::Encode encode_ = nullptr;
   CUresult result_ = CUDA_SUCCESS;
 };
 

@@ -1,8 +1,6 @@
 package dev.oribi.device;
 
 import static org.bytedeco.cuda.global.cudart.cudaErrorMemoryAllocation;
-import static org.bytedeco.cuda.global.cudart.cudaFree;
-import static org.bytedeco.cuda.global.cudart.cudaFreeHost;
 import static org.bytedeco.cuda.global.cudart.cudaGetLastError;
 import static org.bytedeco.cuda.global.cudart.cudaHostAlloc;
 import static org.bytedeco.cuda.global.cudart.cudaHostAllocPortable;
@@ -16,6 +14,7 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.function.DoubleSupplier;
 import org.bytedeco.cuda.cudart.CUstream_st;
+import org.bytedeco.cuda.global.cudart;
 import org.bytedeco.javacpp.BytePointer;
 import org.bytedeco.javacpp.Pointer;
 import org.bytedeco.javacpp.SizeTPointer;
@@ -97,7 +96,7 @@ public final class CudaDevice implements Device {
       throw tooLittle(what, bytes, freeBytes());
     }
     Cuda.check(status, what + ": allocating " + bytes + " bytes");
-    Block made = new Block(block, bytes);
+    Block made = new Block(block, bytes, cudart::cudaFree);
     if (bytes > 0) {
       Cuda.check(cudaMemsetAsync(made.all.pointer(), 0, bytes, stream), what + ": clearing its memory");
       settle.run();
@@ -127,7 +126,7 @@ public final class CudaDevice implements Device {
               what, gib(bytes), gib(free)));
     }
     Cuda.check(status, what + ": pinning " + bytes + " bytes of the host's memory");
-    return new HostBlock(block, bytes);
+    return new Block(block, bytes, cudart::cudaFreeHost); // the pages of a fresh allocation are zero
   }
 
   @Override
@@ -228,44 +227,20 @@ public final class CudaDevice implements Device {
     answers.close();
   }
 
-  /** Pages of a fresh allocation are zero. */
-  private final class HostBlock implements Arena {
-    private final Mem all;
-    private Pointer block;
-
-    HostBlock(Pointer block, long bytes) {
-      this.block = block;
-      all = new Mem((block.address() + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT, bytes);
-    }
-
-    @Override
-    public Mem all() {
-      return all;
-    }
-
-    @Override
-    public long bytes() {
-      return all.bytes();
-    }
-
-    @Override
-    public void close() {
-      if (block != null) {
-        select();
-        settle.run(); // A copy may still be under way.
-        int status = cudaFreeHost(block);
-        block = null;
-        Cuda.check(status, "freeing pinned memory");
-      }
-    }
+  /** What gives a block back: a function of the runtime. */
+  private interface Free {
+    int free(Pointer block);
   }
 
+  /** A block of the card's memory, or of the host's that is pinned; aligned within a block that is a little larger. */
   private final class Block implements Arena {
     private final Mem all;
+    private final Free free;
     private Pointer block;
 
-    Block(Pointer block, long bytes) {
+    Block(Pointer block, long bytes, Free free) {
       this.block = block;
+      this.free = free;
       all = new Mem((block.address() + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT, bytes);
     }
 
@@ -279,14 +254,14 @@ public final class CudaDevice implements Device {
       return all.bytes();
     }
 
-    /** Waits for the device, as cudaFree does. */
     @Override
     public void close() {
       if (block != null) {
         select();
-        int status = cudaFree(block);
+        settle.run(); // A copy or a kernel may still be under way.
+        int status = free.free(block);
         block = null;
-        Cuda.check(status, "freeing device memory");
+        Cuda.check(status, "freeing memory");
       }
     }
   }

@@ -6,6 +6,9 @@
  * range of it. Arenas are closed by hand (try-with-resources), never by the garbage collector. No other package but {@code
  * kernel} looks behind a {@code Mem}.
  *
+ * <p>Work that runs beside the main stream, copies to and from pinned host memory above all, goes through {@link
+ * dev.oribi.device.Lanes}.
+ *
  * <p>Two devices: {@link dev.oribi.device.CpuDevice}, and {@link dev.oribi.device.CudaDevice}, which reaches memory, copies,
  * events and graphs through JavaCPP's binding of the CUDA runtime. That binding needs a driver merely to be loaded, so no
  * class that names it is touched before Oribi's own kernels have found a card; {@link dev.oribi.device.CudaSetup} explains

@@ -1,8 +1,9 @@
 /**
  * The layers of a decoder, each with its forward pass and its hand-derived backward pass in one class, in mirrored order.
  *
- * <p>{@code emitForward} appends the ops of the forward pass and returns a record of what the backward pass reads; {@code
- * emitBackward} takes that record and the gradient of the layer's output. Nothing is differentiated automatically: each
+ * <p>{@code emitForward} appends the ops of the forward pass and leaves in a {@link dev.oribi.layer.Saved} what the backward
+ * pass reads; {@code emitBackward} takes that and the gradient of the layer's output. A {@link dev.oribi.layer.Saving} says which
+ * tensors are kept, made again or sent to the host meanwhile. Nothing is differentiated automatically: each
  * formula stands under {@code docs/derivations}. Rules that hold everywhere: gradients of parameters are added ({@code +=}),
  * gradients of activations are written ({@code =}), the gradient of the residual stream is added to in place.
  *

@@ -204,12 +204,15 @@ public final class MemoryPlan {
     return best;
   }
 
-  /** Points from the largest plan to the smallest, about {@code count} of them. */
+  /** Points from the largest plan to the smallest, each smaller than the one before; at most {@code count} of them. */
   List<Point> curve(int count) {
     List<Choice> line = line();
     List<Point> points = new ArrayList<>();
     for (int i = 0; i < count; i++) {
-      points.add(estimate.of(line.get((int) ((long) (line.size() - 1) * i / (count - 1)))));
+      Point p = estimate.of(line.get((int) ((long) (line.size() - 1) * i / (count - 1))));
+      if (points.isEmpty() || p.bytes < points.get(points.size() - 1).bytes) {
+        points.add(p);
+      }
     }
     return points;
   }

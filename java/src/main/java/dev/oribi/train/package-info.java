@@ -17,8 +17,13 @@
  * to a folder beside its target and renames it when whole. A run that goes on from one repeats the run that never stopped,
  * bit by bit.
  *
+ * <h2>Fitting into memory</h2>
+ * {@link dev.oribi.train.ModelStep} is the step of a real model: programs, planned and placed before anything is taken. What the
+ * micro-batch keeps, makes again and sends to the host is decided by {@link dev.oribi.train.MemoryPlan}, which writes each choice
+ * out to know its bytes and asks {@link dev.oribi.train.Calibration} for its time.
+ *
  * <h2>Order of reading</h2>
  * {@link dev.oribi.train.TrainConfig}, {@link dev.oribi.train.Trainer}, {@link dev.oribi.train.TrainStep}, {@link
- * dev.oribi.train.Checkpoints}, {@link dev.oribi.train.TrainLog}.
+ * dev.oribi.train.ModelStep}, {@link dev.oribi.train.MemoryPlan}, {@link dev.oribi.train.Checkpoints}, {@link dev.oribi.train.TrainLog}.
  */
 package dev.oribi.train;

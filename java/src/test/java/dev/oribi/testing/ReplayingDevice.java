@@ -1,21 +1,22 @@
 package dev.oribi.testing;
 
-import dev.oribi.device.Arena;
-import dev.oribi.device.Clock;
 import dev.oribi.device.Device;
-import dev.oribi.device.Mem;
 import dev.oribi.device.Recorder;
-import java.nio.ByteBuffer;
 
 /**
  * Another device with a recorder that records nothing: a replay issues the work as it was given when it was recorded. So what
  * is decided about recordings can be tested where there is no GPU, and what a recording would have frozen is frozen.
  */
-public final class ReplayingDevice implements Device {
+public final class ReplayingDevice extends ForwardingDevice {
   private final Device inner;
 
   public ReplayingDevice(Device inner) {
     this.inner = inner;
+  }
+
+  @Override
+  Device inner() {
+    return inner;
   }
 
   @Override
@@ -29,75 +30,5 @@ public final class ReplayingDevice implements Device {
       @Override
       public void close() {}
     };
-  }
-
-  @Override
-  public Arena allocate(String what, long size) {
-    return inner.allocate(what, size);
-  }
-
-  @Override
-  public String name() {
-    return inner.name();
-  }
-
-  @Override
-  public long freeBytes() {
-    return inner.freeBytes();
-  }
-
-  @Override
-  public Arena allocateHost(String what, long size) {
-    return inner.allocateHost(what, size);
-  }
-
-  @Override
-  public long freeHostBytes() {
-    return inner.freeHostBytes();
-  }
-
-  @Override
-  public void write(Mem to, ByteBuffer source) {
-    inner.write(to, source);
-  }
-
-  @Override
-  public void write(Mem to, float[] source, int offset, int length) {
-    inner.write(to, source, offset, length);
-  }
-
-  @Override
-  public void write(Mem to, int[] source, int length) {
-    inner.write(to, source, length);
-  }
-
-  @Override
-  public void read(Mem from, ByteBuffer into) {
-    inner.read(from, into);
-  }
-
-  @Override
-  public void read(Mem from, float[] into, int offset, int length) {
-    inner.read(from, into, offset, length);
-  }
-
-  @Override
-  public double readDouble(Mem from) {
-    return inner.readDouble(from);
-  }
-
-  @Override
-  public int readInt(Mem from) {
-    return inner.readInt(from);
-  }
-
-  @Override
-  public Clock clock() {
-    return inner.clock();
-  }
-
-  @Override
-  public void close() {
-    inner.close();
   }
 }
