@@ -8,12 +8,13 @@ using Values = std::vector<double>;
 
 namespace {
 
-/* Ways to compute the product: the device's choice, and on a GPU the one for every card besides. */
+/* Ways to compute the product: the device's choice, and on a GPU the one for every card and the cuts of that for sm_90a. A card
+   or a shape without a cut takes its choice. */
 struct Way {
   const char* name; /* of ORIBI_LORA_MATMUL; "" is the choice */
 };
 #ifdef ORIBI_TEST_CUDA
-constexpr Way kWays[] = {{""}, {"mma"}};
+constexpr Way kWays[] = {{""}, {"mma"}, {"256x2"}, {"224x2"}, {"192x2"}, {"128x2"}, {"256x1"}, {"192x1"}, {"128x1"}, {"128/2"}, {"176x2t"}};
 constexpr bool kOnCpu = false;
 #else
 constexpr Way kWays[] = {{""}};
@@ -425,6 +426,20 @@ TEST(no_rows) {
   compare_within("da", da.values(), Values(8 * 64, 5), 0);
   compare_within("db", db.values(), Values(64 * 8, 5), 0);
 }
+
+#ifdef ORIBI_TEST_CUDA
+/* A kernel that is asked for by a wrong name is not silently another one. */
+TEST(unknown_kernel) {
+  Context ctx;
+  oribi_lora_shape s = make_shape(2, 64, 64, 8, {{0, 64}});
+  s.t = ORIBI_F16;
+  Array any(4096, s.t, 3);
+  setenv("ORIBI_LORA_MATMUL", "sideways", 1);
+  CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "'sideways'",
+               oribi_lora_matmul(ctx, any.data(), any.data(), any.data(), nullptr, any.data(), any.data(), &s));
+  unsetenv("ORIBI_LORA_MATMUL");
+}
+#endif
 
 TEST(arguments) {
   Context ctx;
