@@ -67,9 +67,9 @@ bool describe(CUtensorMap* map, const T* data, int64_t d, int64_t heads, int64_t
 bool describe_lines(CUtensorMap* map, float* delta, int64_t count, int steps_of_keys) {
   static const sm90::Encode encode = sm90::find_encode();
   if (encode == nullptr) return false;
-  const cuuint64_t sizes[] = {static_cast<cuuint64_t>(2 * count)};
+  const cuuint64_t sizes[] = {static_cast<cuuint64_t>(2 * count)}, none[] = {0}; /* strides, which a line has none of */
   const cuuint32_t box[] = {static_cast<cuuint32_t>(steps_of_keys)}, steps[] = {1};
-  return encode(map, CU_TENSOR_MAP_DATA_TYPE_FLOAT32, 1, delta, sizes, nullptr, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+  return encode(map, CU_TENSOR_MAP_DATA_TYPE_FLOAT32, 1, delta, sizes, none, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
                 CU_TENSOR_MAP_SWIZZLE_NONE, CU_TENSOR_MAP_L2_PROMOTION_NONE, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
 
