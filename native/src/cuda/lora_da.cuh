@@ -6,7 +6,7 @@
 #ifndef ORIBI_CUDA_LORA_DA_CUH
 #define ORIBI_CUDA_LORA_DA_CUH
 
-#include "cuda/lora_cluster.cuh"
+#include "cuda/lora_split.cuh"
 
 namespace oribi::lora {
 
@@ -19,10 +19,8 @@ struct DaArguments {
   int chunks, stages;
 };
 
-/* kCluster: the blocks that share a unit are a cluster, and no partial sums are written. */
-template <class T, int kWidth, bool kCluster>
+template <class T, int kWidth>
 struct DaPolicy {
-  static constexpr int kSumFloats = kWidth * 128;
   static constexpr int kThreads = 128, kTokens = 32, kColumns = 128;
   static constexpr int kTileBytes = kTokens * kColumns * 2;
   /* A row of g takes an odd number of 16-byte chunks, so that eight rows are in different banks. */
@@ -75,8 +73,6 @@ struct DaPolicy {
     }
   }
 
-  __device__ void prepare(int64_t) {}
-
   __device__ void compute(Cursor, int stage) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const uint32_t tile = shared + stage * kStageBytes;
@@ -96,10 +92,10 @@ struct DaPolicy {
     }
   }
 
-  /* This warp's part of the block's sum, [kWidth][128]. */
-  __device__ void store(float* sum) {
+  __device__ void flush(int64_t unit) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    float* to = sum + lane / 4 * kColumns + 32 * warp + 2 * (lane % 4);
+    const int64_t slot = blockIdx.x + unit;
+    float* to = at.partials + ((slot * at.chunks + blockIdx.y) * kWidth + lane / 4) * kColumns + 32 * warp + 2 * (lane % 4);
 #pragma unroll
     for (int m = 0; m < kWidth / 16; m++)
 #pragma unroll
@@ -109,40 +105,22 @@ struct DaPolicy {
         c[m][j][0] = c[m][j][1] = c[m][j][2] = c[m][j][3] = 0;
       }
   }
-
-  __device__ void flush(int64_t unit) {
-    if constexpr (!kCluster) store(at.partials + ((blockIdx.x + unit) * at.chunks + blockIdx.y) * kSumFloats);
-  }
-
-  /* Four neighbours of the sum of a unit, from element i on. */
-  __device__ void write(int64_t unit, int i, float4 sum) {
-    const int64_t row = static_cast<int64_t>(blockIdx.y) * kWidth + i / kColumns, column = unit * kColumns + i % kColumns;
-    if (row < at.width && column < at.in) add_to(at.da + row * at.in + column, sum);
-  }
 };
 
 template <class T, int kWidth>
 __global__ void __launch_bounds__(128) da_kernel(const __grid_constant__ DaArguments at) {
   if constexpr (has_code<T>()) {
     extern __shared__ __align__(1024) uint8_t memory[];
-    DaPolicy<T, kWidth, false> policy(at, shared_address(memory));
+    DaPolicy<T, kWidth> policy(at, shared_address(memory));
     run_share(policy, at.split, at.stages);
   }
-}
-
-/* A cluster for each unit: see lora_cluster.cuh. */
-template <class T, int kWidth>
-__global__ void __launch_bounds__(128) da_cluster_kernel(const __grid_constant__ DaArguments at) {
-  extern __shared__ __align__(1024) uint8_t memory[];
-  DaPolicy<T, kWidth, true> policy(at, shared_address(memory));
-  run_cluster(policy, at.split.steps, at.stages, reinterpret_cast<float*>(memory));
 }
 
 /* A thread adds the slots of four neighbours of dA. */
 template <int kWidth>
 __global__ void __launch_bounds__(256) da_sum_kernel(const __grid_constant__ DaArguments at) {
   wait_for_previous();
-  constexpr int kColumns = DaPolicy<__half, kWidth, false>::kColumns;
+  constexpr int kColumns = DaPolicy<__half, kWidth>::kColumns;
   const int64_t i = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * 4;
   const int64_t row = i / at.in, column = i % at.in;
   if (row >= at.width) return;
@@ -150,7 +128,9 @@ __global__ void __launch_bounds__(256) da_sum_kernel(const __grid_constant__ DaA
   const int64_t slot_size = static_cast<int64_t>(at.chunks) * kWidth * kColumns;
   const float4 sum = sum_of_slots(at.partials + first * slot_size + row * kColumns + column % kColumns,
                                   at.split.last_slot(unit) - first + 1, slot_size);
-  add_to(at.da + i, sum);
+  float4* to = reinterpret_cast<float4*>(at.da + i);
+  const float4 before = *to;
+  *to = make_float4(before.x + sum.x, before.y + sum.y, before.z + sum.z, before.w + sum.w);
 }
 
 }  // namespace oribi::lora

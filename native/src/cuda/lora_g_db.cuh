@@ -102,8 +102,8 @@ struct GDbPolicy {
     }
   }
 
-  /* B's fragments for this warp's slice of a unit, element by element: once a unit, and copies of dy are under way. */
-  __device__ void prepare(int64_t unit) {
+  /* B's fragments for this warp's slice of a unit, element by element: once a unit, and copies for later steps are under way. */
+  __device__ void read_b(int64_t unit) {
     const int p = at.adapter_of_unit(unit), lane = threadIdx.x % 32, slice = threadIdx.x / 64;
     const int64_t column = (unit - at.first_unit[p]) * kColumns + slice * kSliceColumns + 2 * (lane % 4);
     const uint16_t* rows = static_cast<const uint16_t*>(at.b) + (at.first_row[p] + column) * at.rank;
@@ -141,7 +141,7 @@ struct GDbPolicy {
   __device__ void compute(Cursor of, int stage) {
     const uint32_t tile = shared + stage * kStageBytes;
     if (before.unit >= 0) write_sums();
-    if (of.unit != unit_of_b) prepare(of.unit);
+    if (of.unit != unit_of_b) read_b(of.unit);
     multiply_by_b(tile);
     multiply_by_h(tile);
     before = of;

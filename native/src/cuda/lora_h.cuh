@@ -5,7 +5,7 @@
 #ifndef ORIBI_CUDA_LORA_H_CUH
 #define ORIBI_CUDA_LORA_H_CUH
 
-#include "cuda/lora_cluster.cuh"
+#include "cuda/lora_split.cuh"
 
 namespace oribi::lora {
 
@@ -19,17 +19,8 @@ struct HArguments {
   float scale[4];
 };
 
-template <class T>
-__device__ void write_h(const HArguments& at, int64_t token, int64_t column, float4 sum) {
-  const float scale = at.scale[column / at.rank];
-  const uint2 packed = make_uint2(pack_pair<T>(sum.x * scale, sum.y * scale), pack_pair<T>(sum.z * scale, sum.w * scale));
-  *reinterpret_cast<uint2*>(static_cast<T*>(at.h) + token * at.width + column) = packed;
-}
-
-/* kCluster: the blocks that share a unit are a cluster, and no partial sums are written. */
-template <class T, int kWidth, bool kCluster>
+template <class T, int kWidth>
 struct HPolicy {
-  static constexpr int kSumFloats = 64 * kWidth;
   static constexpr int kThreads = 128, kTokens = 64, kDepth = 64;
   static constexpr int kTileBytes = kTokens * kDepth * 2, kStageBytes = kTileBytes + kWidth * kDepth * 2;
   static constexpr int kFromX = kTokens * kDepth / kChunk / kThreads, kFromA = kWidth * kDepth / kChunk / kThreads;
@@ -72,8 +63,6 @@ struct HPolicy {
     for (int i = 0; i < kFromA; i++) transfer.deposit(kFromX + i, to + kTileBytes + i * kRowsApart * kDepth * 2);
   }
 
-  __device__ void prepare(int64_t) {}
-
   __device__ void compute(Cursor, int stage) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const uint32_t x = shared + stage * kStageBytes + offset(16 * warp + (lane & 15), lane >> 4);
@@ -91,10 +80,10 @@ struct HPolicy {
     }
   }
 
-  /* This warp's part of the block's sum, [64][kWidth]. */
-  __device__ void store(float* sum) {
+  __device__ void flush(int64_t unit) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    float* to = sum + (16 * warp + lane / 4) * kWidth + 2 * (lane % 4);
+    const int64_t slot = blockIdx.x + unit;
+    float* to = at.partials + ((slot * at.chunks + blockIdx.y) * kTokens + 16 * warp + lane / 4) * kWidth + 2 * (lane % 4);
 #pragma unroll
     for (int j = 0; j < kWidth / 8; j++) {
       *reinterpret_cast<float2*>(to + 8 * j) = make_float2(c[j][0], c[j][1]);
@@ -102,40 +91,22 @@ struct HPolicy {
       c[j][0] = c[j][1] = c[j][2] = c[j][3] = 0;
     }
   }
-
-  __device__ void flush(int64_t unit) {
-    if constexpr (!kCluster) store(at.partials + ((blockIdx.x + unit) * at.chunks + blockIdx.y) * kSumFloats);
-  }
-
-  /* Four neighbours of the sum of a unit, from element i on. */
-  __device__ void write(int64_t unit, int i, float4 sum) {
-    const int64_t token = unit * kTokens + i / kWidth, column = static_cast<int64_t>(blockIdx.y) * kWidth + i % kWidth;
-    if (token < at.n && column < at.width) write_h<T>(at, token, column, sum);
-  }
 };
 
 template <class T, int kWidth>
 __global__ void __launch_bounds__(128) h_kernel(const __grid_constant__ HArguments at) {
   if constexpr (has_code<T>()) {
     extern __shared__ __align__(1024) uint8_t memory[];
-    HPolicy<T, kWidth, false> policy(at, shared_address(memory));
+    HPolicy<T, kWidth> policy(at, shared_address(memory));
     run_share(policy, at.split, at.stages);
   }
-}
-
-/* A cluster for each unit: see lora_cluster.cuh. */
-template <class T, int kWidth>
-__global__ void __launch_bounds__(128) h_cluster_kernel(const __grid_constant__ HArguments at) {
-  extern __shared__ __align__(1024) uint8_t memory[];
-  HPolicy<T, kWidth, true> policy(at, shared_address(memory));
-  run_cluster(policy, at.split.steps, at.stages, reinterpret_cast<float*>(memory));
 }
 
 /* A thread adds the slots of four neighbours of h. */
 template <class T, int kWidth>
 __global__ void __launch_bounds__(256) h_sum_kernel(const __grid_constant__ HArguments at) {
   wait_for_previous();
-  constexpr int kTokens = HPolicy<T, kWidth, false>::kTokens;
+  constexpr int kTokens = HPolicy<T, kWidth>::kTokens;
   const int64_t i = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * 4;
   const int64_t token = i / at.width, column = i % at.width;
   if (token >= at.n) return;
@@ -143,7 +114,9 @@ __global__ void __launch_bounds__(256) h_sum_kernel(const __grid_constant__ HArg
   const int64_t slot_size = static_cast<int64_t>(at.chunks) * kTokens * kWidth;
   const float* element = at.partials + first * slot_size + (column / kWidth * kTokens + token % kTokens) * kWidth + column % kWidth;
   const float4 sum = sum_of_slots(element, at.split.last_slot(unit) - first + 1, slot_size);
-  write_h<T>(at, token, column, sum);
+  const float scale = at.scale[column / at.rank];
+  const uint2 packed = make_uint2(pack_pair<T>(sum.x * scale, sum.y * scale), pack_pair<T>(sum.z * scale, sum.w * scale));
+  *reinterpret_cast<uint2*>(static_cast<T*>(at.h) + i) = packed;
 }
 
 }  // namespace oribi::lora

@@ -5,8 +5,7 @@
  * Precision   storage bf16 or fp16, dA and dB fp32; products on tensor cores with fp32 sums, rounded once at the end
  * Saved       nothing; h is kept by the caller
  * Writes      h =, g =, dB +=, dA +=
- * Determinism bit-exact on one GPU: partial sums lie in the workspace, or in the memory of a cluster's blocks, and are added in a
- *             fixed order, without atomics
+ * Determinism bit-exact on one GPU: partial sums lie in the workspace and are added in a fixed order, without atomics
  * Limits      no bf16 below sm_80; fp32 is not taken
  *
  * Each is bound by reading x or dy, and reads it once as long as R (of h and dA), or rank (of g and dB), is at most 64;
@@ -48,21 +47,14 @@ int64_t padded_rank(int64_t rank) { return rank <= 16 ? 16 : rank <= 32 ? 32 : r
    block has on sm_86 and sm_89, or the 64 KB of sm_75. Past rank 32 both are halved, as a warp's columns are. Code for sm_75
    takes the narrow ones on every card, so that a test of it on a larger card runs what sm_75 would. */
 constexpr int kSharedForWide = 160 * 1024;
-bool may_take_wide(const oribi_ctx* ctx) { return lora_code(ctx) >= 80 && most_shared_memory(ctx) >= kSharedForWide; }
-int64_t columns_of_units(int64_t rank, bool wide) { return (wide ? 512 : 256) / (rank <= 32 ? 1 : 2); }
+bool takes_wide(const oribi_ctx* ctx) { return lora_code(ctx) >= 80 && most_shared_memory(ctx) >= kSharedForWide; }
+int64_t columns_of_units(const oribi_ctx* ctx, int64_t rank) { return (takes_wide(ctx) ? 512 : 256) / (rank <= 32 ? 1 : 2); }
 
 int64_t units_of_g_db(const oribi_lora_shape& s, int64_t columns) {
   int64_t units = 0;
   for (int32_t p = 0; p < s.adapters; p++) units += ceil_div(s.outs[p], columns);
   return units;
 }
-
-/* Few tokens do not fill the card with steps of wide units: from how many on they do. */
-constexpr int64_t kStepsForWide = 4;
-int64_t tokens_for_wide(const oribi_ctx* ctx, const oribi_lora_shape& s) {
-  return 32 * ceil_div(kStepsForWide * processors(ctx), units_of_g_db(s, columns_of_units(s.rank, true)));
-}
-bool takes_wide(const oribi_ctx* ctx, const oribi_lora_shape& s) { return may_take_wide(ctx) && s.n >= tokens_for_wide(ctx, s); }
 
 int64_t workspace_floats_h(const oribi_ctx* ctx, const oribi_lora_shape& s) {
   return (kBlocksEach * processors(ctx) + ceil_div(s.n, 64)) * 64 * padded_width(lora_width(s));
@@ -73,17 +65,9 @@ int64_t workspace_floats_da(const oribi_ctx* ctx, const oribi_lora_shape& s) {
 int64_t slot_floats_g_db(const oribi_ctx* ctx, const oribi_lora_shape& s, int64_t columns) {
   return (processors(ctx) + units_of_g_db(s, columns)) * columns * padded_rank(s.rank);
 }
-int64_t floats_g_db(const oribi_ctx* ctx, const oribi_lora_shape& s, bool wide, int64_t n) {
-  const int64_t columns = columns_of_units(s.rank, wide);
-  return slot_floats_g_db(ctx, s, columns) + units_of_g_db(s, columns) * n * padded_rank(s.rank);
-}
-/* Never less for more tokens: narrow units leave more partial sums of g, so those of fewer tokens count as well. */
 int64_t workspace_floats_g_db(const oribi_ctx* ctx, const oribi_lora_shape& s) {
-  if (!may_take_wide(ctx)) return floats_g_db(ctx, s, false, s.n);
-  const int64_t most_narrow = tokens_for_wide(ctx, s);
-  const int64_t narrow = floats_g_db(ctx, s, false, s.n < most_narrow ? s.n : most_narrow);
-  const int64_t wide = takes_wide(ctx, s) ? floats_g_db(ctx, s, true, s.n) : 0;
-  return narrow > wide ? narrow : wide;
+  const int64_t columns = columns_of_units(ctx, s.rank);
+  return slot_floats_g_db(ctx, s, columns) + units_of_g_db(s, columns) * s.n * padded_rank(s.rank);
 }
 
 /* Stages that fit beside `fixed` bytes when `blocks` share a processor; at least the two that the loop needs. */
@@ -104,12 +88,10 @@ cudaError_t launch_sums(oribi_ctx* ctx, void (*kernel)(Arguments), const Argumen
 
 template <class T, int kWidth>
 cudaError_t launch_h(oribi_ctx* ctx, HArguments& at) {
-  using P = HPolicy<T, kWidth, false>;
+  using P = HPolicy<T, kWidth>;
   at.split = make_split(ceil_div(at.n, P::kTokens), ceil_div(at.in, P::kDepth), kBlocksEach * processors(ctx));
   at.stages = stages_for(ctx, P::kStageBytes, 0, kBlocksEach);
-  cudaError_t error = cudaSuccess;
-  if (launch_cluster<h_cluster_kernel<T, kWidth>, P>(ctx, at, kBlocksEach * processors(ctx), &error)) return error;
-  error = allow_shared_memory<h_kernel<T, kWidth>>(ctx);
+  const cudaError_t error = allow_shared_memory<h_kernel<T, kWidth>>(ctx);
   if (error != cudaSuccess) return error;
   const dim3 grid(static_cast<unsigned>(at.split.blocks), static_cast<unsigned>(at.chunks));
   h_kernel<T, kWidth><<<grid, P::kThreads, at.stages * P::kStageBytes, stream_of(ctx)>>>(at);
@@ -118,12 +100,10 @@ cudaError_t launch_h(oribi_ctx* ctx, HArguments& at) {
 
 template <class T, int kWidth>
 cudaError_t launch_da(oribi_ctx* ctx, DaArguments& at) {
-  using P = DaPolicy<T, kWidth, false>;
+  using P = DaPolicy<T, kWidth>;
   at.split = make_split(ceil_div(at.in, P::kColumns), ceil_div(at.n, P::kTokens), kBlocksEach * processors(ctx));
   at.stages = stages_for(ctx, P::kStageBytes, 0, kBlocksEach);
-  cudaError_t error = cudaSuccess;
-  if (launch_cluster<da_cluster_kernel<T, kWidth>, P>(ctx, at, kBlocksEach * processors(ctx), &error)) return error;
-  error = allow_shared_memory<da_kernel<T, kWidth>>(ctx);
+  const cudaError_t error = allow_shared_memory<da_kernel<T, kWidth>>(ctx);
   if (error != cudaSuccess) return error;
   const dim3 grid(static_cast<unsigned>(at.split.blocks), static_cast<unsigned>(at.chunks));
   da_kernel<T, kWidth><<<grid, P::kThreads, at.stages * P::kStageBytes, stream_of(ctx)>>>(at);
@@ -159,7 +139,8 @@ cudaError_t dispatch_width_of(oribi_dtype t, int64_t columns, F&& f) {
 }
 
 template <class T>
-cudaError_t dispatch_g_db(oribi_ctx* ctx, GDbArguments& at, bool wide) {
+cudaError_t dispatch_g_db(oribi_ctx* ctx, GDbArguments& at) {
+  const bool wide = takes_wide(ctx);
   if (at.rank <= 16) return wide ? launch_g_db<T, 16, 512>(ctx, at) : launch_g_db<T, 16, 256>(ctx, at);
   if (at.rank <= 32) return wide ? launch_g_db<T, 32, 512>(ctx, at) : launch_g_db<T, 32, 256>(ctx, at);
   return wide ? launch_g_db<T, 64, 256>(ctx, at) : launch_g_db<T, 64, 128>(ctx, at);
@@ -254,8 +235,7 @@ extern "C" oribi_status oribi_lora_g_db(oribi_ctx* ctx, void* g, float* db, cons
   check.pointer("b", b, adapted).pointer("h", h, adapted).pointer("workspace", workspace, adapted);
   oribi_status status;
   if (!ready(ctx, function, check, s, &status)) return status;
-  const bool wide = takes_wide(ctx, s);
-  const int64_t columns = columns_of_units(s.rank, wide);
+  const int64_t columns = columns_of_units(ctx, s.rank);
   GDbArguments at{};
   at.dy = dy;
   at.b = b;
@@ -278,7 +258,7 @@ extern "C" oribi_status oribi_lora_g_db(oribi_ctx* ctx, void* g, float* db, cons
     at.first_row[p] = lora_b_row(s, p);
     at.scale[p] = s.scale[p];
   }
-  return finish(ctx, function, s.t == ORIBI_BF16 ? dispatch_g_db<__nv_bfloat16>(ctx, at, wide) : dispatch_g_db<__half>(ctx, at, wide));
+  return finish(ctx, function, s.t == ORIBI_BF16 ? dispatch_g_db<__nv_bfloat16>(ctx, at) : dispatch_g_db<__half>(ctx, at));
 }
 
 extern "C" int64_t oribi_lora_workspace(const oribi_ctx* ctx, const oribi_lora_shape* shape) {

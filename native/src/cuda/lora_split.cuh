@@ -29,7 +29,7 @@ struct Split {
 };
 
 /* At least this many steps a block: fewer would fill the ring and not use it. */
-constexpr int64_t kLeastSteps = 2;
+constexpr int64_t kLeastSteps = 4;
 
 inline Split make_split(int64_t units, int64_t steps, int64_t most_blocks) {
   const int64_t enough = (units * steps + kLeastSteps - 1) / kLeastSteps;
@@ -48,23 +48,23 @@ struct Cursor {
   }
 };
 
-/* `count` steps from `first` of the line on, through a ring of `stages` tiles in shared memory. P has
+/* The steps of one block, through a ring of `stages` tiles in shared memory. P has
      fetch(cursor, stage), deposit(stage)   the two halves of a copy (lora_tile.cuh)
-     prepare(unit)                          while the first copies are under way
      compute(cursor, stage)                 after a barrier that follows the copy
-     flush(unit)                            after the last of these steps of a unit */
+     flush(unit)                            after the block's last step of a unit */
 template <class P>
-__device__ void run_steps(P& p, int64_t first, int64_t count, int64_t steps, int stages) {
-  Cursor ahead{first / steps, first % steps}, here = ahead;
+__device__ void run_share(P& p, const Split& split, int stages) {
+  release_next();
+  const int64_t first = split.begin(blockIdx.x), count = split.begin(blockIdx.x + 1) - first;
+  Cursor ahead{first / split.steps, first % split.steps}, here = ahead;
   for (int i = 0; i < stages - 1; i++) {
     if (i < count) {
       p.fetch(ahead, i);
       p.deposit(i);
-      ahead.advance(steps);
+      ahead.advance(split.steps);
     }
     close_copies();
   }
-  if (count > 0) p.prepare(here.unit);
   int reading = 0, writing = stages - 1;
   for (int64_t i = 0; i < count; i++) {
     wait_for_copies(stages - 2);
@@ -72,30 +72,22 @@ __device__ void run_steps(P& p, int64_t first, int64_t count, int64_t steps, int
     const bool more = i + stages - 1 < count;
     if (more) {
       p.fetch(ahead, writing);
-      ahead.advance(steps);
+      ahead.advance(split.steps);
     }
     close_copies();
     p.compute(here, reading);
     if (more) p.deposit(writing);
-    if (here.step == steps - 1 || i == count - 1) p.flush(here.unit);
-    here.advance(steps);
+    if (here.step == split.steps - 1 || i == count - 1) p.flush(here.unit);
+    here.advance(split.steps);
     reading = reading + 1 == stages ? 0 : reading + 1;
     writing = writing + 1 == stages ? 0 : writing + 1;
   }
 }
 
-/* The steps of one block of a split. */
-template <class P>
-__device__ void run_share(P& p, const Split& split, int stages) {
-  release_next();
-  const int64_t first = split.begin(blockIdx.x);
-  run_steps(p, first, split.begin(blockIdx.x + 1) - first, split.steps, stages);
-}
-
 /* The sum of an element over the slots of a unit. */
 __device__ inline float4 sum_of_slots(const float* element, int64_t slots, int64_t slot_size) {
   float4 sum = make_float4(0, 0, 0, 0);
-#pragma unroll 8
+#pragma unroll 4
   for (int64_t i = 0; i < slots; i++) {
     const float4 part = *reinterpret_cast<const float4*>(element + i * slot_size);
     sum.x += part.x;
@@ -104,13 +96,6 @@ __device__ inline float4 sum_of_slots(const float* element, int64_t slots, int64
     sum.w += part.w;
   }
   return sum;
-}
-
-/* to[0..3] += sum */
-__device__ inline void add_to(float* to, float4 sum) {
-  float4* four = reinterpret_cast<float4*>(to);
-  const float4 before = *four;
-  *four = make_float4(before.x + sum.x, before.y + sum.y, before.z + sum.z, before.w + sum.w);
 }
 
 }  // namespace oribi::lora
