@@ -191,7 +191,7 @@ public final class ModelStep implements TrainStep {
     }
   }
 
-  private Calibration calibrated() {
+  Calibration calibrated() {
     if (calibration == null) {
       calibration = Calibration.measure(model, machine, sizes, options.logitsBudget);
     }

@@ -13,6 +13,7 @@ import dev.oribi.testing.TestMachine;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Random;
 import java.util.stream.Stream;
@@ -110,7 +111,7 @@ class Fp8GemmTest {
     float[] w = x.clone();
     x[3 * n + 5] = Float.NaN;
     x[7 * n + 63] = Float.POSITIVE_INFINITY;
-    java.util.Arrays.fill(x, 9 * n, 10 * n, 0);
+    Arrays.fill(x, 9 * n, 10 * n, 0);
     try (Machine machine = TestMachine.open(0);
         Arena arena = machine.device().allocate("a test", 64L << 20)) {
       Places places = new Places(arena.all());
