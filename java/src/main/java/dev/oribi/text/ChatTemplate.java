@@ -4,6 +4,9 @@ import com.fasterxml.jackson.databind.JsonNode;
 import dev.oribi.OribiException;
 import dev.oribi.text.jinja.Template;
 import dev.oribi.text.jinja.TemplateException;
+import java.io.IOException;
+import java.io.InputStream;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Clock;
@@ -63,6 +66,37 @@ public final class ChatTemplate {
     }
     throw new OribiException("The chat_template of " + config + " is neither a string nor a list with one named"
         + " 'default': write the template into chat_template.jinja beside it.");
+  }
+
+  /** Names that {@link #named} knows: the ways of well-known families, for models that have no template of their own. */
+  public static final List<String> NAMES = List.of("alpaca", "chatml", "gemma", "llama2", "llama3", "mistral-v1", "mistral-v2",
+      "mistral-v3", "phi3", "vicuna", "zephyr");
+
+  /** One of Oribi's own templates, in which {@code {% generation %}} marks the answers; see {@link #NAMES}. */
+  public static ChatTemplate named(String name) {
+    if (!NAMES.contains(name)) {
+      throw new OribiException("There is no chat template named '" + name + "': the names are " + String.join(", ", NAMES)
+          + "; or give a file that ends in .jinja.");
+    }
+    try (InputStream in = ChatTemplate.class.getResourceAsStream("templates/" + name + ".jinja")) {
+      return parse(new String(in.readAllBytes(), StandardCharsets.UTF_8), "the chat template " + name);
+    } catch (IOException e) {
+      throw new IllegalStateException("the chat template " + name + " is missing in the jar", e);
+    }
+  }
+
+  /** A template that a user asks for: one of {@link #NAMES}, or a file of Jinja, whose name has a dot or a slash. */
+  public static ChatTemplate of(String nameOrFile) {
+    boolean file = nameOrFile.contains(".") || nameOrFile.contains("/");
+    if (!file) {
+      return named(nameOrFile);
+    }
+    Path path = Path.of(nameOrFile);
+    if (!Files.isRegularFile(path)) {
+      throw new OribiException("There is no chat template file " + path + ": give a file of Jinja, or one of the names "
+          + String.join(", ", NAMES) + ".");
+    }
+    return parse(JsonFiles.readText(path), path.toString());
   }
 
   /** Parses a template. */

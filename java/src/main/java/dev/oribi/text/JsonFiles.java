@@ -22,7 +22,8 @@ final class JsonFiles {
   private static final int MAX_DEPTH = 64;
   /** What decides how text is tokenized. */
   private static final String[] TOKENIZER_FILES = {
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json", "tokenizer.model", "vocab.json",
+    "merges.txt", "added_tokens.json"
   };
 
   private static final JsonMapper MAPPER = new JsonMapper(JsonFactory.builder()

@@ -10,12 +10,12 @@ import java.util.OptionalInt;
 /** The ids of the special tokens, from whichever file of the model folder names them first. */
 record SpecialTokens(OptionalInt bos, OptionalInt eos, OptionalInt pad) {
 
-  static SpecialTokens read(Path folder, Map<String, Integer> vocabulary) {
-    return new SpecialTokens(find(folder, vocabulary, "bos_token"), find(folder, vocabulary, "eos_token"),
-        find(folder, vocabulary, "pad_token"));
+  static SpecialTokens read(Path folder, TokenizerFiles files) {
+    return new SpecialTokens(find(folder, files, "bos_token"), find(folder, files, "eos_token"), find(folder, files, "pad_token"));
   }
 
-  private static OptionalInt find(Path folder, Map<String, Integer> vocabulary, String key) {
+  private static OptionalInt find(Path folder, TokenizerFiles files, String key) {
+    Map<String, Integer> vocabulary = files.ids();
     for (String name : new String[] {"tokenizer_config.json", "special_tokens_map.json"}) {
       Path file = folder.resolve(name);
       JsonNode value = Files.isRegularFile(file) ? JsonFiles.parse(file).path(key) : null;
@@ -25,15 +25,17 @@ record SpecialTokens(OptionalInt bos, OptionalInt eos, OptionalInt pad) {
         Integer id = vocabulary.get(token);
         if (id == null) {
           throw new OribiException("The " + key + " '" + token + "' of " + file
-              + " is not in the vocabulary of tokenizer.json: the two files belong to different models.");
+              + " is not in the vocabulary of " + files.file().getFileName() + ": the two files belong to different models.");
         }
         return OptionalInt.of(id);
       }
     }
-    return fromGenerationConfig(folder, vocabulary, key + "_id");
+    OptionalInt generation = fromGenerationConfig(folder, files, key + "_id");
+    Integer byDefault = files.defaults().containsKey(key) ? vocabulary.get(files.defaults().get(key)) : null;
+    return generation.isEmpty() && byDefault != null ? OptionalInt.of(byDefault) : generation;
   }
 
-  private static OptionalInt fromGenerationConfig(Path folder, Map<String, Integer> vocabulary, String key) {
+  private static OptionalInt fromGenerationConfig(Path folder, TokenizerFiles files, String key) {
     Path file = folder.resolve("generation_config.json");
     if (!Files.isRegularFile(file)) {
       return OptionalInt.empty();
@@ -43,9 +45,9 @@ record SpecialTokens(OptionalInt bos, OptionalInt eos, OptionalInt pad) {
     if (!first.isInt()) {
       return OptionalInt.empty();
     }
-    if (!vocabulary.containsValue(first.intValue())) {
+    if (!files.ids().containsValue(first.intValue())) {
       throw new OribiException("The " + key + " " + first + " of " + file
-          + " is not in the vocabulary of tokenizer.json: the two files belong to different models.");
+          + " is not in the vocabulary of " + files.file().getFileName() + ": the two files belong to different models.");
     }
     return OptionalInt.of(first.intValue());
   }
