@@ -108,7 +108,7 @@ public final class ChatTemplate {
     try {
       return new ChatTemplate(jinja, Template.parse(jinja), Clock.systemDefaultZone());
     } catch (TemplateException e) {
-      throw new OribiException("Cannot parse " + where + ": " + e.getMessage() + ".", e);
+      throw new OribiException("Cannot parse " + where + ": " + OneLine.of(e.getMessage()) + ".", e);
     }
   }
 
@@ -143,7 +143,7 @@ public final class ChatTemplate {
       Template.Page page = template.render(all, clock);
       return new Rendered(page.text(), page.generation().stream().map(span -> new Span(span[0], span[1])).toList());
     } catch (TemplateException e) {
-      throw new OribiException("The chat template refuses the conversation: " + e.getMessage() + ".", e);
+      throw new OribiException("The chat template refuses the conversation: " + OneLine.of(e.getMessage()) + ".", e);
     }
   }
 

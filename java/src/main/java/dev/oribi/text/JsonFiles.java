@@ -65,7 +65,7 @@ final class JsonFiles {
       return json;
     } catch (JsonProcessingException e) {
       String line = e.getLocation() == null ? "" : " at line " + e.getLocation().getLineNr();
-      throw new OribiException(file + " is not valid JSON" + line + ": " + e.getOriginalMessage() + ".", e);
+      throw new OribiException(file + " is not valid JSON" + line + ": " + OneLine.of(e.getOriginalMessage()) + ".", e);
     } catch (IOException e) {
       throw new OribiException("Cannot read " + file + ": " + e.getMessage() + ".", e);
     }

@@ -29,7 +29,7 @@ final class LibraryEngine implements TokenizerEngine {
     try {
       return new LibraryEngine(HuggingFaceTokenizer.newInstance(new ByteArrayInputStream(bytes), whole));
     } catch (IOException | RuntimeException e) {
-      throw new OribiException("The tokenizer library cannot read " + file + ": " + e.getMessage()
+      throw new OribiException("The tokenizer library cannot read " + file + ": " + OneLine.of(String.valueOf(e.getMessage()))
           + "; download the file again.", e);
     }
   }

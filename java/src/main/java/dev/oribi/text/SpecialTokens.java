@@ -4,14 +4,18 @@ import com.fasterxml.jackson.databind.JsonNode;
 import dev.oribi.OribiException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.List;
 import java.util.Map;
 import java.util.OptionalInt;
+import java.util.Set;
+import java.util.TreeSet;
 
 /** The ids of the special tokens, from whichever file of the model folder names them first. */
-record SpecialTokens(OptionalInt bos, OptionalInt eos, OptionalInt pad) {
+record SpecialTokens(OptionalInt bos, OptionalInt eos, OptionalInt pad, Set<Integer> ends) {
 
   static SpecialTokens read(Path folder, TokenizerFiles files) {
-    return new SpecialTokens(find(folder, files, "bos_token"), find(folder, files, "eos_token"), find(folder, files, "pad_token"));
+    OptionalInt eos = find(folder, files, "eos_token");
+    return new SpecialTokens(find(folder, files, "bos_token"), eos, find(folder, files, "pad_token"), ends(folder, files, eos));
   }
 
   private static OptionalInt find(Path folder, TokenizerFiles files, String key) {
@@ -24,7 +28,7 @@ record SpecialTokens(OptionalInt bos, OptionalInt eos, OptionalInt pad) {
       if (value != null && !value.isNull() && token != null && !token.isEmpty()) {
         Integer id = vocabulary.get(token);
         if (id == null) {
-          throw new OribiException("The " + key + " '" + token + "' of " + file
+          throw new OribiException("The " + key + " '" + OneLine.of(token) + "' of " + file
               + " is not in the vocabulary of " + files.file().getFileName() + ": the two files belong to different models.");
         }
         return OptionalInt.of(id);
@@ -50,5 +54,20 @@ record SpecialTokens(OptionalInt bos, OptionalInt eos, OptionalInt pad) {
           + " is not in the vocabulary of " + files.file().getFileName() + ": the two files belong to different models.");
     }
     return OptionalInt.of(first.intValue());
+  }
+
+  private static Set<Integer> ends(Path folder, TokenizerFiles files, OptionalInt eos) {
+    Set<Integer> ends = new TreeSet<>();
+    eos.ifPresent(ends::add);
+    Path file = folder.resolve("generation_config.json");
+    if (Files.isRegularFile(file)) {
+      JsonNode value = JsonFiles.parse(file).path("eos_token_id");
+      for (JsonNode id : value.isArray() ? value : List.of(value)) {
+        if (id.isInt() && files.ids().containsValue(id.intValue())) {
+          ends.add(id.intValue());
+        }
+      }
+    }
+    return Set.copyOf(ends);
   }
 }

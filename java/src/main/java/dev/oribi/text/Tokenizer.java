@@ -5,6 +5,7 @@ import java.nio.file.Path;
 import java.util.Map;
 import java.util.Optional;
 import java.util.OptionalInt;
+import java.util.Set;
 import java.util.concurrent.locks.ReadWriteLock;
 import java.util.concurrent.locks.ReentrantReadWriteLock;
 import java.util.function.Supplier;
@@ -31,6 +32,7 @@ public final class Tokenizer implements AutoCloseable {
   private final Map<String, Integer> ids;
   private final String[] tokens;
   private final SpecialTokens special;
+  private final Set<Integer> added;
   private final String fingerprint;
 
   private Tokenizer(Path folder, TokenizerFiles files, SpecialTokens special, String fingerprint) {
@@ -41,6 +43,7 @@ public final class Tokenizer implements AutoCloseable {
     this.ids = files.ids();
     this.tokens = BytePairJson.byId(ids);
     this.special = special;
+    this.added = files.added();
     this.fingerprint = fingerprint;
   }
 
@@ -55,7 +58,16 @@ public final class Tokenizer implements AutoCloseable {
    * @throws OribiException if there is none or it is broken
    */
   public static Tokenizer load(Path modelFolder) {
-    TokenizerFiles files = TokenizerFiles.open(modelFolder);
+    return load(modelFolder, true);
+  }
+
+  /** Loads it only if Oribi encodes by itself: for files that must not reach native code. */
+  public static Tokenizer loadWithoutLibrary(Path modelFolder) {
+    return load(modelFolder, false);
+  }
+
+  private static Tokenizer load(Path modelFolder, boolean library) {
+    TokenizerFiles files = TokenizerFiles.open(modelFolder, library);
     try {
       SpecialTokens special = SpecialTokens.read(modelFolder, files);
       return new Tokenizer(modelFolder, files, special, JsonFiles.fingerprint(modelFolder));
@@ -94,6 +106,18 @@ public final class Tokenizer implements AutoCloseable {
 
   public OptionalInt eosTokenId() {
     return special.eos();
+  }
+
+  /**
+   * Tokens that end what a model says: the end-of-sequence token, and all that {@code generation_config.json} stops at.
+   */
+  public Set<Integer> endTokenIds() {
+    return special.ends();
+  }
+
+  /** Whether the token is one that stands beside the vocabulary of words, such as {@code <|im_end|>}. */
+  public boolean isAdded(int id) {
+    return added.contains(id);
   }
 
   public OptionalInt padTokenId() {

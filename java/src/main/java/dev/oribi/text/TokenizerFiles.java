@@ -10,7 +10,9 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.HashMap;
+import java.util.HashSet;
 import java.util.Map;
+import java.util.Set;
 
 /**
  * The engine for the tokenizer of a folder: from {@code tokenizer.json}, else SentencePiece's {@code tokenizer.model}, else GPT-2's
@@ -19,9 +21,11 @@ import java.util.Map;
  * @param file the one that was read
  * @param ids every token with its id
  * @param defaults the special tokens if no other file of the folder names them
+ * @param added ids of tokens that are looked for as a whole, such as {@code <|im_end|>}
  * @param reader who encodes, for people
  */
-record TokenizerFiles(Path file, TokenizerEngine engine, Map<String, Integer> ids, Map<String, String> defaults, String reader) {
+record TokenizerFiles(Path file, TokenizerEngine engine, Map<String, Integer> ids, Map<String, String> defaults,
+    Set<Integer> added, String reader) {
   static final String JSON = "tokenizer.json";
   static final String MODEL = "tokenizer.model";
   static final String VOCAB = "vocab.json";
@@ -33,10 +37,10 @@ record TokenizerFiles(Path file, TokenizerEngine engine, Map<String, Integer> id
         || Files.isRegularFile(folder.resolve(VOCAB)) && Files.isRegularFile(folder.resolve(MERGES));
   }
 
-  static TokenizerFiles open(Path folder) {
+  static TokenizerFiles open(Path folder, boolean library) {
     if (Files.isRegularFile(folder.resolve(JSON))) {
       byte[] bytes = JsonFiles.readBytes(folder.resolve(JSON));
-      return json(folder.resolve(JSON), bytes, JsonFiles.parse(folder.resolve(JSON), bytes), Map.of());
+      return json(folder.resolve(JSON), bytes, JsonFiles.parse(folder.resolve(JSON), bytes), Map.of(), library);
     }
     if (Files.isRegularFile(folder.resolve(MODEL))) {
       return sentencePiece(folder);
@@ -44,20 +48,26 @@ record TokenizerFiles(Path file, TokenizerEngine engine, Map<String, Integer> id
     if (Files.isRegularFile(folder.resolve(VOCAB)) && Files.isRegularFile(folder.resolve(MERGES))) {
       JsonNode json = gpt2(folder);
       return json(folder.resolve(VOCAB), json.toString().getBytes(StandardCharsets.UTF_8), json,
-          Map.of("bos_token", GPT2_END, "eos_token", GPT2_END));
+          Map.of("bos_token", GPT2_END, "eos_token", GPT2_END), library);
     }
     throw new OribiException("No tokenizer.json in " + folder + " (nor tokenizer.model, nor vocab.json with merges.txt)"
         + ": copy the one that belongs to the model, or give data that is already tokenized (input_ids).");
   }
 
-  private static TokenizerFiles json(Path file, byte[] bytes, JsonNode json, Map<String, String> defaults) {
+  private static TokenizerFiles json(Path file, byte[] bytes, JsonNode json, Map<String, String> defaults,
+      boolean library) {
     Map<String, Integer> ids = TokenizerJson.vocabulary(file, json);
+    Set<Integer> added = new HashSet<>();
+    json.path("added_tokens").forEach(token -> added.add(token.path("id").asInt()));
     try {
       Settings settings = BytePairJson.read(json, ids);
-      TokenizerEngine engine = new BytePairEngine(settings, () -> LibraryEngine.open(file, bytes));
-      return new TokenizerFiles(file, engine, ids, defaults, "Oribi");
+      TokenizerEngine engine = new BytePairEngine(settings, library ? () -> LibraryEngine.open(file, bytes) : null);
+      return new TokenizerFiles(file, engine, ids, defaults, added, "Oribi");
     } catch (BytePairJson.NotCovered e) {
-      return new TokenizerFiles(file, LibraryEngine.open(file, bytes), ids, defaults,
+      if (!library) {
+        throw new OribiException(file + " is left to Hugging Face's library, which was not to be used: " + e.getMessage() + ".", e);
+      }
+      return new TokenizerFiles(file, LibraryEngine.open(file, bytes), ids, defaults, added,
           "Hugging Face's library, some three times as slow: " + e.getMessage());
     }
   }
@@ -75,7 +85,15 @@ record TokenizerFiles(Path file, TokenizerEngine engine, Map<String, Integer> id
     putPiece(model, defaults, "bos_token", model.bosId);
     putPiece(model, defaults, "eos_token", model.eosId);
     putPiece(model, defaults, "pad_token", model.padId);
-    return new TokenizerFiles(file, new BytePairEngine(SentencePieces.settings(model, legacy), null), ids, defaults, "Oribi");
+    Set<Integer> added = new HashSet<>();
+    for (int id = 0; id < model.pieces.size(); id++) {
+      int type = model.pieces.get(id).type();
+      if (type == SentencePieceFile.CONTROL || type == SentencePieceFile.USER_DEFINED) {
+        added.add(id);
+      }
+    }
+    return new TokenizerFiles(
+        file, new BytePairEngine(SentencePieces.settings(model, legacy), null), ids, defaults, added, "Oribi");
   }
 
   private static void putPiece(SentencePieceFile model, Map<String, String> defaults, String key, int id) {

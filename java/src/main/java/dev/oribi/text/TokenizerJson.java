@@ -69,7 +69,7 @@ final class TokenizerJson {
 
   private static void put(Path file, Map<String, Integer> ids, String token, JsonNode id) {
     if (!id.isInt() || id.intValue() < 0 || id.intValue() > MAX_ID) {
-      throw broken(file, "the id of token '" + token + "' is " + id);
+      throw broken(file, "the id of token '" + OneLine.of(token) + "' is " + OneLine.of(id.toString()));
     }
     ids.put(token, id.intValue());
   }
