@@ -47,8 +47,10 @@ public final class DataBench {
         out.printf(Locale.ROOT, "rows, pass %d: %.2f s  %.2f MB/s  %,.0f rows/s  %,.0f tokens/s;  %.2f s of the processor, %.2f MB for each%n",
             pass, seconds, bytes / MEGA / seconds, r.rowsRead() / seconds, r.tokens() / seconds, used, bytes / MEGA / used);
       }
+      Dataset inFile = Dataset.load(o.data(), options.withMemoryBytes(1), tokenizer, template);
       for (boolean packing : new boolean[] {false, true}) {
         batches(o, data, packing, out);
+        batches(o, inFile, packing, out);
       }
     }
   }
@@ -65,15 +67,19 @@ public final class DataBench {
     double plan = (System.nanoTime() - begin) / 1e9;
     long tokens = 0;
     long rows = 0;
+    long slowest = 0;
     begin = System.nanoTime();
+    long last = begin;
     for (int i = 0; i < count; i++) {
       MicroBatch batch = batches.get(0, i);
+      slowest = Math.max(slowest, System.nanoTime() - last);
+      last = System.nanoTime();
       tokens += batch.tokens();
       rows += batch.sequences();
     }
     double seconds = (System.nanoTime() - begin) / 1e9;
-    out.printf(Locale.ROOT, "batches%s: an epoch planned in %.3f s, %,d made: %,.0f rows/s  %,.0f tokens/s%s%n", packing ? ", packed" : "",
-        plan, count, rows / seconds, tokens / seconds, packing ? String.format(Locale.ROOT, "  %.1f %% filled", 100 * batches.fillRate(0)) : "");
+    out.printf(Locale.ROOT, "batches%s%s: an epoch planned in %.3f s, %,d made: %,.0f rows/s  %,.0f tokens/s, the slowest in %.1f ms%s%n",
+        packing ? ", packed" : "", data.inFile() ? ", from a file" : "", plan, count, rows / seconds, tokens / seconds, slowest / 1e6, packing ? String.format(Locale.ROOT, "  %.1f %% filled", 100 * batches.fillRate(0)) : "");
   }
 
   private static long size(Path file) {

@@ -94,7 +94,8 @@ final class InspectCommand implements Callable<Integer> {
       }
       List<String> shown = new RowInspector(all, tokenizer, template).show(data, row, rows, colours);
       if (row < 1 || shown.isEmpty()) {
-        throw new OribiException("--row is " + row + ": the data has rows 1 to " + report.rowsRead() + ".");
+        throw new OribiException(report.rowsRead() == 0 ? "The data has no rows."
+            : "--row is " + row + ": the data has rows 1 to " + report.rowsRead() + ".");
       }
       for (String text : shown) {
         out.println();

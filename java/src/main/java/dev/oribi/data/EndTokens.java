@@ -5,7 +5,6 @@ import dev.oribi.text.ChatTemplate;
 import dev.oribi.text.Message;
 import dev.oribi.text.Tokenizer;
 import java.util.ArrayList;
-import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -53,15 +52,7 @@ record EndTokens(Set<Integer> ids, List<String> texts) {
   }
 
   private static String text(Tokenizer tokenizer, ChatTemplate template, List<Map<String, Object>> messages) {
-    return template.render(new ArrayList<>(messages), false, variables(tokenizer)).text();
-  }
-
-  /** What every template may read. */
-  static Map<String, Object> variables(Tokenizer tokenizer) {
-    Map<String, Object> variables = new HashMap<>();
-    tokenizer.bosToken().ifPresent(token -> variables.put("bos_token", token));
-    tokenizer.eosToken().ifPresent(token -> variables.put("eos_token", token));
-    return variables;
+    return template.render(new ArrayList<>(messages), false, tokenizer.templateVariables()).text();
   }
 
   private static Set<Integer> added(Tokenizer tokenizer, String text) {

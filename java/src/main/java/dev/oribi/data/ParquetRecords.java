@@ -44,11 +44,22 @@ final class ParquetRecords {
 
   static void read(Path file, Consumer<Record> sink) throws IOException {
     checkFooter(file);
+    RuntimeException[] thrown = new RuntimeException[1];
     try {
-      readGroups(file, sink);
+      readGroups(file, record -> {
+        try {
+          sink.accept(record);
+        } catch (RuntimeException e) {
+          thrown[0] = e;
+          throw e;
+        }
+      });
     } catch (OribiException e) {
       throw e;
     } catch (IOException | RuntimeException | LinkageError | StackOverflowError | OutOfMemoryError | AssertionError e) {
+      if (e == thrown[0]) {
+        throw thrown[0];
+      }
       // What it throws depends on where the file is broken; the first line of its message tells most.
       String why = e instanceof OutOfMemoryError ? "a page does not fit into memory" : OneLine.of(String.valueOf(e.getMessage()).lines().findFirst().orElse(""));
       throw new OribiException(file + " is Parquet that cannot be read (" + e.getClass().getSimpleName() + ": " + why

@@ -29,7 +29,7 @@ record RoleBoundaries(String head, String next, boolean certain, EndTokens ends)
     }
     String text;
     try {
-      text = template.render(messages, false, EndTokens.variables(tokenizer)).text();
+      text = template.render(messages, false, tokenizer.templateVariables()).text();
     } catch (OribiException e) {
       return Optional.empty();
     }

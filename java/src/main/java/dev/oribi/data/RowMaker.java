@@ -32,7 +32,7 @@ final class RowMaker {
     this.vocabSize = options.vocabSize() > 0 ? options.vocabSize()
         : tokenizer != null ? tokenizer.vocabSize() : Integer.MAX_VALUE;
     this.ends = EndTokens.of(tokenizer, template);
-    this.variables = tokenizer == null ? Map.of() : EndTokens.variables(tokenizer);
+    this.variables = tokenizer == null ? Map.of() : tokenizer.templateVariables();
     this.roles = template == null || tokenizer == null ? Optional.empty() : RoleBoundaries.of(tokenizer, template, ends);
   }
 

@@ -22,19 +22,25 @@ import java.util.Optional;
  * only, and its steps and output are bounded.
  */
 public final class ChatTemplate {
+  private static final String TOOL_USE = "tool_use";
+
   private final String source;
   private final Template template;
   private final Clock clock;
+  /** What takes its place where there are tools; null: nothing. */
+  private final ChatTemplate withTools;
 
-  private ChatTemplate(String source, Template template, Clock clock) {
+  private ChatTemplate(String source, Template template, Clock clock, ChatTemplate withTools) {
     this.source = source;
     this.template = template;
     this.clock = clock;
+    this.withTools = withTools;
   }
 
   /**
    * The template of a model folder: {@code chat_template.jinja}, else {@code chat_template} of {@code
-   * tokenizer_config.json}, which is a string or a list of named ones, of which "default" is taken.
+   * tokenizer_config.json}, which is a string or a list of named ones, of which "default" is taken, and "tool_use" where a
+   * conversation has tools; that one may also be in {@code additional_chat_templates}.
    *
    * @return empty if the model has none
    * @throws OribiException if it is broken
@@ -42,7 +48,9 @@ public final class ChatTemplate {
   public static Optional<ChatTemplate> load(Path modelFolder) {
     Path jinja = modelFolder.resolve("chat_template.jinja");
     if (Files.isRegularFile(jinja)) {
-      return Optional.of(parse(JsonFiles.readText(jinja), jinja.toString()));
+      ChatTemplate plain = parse(JsonFiles.readText(jinja), jinja.toString());
+      Path tools = modelFolder.resolve("additional_chat_templates").resolve(TOOL_USE + ".jinja");
+      return Optional.of(Files.isRegularFile(tools) ? plain.withTools(parse(JsonFiles.readText(tools), tools.toString())) : plain);
     }
     Path config = modelFolder.resolve("tokenizer_config.json");
     if (!Files.isRegularFile(config)) {
@@ -52,7 +60,17 @@ public final class ChatTemplate {
     if (value.isMissingNode() || value.isNull()) {
       return Optional.empty();
     }
-    return Optional.of(parse(defaultTemplate(config, value), config.toString()));
+    ChatTemplate plain = parse(defaultTemplate(config, value), config.toString());
+    for (JsonNode named : value.isArray() ? value : List.<JsonNode>of()) {
+      if (named.path("name").asText().equals(TOOL_USE) && named.path("template").isTextual()) {
+        return Optional.of(plain.withTools(parse(named.get("template").textValue(), config.toString())));
+      }
+    }
+    return Optional.of(plain);
+  }
+
+  private ChatTemplate withTools(ChatTemplate other) {
+    return new ChatTemplate(source, template, clock, other);
   }
 
   private static String defaultTemplate(Path config, JsonNode value) {
@@ -106,7 +124,7 @@ public final class ChatTemplate {
 
   private static ChatTemplate parse(String jinja, String where) {
     try {
-      return new ChatTemplate(jinja, Template.parse(jinja), Clock.systemDefaultZone());
+      return new ChatTemplate(jinja, Template.parse(jinja), Clock.systemDefaultZone(), null);
     } catch (TemplateException e) {
       throw new OribiException("Cannot parse " + where + ": " + OneLine.of(e.getMessage()) + ".", e);
     }
@@ -114,12 +132,12 @@ public final class ChatTemplate {
 
   /** The same template with another clock, which {@code strftime_now} reads: some templates print today's date. */
   public ChatTemplate withClock(Clock other) {
-    return new ChatTemplate(source, template, other);
+    return new ChatTemplate(source, template, other, withTools == null ? null : withTools.withClock(other));
   }
 
-  /** The Jinja text. */
+  /** The Jinja text; of two, both. */
   public String source() {
-    return source;
+    return withTools == null ? source : source + '\n' + withTools.source;
   }
 
   /**
@@ -133,6 +151,9 @@ public final class ChatTemplate {
    * @throws OribiException if the template refuses the conversation, with its reason
    */
   public Rendered render(List<Map<String, Object>> messages, boolean addGenerationPrompt, Map<String, Object> variables) {
+    if (withTools != null && variables.get("tools") != null) {
+      return withTools.render(messages, addGenerationPrompt, variables);
+    }
     Map<String, Object> all = new HashMap<>(variables);
     // Hugging Face gives these two always, as None where there are none.
     all.putIfAbsent("tools", null);

@@ -6,67 +6,65 @@ import java.util.Arrays;
 final class PairTable {
   static final long NONE = -1;
 
-  private long[] keys;
-  private long[] values;
+  /** Key and value side by side: a look-up that misses the cache misses it once. */
+  private long[] table;
   private int mask;
   private int used;
 
   PairTable(int pairs) {
-    int size = Integer.highestOneBit(Math.max(8, pairs)) << 2;
-    keys = new long[size];
-    values = new long[size];
-    mask = size - 1;
-    Arrays.fill(keys, NONE);
+    allocate(Integer.highestOneBit(Math.max(8, pairs)) << 2);
+  }
+
+  private void allocate(int places) {
+    table = new long[2 * places];
+    mask = places - 1;
+    Arrays.fill(table, NONE);
   }
 
   /** A pair that is there already keeps the lower rank. */
   void put(int left, int right, int rank, int merged) {
     long key = key(left, right);
     long value = (long) rank << 32 | merged;
-    int at = slot(key);
-    if (keys[at] == NONE) {
-      keys[at] = key;
-      values[at] = value;
-      if (++used > keys.length / 2) {
+    int at = place(key);
+    if (table[at] == NONE) {
+      table[at] = key;
+      table[at + 1] = value;
+      if (++used > mask / 2) {
         grow();
       }
     } else {
-      values[at] = Math.min(values[at], value);
+      table[at + 1] = Math.min(table[at + 1], value);
     }
   }
 
   private void grow() {
-    long[] oldKeys = keys;
-    long[] oldValues = values;
-    keys = new long[2 * oldKeys.length];
-    values = new long[keys.length];
-    mask = keys.length - 1;
-    Arrays.fill(keys, NONE);
-    for (int i = 0; i < oldKeys.length; i++) {
-      if (oldKeys[i] != NONE) {
-        int at = slot(oldKeys[i]);
-        keys[at] = oldKeys[i];
-        values[at] = oldValues[i];
+    long[] old = table;
+    allocate(old.length);
+    for (int i = 0; i < old.length; i += 2) {
+      if (old[i] != NONE) {
+        int at = place(old[i]);
+        table[at] = old[i];
+        table[at + 1] = old[i + 1];
       }
     }
   }
 
   /** Rank in the upper half, merged token in the lower; or {@link #NONE}. */
   long get(int left, int right) {
-    int at = slot(key(left, right));
-    return keys[at] == NONE ? NONE : values[at];
+    // Where the key is not, its value is not either.
+    return table[place(key(left, right)) + 1];
   }
 
   private static long key(int left, int right) {
     return (long) left << 32 | right;
   }
 
-  private int slot(long key) {
+  private int place(long key) {
     long mixed = key * 0x9E3779B97F4A7C15L;
     int at = (int) (mixed >>> 32) & mask;
-    while (keys[at] != NONE && keys[at] != key) {
+    while (table[2 * at] != NONE && table[2 * at] != key) {
       at = at + 1 & mask;
     }
-    return at;
+    return 2 * at;
   }
 }

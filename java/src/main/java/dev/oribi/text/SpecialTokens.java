@@ -8,14 +8,15 @@ import java.util.List;
 import java.util.Map;
 import java.util.OptionalInt;
 import java.util.Set;
+import java.util.TreeMap;
 import java.util.TreeSet;
 
 /** The ids of the special tokens, from whichever file of the model folder names them first. */
-record SpecialTokens(OptionalInt bos, OptionalInt eos, OptionalInt pad, Set<Integer> ends) {
+record SpecialTokens(OptionalInt bos, OptionalInt eos, OptionalInt pad, Set<Integer> ends, Map<String, String> others) {
 
   static SpecialTokens read(Path folder, TokenizerFiles files) {
     OptionalInt eos = find(folder, files, "eos_token");
-    return new SpecialTokens(find(folder, files, "bos_token"), eos, find(folder, files, "pad_token"), ends(folder, files, eos));
+    return new SpecialTokens(find(folder, files, "bos_token"), eos, find(folder, files, "pad_token"), ends(folder, files, eos), others(folder));
   }
 
   private static OptionalInt find(Path folder, TokenizerFiles files, String key) {
@@ -54,6 +55,22 @@ record SpecialTokens(OptionalInt bos, OptionalInt eos, OptionalInt pad, Set<Inte
           + " is not in the vocabulary of " + files.file().getFileName() + ": the two files belong to different models.");
     }
     return OptionalInt.of(first.intValue());
+  }
+
+  /** Further tokens that a folder names, which a chat template may read. */
+  private static Map<String, String> others(Path folder) {
+    Map<String, String> others = new TreeMap<>();
+    for (String name : new String[] {"tokenizer_config.json", "special_tokens_map.json"}) {
+      Path file = folder.resolve(name);
+      JsonNode json = Files.isRegularFile(file) ? JsonFiles.parse(file) : null;
+      for (String key : new String[] {"unk_token", "sep_token", "pad_token", "cls_token", "mask_token"}) {
+        JsonNode value = json == null ? null : json.path(key).path("content").isTextual() ? json.path(key).get("content") : json.path(key);
+        if (value != null && value.isTextual()) {
+          others.putIfAbsent(key, value.textValue());
+        }
+      }
+    }
+    return others;
   }
 
   private static Set<Integer> ends(Path folder, TokenizerFiles files, OptionalInt eos) {

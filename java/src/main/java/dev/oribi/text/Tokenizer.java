@@ -2,6 +2,7 @@ package dev.oribi.text;
 
 import dev.oribi.OribiException;
 import java.nio.file.Path;
+import java.util.HashMap;
 import java.util.Map;
 import java.util.Optional;
 import java.util.OptionalInt;
@@ -132,6 +133,14 @@ public final class Tokenizer implements AutoCloseable {
   /** The text of the end-of-sequence token, as chat templates want it. */
   public Optional<String> eosToken() {
     return text(special.eos());
+  }
+
+  /** What transformers gives every chat template: {@code bos_token}, {@code eos_token} and what else the folder names. */
+  public Map<String, Object> templateVariables() {
+    Map<String, Object> variables = new HashMap<>(special.others());
+    bosToken().ifPresent(token -> variables.put("bos_token", token));
+    eosToken().ifPresent(token -> variables.put("eos_token", token));
+    return variables;
   }
 
   private Optional<String> text(OptionalInt id) {

@@ -6,6 +6,7 @@ import dev.oribi.text.ByteTokenizer;
 import dev.oribi.text.ChatTemplate;
 import dev.oribi.text.Tokenizer;
 import java.io.IOException;
+import java.io.InputStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
@@ -13,6 +14,8 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /** Each fault that spoils a model without an error can be seen. */
 class RowInspectorTest {
@@ -90,6 +93,25 @@ class RowInspectorTest {
     assertThat(show(rows, 500, ChatTemplate.named("chatml"), 5, 1)).isEmpty();
     Path text = Files.writeString(folder.resolve("t.txt"), "abcdefghij");
     assertThat(new RowInspector(DataOptions.of(5), tokenizer, null).show(List.of(text), 2, 1, false).get(0)).contains("t.txt#1");
+  }
+
+  /** A reader that is stopped in the middle of a file is no error of the file. */
+  @ParameterizedTest
+  @ValueSource(strings = {"a.csv", "a.jsonl", "a.json", "a.parquet"})
+  void rowsOfEveryKindOfFile(String name) throws IOException {
+    Path file = folder.resolve(name);
+    switch (name) {
+      case "a.csv" -> Files.writeString(file, "text\none\ntwo\nthree\n");
+      case "a.jsonl" -> Files.writeString(file, "{\"text\": \"one\"}\n{\"text\": \"two\"}\n{\"text\": \"three\"}\n");
+      case "a.json" -> Files.writeString(file, "[{\"text\": \"one\"}, {\"text\": \"two\"}, {\"text\": \"three\"}]");
+      default -> {
+        try (InputStream in = RowInspectorTest.class.getResourceAsStream("chats-zstd.parquet")) {
+          Files.write(file, in.readAllBytes());
+        }
+      }
+    }
+    List<String> shown = new RowInspector(DataOptions.of(500), tokenizer, ChatTemplate.named("chatml")).show(List.of(file), 2, 1, false);
+    assertThat(shown).hasSize(1).first().asString().contains(name.equals("a.parquet") ? "What is 1 + 1?" : "two");
   }
 
   @Test

@@ -119,7 +119,7 @@ class BytePairPropertyTest {
   void encodesAndDecodesAsTheLibrary(String name, long seed) throws Exception {
     Both both = both(name);
     Random random = new Random(seed);
-    for (int i = 0; i < 4000; i++) {
+    for (int i = 0; i < 2500; i++) {
       String text = text(random);
       boolean special = random.nextBoolean();
       Encoding expected = both.library().encode(text, special, true);

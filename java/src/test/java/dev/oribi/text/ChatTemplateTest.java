@@ -95,6 +95,22 @@ class ChatTemplateTest {
     assertThat(ChatTemplate.load(folder).orElseThrow().source()).isEqualTo("three");
   }
 
+  /** As transformers chooses. */
+  @Test
+  void toolsMayHaveATemplateOfTheirOwn(@TempDir Path folder) throws IOException {
+    Files.writeString(folder.resolve("tokenizer_config.json"), "{\"chat_template\": [{\"name\": \"default\", \"template\": \"plain\"},"
+        + " {\"name\": \"tool_use\", \"template\": \"with tools\"}]}");
+    for (int place = 0; place < 2; place++) {
+      ChatTemplate template = ChatTemplate.load(folder).orElseThrow();
+      assertThat(template.render(List.of(), false, Map.of()).text()).isEqualTo("plain");
+      assertThat(template.render(List.of(), false, Map.of("tools", List.of(Map.of("name", "f")))).text()).isEqualTo("with tools");
+      assertThat(template.source()).contains("plain").contains("with tools");
+      Files.writeString(folder.resolve("chat_template.jinja"), "plain");
+      Files.createDirectories(folder.resolve("additional_chat_templates"));
+      Files.writeString(folder.resolve("additional_chat_templates/tool_use.jinja"), "with tools");
+    }
+  }
+
   @Test
   void brokenTemplatesNameTheirFile(@TempDir Path folder) throws IOException {
     Path file = Files.writeString(folder.resolve("chat_template.jinja"), "\n{% if %}");
