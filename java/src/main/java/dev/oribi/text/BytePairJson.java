@@ -91,6 +91,10 @@ final class BytePairJson {
         return pre.path("use_regex").asBoolean(true) ? WordRule.GPT2 : WordRule.WHOLE;
       case "Sequence":
         return ruleOf(pre.path("pretokenizers"));
+      case "Split":
+        // Gemma's splits at spaces, of which its normalizer has left none.
+        demand(pre.path("pattern").path("String").asText().equals(" ") && isSpaceSign(json.path("normalizer")), "its pre_tokenizer is Split");
+        return null;
       default:
         throw new NotCovered("its pre_tokenizer is " + type(pre));
     }
@@ -99,6 +103,10 @@ final class BytePairJson {
   private static WordRule ruleOf(JsonNode steps) throws NotCovered {
     JsonNode split = steps.path(0);
     JsonNode bytes = steps.path(1);
+    if (steps.size() == 2 && type(split).equals("Digits") && split.path("individual_digits").asBoolean(false) && type(bytes).equals("ByteLevel")
+        && !bytes.path("add_prefix_space").asBoolean(true) && bytes.path("use_regex").asBoolean(true)) {
+      return WordRule.DIGITS_GPT2;
+    }
     demand(steps.size() == 2 && type(split).equals("Split") && type(bytes).equals("ByteLevel")
         && split.path("behavior").asText().equals("Isolated") && !split.path("invert").asBoolean(false)
         && !bytes.path("add_prefix_space").asBoolean(false) && !bytes.path("use_regex").asBoolean(true),

@@ -4,7 +4,7 @@ import java.util.Map;
 import java.util.Optional;
 
 /**
- * How text is cut into words before pairs are merged; no merge reaches across a cut. The first three are the regular expressions
+ * How text is cut into words before pairs are merged; no merge reaches across a cut. The first ones are the regular expressions
  * of published tokenizers, written out by hand: a general engine would take most of the time, and may take for ever on a pattern
  * from an unknown file.
  */
@@ -20,6 +20,21 @@ enum WordRule {
       int from = s[i] == ' ' && i + 1 < n ? i + 1 : i;
       byte kind = CharKind.at(s, from, n);
       return kind == CharKind.SPACE ? spaces(s, i, n) : run(s, from, n, kind, Integer.MAX_VALUE);
+    }
+  },
+  /** Each digit alone, then {@link #GPT2} in what is between. */
+  DIGITS_GPT2 {
+    @Override
+    int end(char[] s, int i, int n) {
+      if (CharKind.at(s, i, n) == CharKind.NUMBER) {
+        return i + CharKind.units(s, i, n);
+      }
+      int j = i;
+      while (j < n && CharKind.isSpace(s[j])) {
+        j++;
+      }
+      // White space in front of a digit ends there, as at the end of a text.
+      return j > i && j < n && CharKind.at(s, j, n) == CharKind.NUMBER ? j : GPT2.end(s, i, n);
     }
   },
   /** As {@link #QWEN2}, with numbers in groups of up to three digits. */

@@ -14,7 +14,7 @@ import org.junit.jupiter.params.provider.MethodSource;
 
 /** Each target on its seeds and on changes of them; without the fuzzer, so that it runs with every build. */
 class FuzzTargetsTest {
-  private static final int CHANGES = 1500;
+  private static final int CHANGES = 800;
   private static final byte[] TELLING = {0, -1, 127, -128, '"', '{', '[', '}', ']', ',', '\n', '%', '9', '-', 1, 2, 64};
 
   static Set<String> targets() {

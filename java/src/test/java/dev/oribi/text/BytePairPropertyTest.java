@@ -61,6 +61,8 @@ class BytePairPropertyTest {
     return both(switch (name) {
       case "gpt2" -> gpt2();
       case "metaspace" -> metaspace();
+      case "gemma-like" -> gemmaLike();
+      case "digits" -> digits();
       default -> TestData.tokenizer(name, shared).resolve("tokenizer.json");
     });
   }
@@ -92,6 +94,28 @@ class BytePairPropertyTest {
     return file;
   }
 
+  /** Mistral's vocabulary with Gemma's way of writing spaces. */
+  private static Path gemmaLike() throws IOException {
+    Path file = shared.resolve("gemma.json");
+    ObjectNode json = (ObjectNode) MAPPER.readTree(TestData.tokenizer("mistral-v0.1", shared).resolve("tokenizer.json").toFile());
+    json.putObject("normalizer").put("type", "Replace").put("content", "▁").putObject("pattern").put("String", " ");
+    json.putObject("pre_tokenizer").put("type", "Split").put("behavior", "MergedWithPrevious").put("invert", false).putObject("pattern").put("String", " ");
+    ((com.fasterxml.jackson.databind.node.ArrayNode) json.get("decoder").get("decoders")).remove(3);
+    MAPPER.writeValue(file.toFile(), json);
+    return file;
+  }
+
+  /** GPT-2's vocabulary with each digit a word, as SmolLM's. */
+  private static Path digits() throws IOException {
+    Path file = shared.resolve("digits.json");
+    ObjectNode json = (ObjectNode) MAPPER.readTree(gpt2().toFile());
+    var steps = json.putObject("pre_tokenizer").put("type", "Sequence").putArray("pretokenizers");
+    steps.addObject().put("type", "Digits").put("individual_digits", true);
+    steps.addObject().put("type", "ByteLevel").put("add_prefix_space", false).put("trim_offsets", true).put("use_regex", true);
+    MAPPER.writeValue(file.toFile(), json);
+    return file;
+  }
+
   private static String text(Random random) {
     StringBuilder text = new StringBuilder();
     int pieces = random.nextInt(30);
@@ -115,7 +139,7 @@ class BytePairPropertyTest {
   }
 
   @ParameterizedTest
-  @CsvSource({"qwen3,1", "llama3.1,2", "mistral-v0.1,3", "gpt2,4", "metaspace,5"})
+  @CsvSource({"qwen3,1", "llama3.1,2", "mistral-v0.1,3", "gpt2,4", "metaspace,5", "gemma-like,6", "digits,7"})
   void encodesAndDecodesAsTheLibrary(String name, long seed) throws Exception {
     Both both = both(name);
     Random random = new Random(seed);
@@ -126,7 +150,7 @@ class BytePairPropertyTest {
       Encoding own = both.own().encode(text, special, true);
       assertThat(own.ids()).as("seed %d, text %d: %s", seed, i, text).isEqualTo(expected.ids());
       assertThat(both.own().encode(text, special, false).ids()).isEqualTo(expected.ids());
-      if (!name.equals("llama3.1") && !name.equals("gpt2")) {
+      if (!name.equals("llama3.1") && !name.equals("gpt2") && !name.equals("digits")) {
         assertThat(own.begin()).as("beginnings in %s", text).isEqualTo(expected.begin());
         assertThat(own.end()).as("ends in %s", text).isEqualTo(expected.end());
       }
@@ -137,7 +161,7 @@ class BytePairPropertyTest {
 
   /** The classes of characters are those of the library, whichever version of Unicode each has. */
   @ParameterizedTest
-  @ValueSource(strings = {"qwen3", "llama3.1", "gpt2"})
+  @ValueSource(strings = {"qwen3", "llama3.1", "gpt2", "digits"})
   void everyCharacterIsOfTheSameKind(String name) throws Exception {
     Both both = both(name);
     StringBuilder text = new StringBuilder();
