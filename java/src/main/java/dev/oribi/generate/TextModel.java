@@ -101,7 +101,9 @@ public final class TextModel implements AutoCloseable {
       tokenizer.close();
       throw e;
     }
-    ChatTemplate template = ChatTemplate.load(folder).orElse(null);
+    // An adapter brings the template that its answers were learned with.
+    Optional<ChatTemplate> learned = adapter == null ? Optional.empty() : ChatTemplate.load(adapter);
+    ChatTemplate template = learned.or(() -> ChatTemplate.load(folder)).orElse(null);
     return new TextModel(tokenizer, template, GenerationConfig.read(folder, config), machine, generator, weights.headReport());
   }
 
