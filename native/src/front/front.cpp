@@ -330,6 +330,18 @@ FORWARD(oribi_int8_dequantize,
         (oribi_ctx * ctx, void* w, const oribi_int8* q, int64_t rows, int64_t cols, int64_t ld, oribi_dtype t),
         (ctx, w, q, rows, cols, ld, t))
 
+FORWARD(oribi_ggml_dequantize,
+        (oribi_ctx * ctx, void* w, const void* blocks, int64_t rows, int64_t cols, int64_t ld, oribi_ggml_type type, oribi_dtype t),
+        (ctx, w, blocks, rows, cols, ld, type, t))
+FORWARD(oribi_ggml_embedding,
+        (oribi_ctx * ctx, void* y, const void* table, const int32_t* ids, int64_t n, int64_t c, int64_t v, oribi_ggml_type type,
+         oribi_dtype t),
+        (ctx, y, table, ids, n, c, v, type, t))
+FORWARD(oribi_ggml_matmul,
+        (oribi_ctx * ctx, float* y, const float* x, const void* w, int64_t n, int64_t in, int64_t out, int64_t ld_x, int64_t ld_y,
+         oribi_ggml_type type),
+        (ctx, y, x, w, n, in, out, ld_x, ld_y, type))
+
 FORWARD(oribi_lora_matmul,
         (oribi_ctx * ctx, void* y, const void* x, const void* w, const oribi_nf4* nf4, const void* h, const void* b,
          const oribi_lora_shape* shape),
