@@ -1,0 +1,44 @@
+package dev.oribi.model;
+
+import dev.oribi.OribiException;
+import dev.oribi.gguf.GgufModel;
+import dev.oribi.gguf.GgufTensor;
+import dev.oribi.layer.Parameters.Tensor;
+import dev.oribi.program.View;
+import java.nio.FloatBuffer;
+import java.util.Arrays;
+
+/** Fills weights from a GGUF file: those that the model holds in the file's blocks as they are, all others as numbers. */
+final class GgufLoader {
+  private static final int PIECE = 1 << 20;
+
+  private final GgufModel files;
+  private final Machine machine;
+
+  GgufLoader(GgufModel files, Machine machine) {
+    this.files = files;
+    this.machine = machine;
+  }
+
+  /** @param name by which the file's tensor is found, Hugging Face's */
+  void load(String name, Tensor t) {
+    GgufTensor from = files.tensor(name);
+    if (!Arrays.equals(from.shape(), t.shape())) {
+      throw new OribiException(files.file().file() + ": tensor " + from + " has another shape than the " + Arrays.toString(t.shape())
+          + " that the file's sizes ask for");
+    }
+    if (t.nf4() != null || t.int8() != null) {
+      throw new OribiException(files.file().file() + " is a GGUF file, whose weights stay as the file has them: leave --load-in-4bit and"
+          + " --head-in-8bit out");
+    }
+    View to = t.trainable() ? t.part(t.group().value()) : t.value();
+    int cols = Math.toIntExact(from.cols());
+    int rows = Math.max(1, PIECE / cols);
+    FloatBuffer chunk = FloatBuffer.allocate(rows * cols);
+    for (long row = 0; row < from.rows(); row += rows) {
+      chunk.clear().limit((int) Math.min(rows, from.rows() - row) * cols);
+      files.readRows(name, row, chunk);
+      Weights.write(machine, to, row * cols, chunk.flip());
+    }
+  }
+}
