@@ -159,6 +159,11 @@ public final class TextModel implements AutoCloseable {
     return generate(tokenizer.encode(text, false), options, onText);
   }
 
+  /** Goes on from token ids; returns the new ones. */
+  public int[] continueIds(int[] prompt, Generator.Options options) {
+    return generator.generate(prompt, options, id -> true);
+  }
+
   private Map<String, Object> templateVariables() {
     Map<String, Object> variables = new HashMap<>();
     tokenizer.bosToken().ifPresent(t -> variables.put("bos_token", t));
