@@ -49,7 +49,7 @@ __device__ inline void consume_queries(const Shared<C>& s, const BackwardArgumen
   const ScoreRule rule(x.at);
   const int32_t first = work.first + kPart * consumer;
   float lse2[1][2], delta[1][2];
-  const int64_t state = static_cast<int64_t>(work.head) * x.at.n + work.begin + first + row;
+  const int64_t state = x.line(work.head, work.begin + first + row);
   attention::load_rows<1>(lse2, x.lse2 + state, work.count - first - row);
   attention::load_rows<1>(delta, x.delta + state, work.count - first - row);
   float dq[C::kHead / 2] = {};
@@ -59,7 +59,7 @@ __device__ inline void consume_queries(const Shared<C>& s, const BackwardArgumen
     s.wait_full(ring.stage, ring.parity);
     const uint32_t k_tile = s.stage(ring.stage), v_tile = k_tile + C::kTileBytes;
     const int32_t left = work.count - tile * kKeys;
-    if (left < kKeys) clear_rows<kKeys, 2 * C::kSlabs, kConsumerThreads, kClearBarrier>(k_tile, left);
+    if (left < kKeys) clear_rows<kKeys, 2 * C::kSlabs, kConsumerThreads, kClearBarrier>(k_tile, left, kKeys);
     const int32_t ahead = first - tile * kKeys; /* of the warpgroup's first query to the tile's first key */
     if (ahead + kPart <= 0 || ahead - (kKeys - 1) >= x.at.window) { /* no query sees a key */
       s.release(ring.stage);
@@ -108,14 +108,14 @@ __device__ inline void run_queries(const Arguments<T>& a, const void* memory) {
   const int32_t count = sequence.query_count, first = ((count - 1) / kOwned - place.tile) * kOwned;
   const QuerySteps work{static_cast<int32_t>(blockIdx.x % x.at.h), first, count, x.at.window > first ? 0 : (first - x.at.window + 1) / C::kSteps,
                         (min(count, first + kOwned) - 1) / C::kSteps, sequence.query_begin};
-  s.init(1);
+  s.init();
   const int group = __shfl_sync(attention::kAllLanes, static_cast<int>(threadIdx.x) / 128, 0);
   if (group == 0) {
     sm90::shrink_registers<kProducerRegisters>();
     if (threadIdx.x == 0) {
       const int begin = static_cast<int>(work.begin), kv_head = work.head / x.at.group;
       produce<C>(s, &a.q, &a.d_o, work.head, begin + first, &a.k, &a.v, work.end_tile - work.begin_tile + 1,
-                 [&](int32_t) { return kv_head; }, [&](int32_t i) { return begin + (work.end_tile - i) * C::kSteps; });
+                 [&](int32_t) { return kv_head; }, [&](int32_t i) { return begin + (work.end_tile - i) * C::kSteps; }, 0, [](int32_t, int) {});
     }
   } else {
     sm90::grow_registers<kConsumerRegisters>();

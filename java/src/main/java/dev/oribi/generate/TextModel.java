@@ -1,6 +1,7 @@
 package dev.oribi.generate;
 
 import dev.oribi.OribiException;
+import dev.oribi.gguf.GgufFolder;
 import dev.oribi.model.FrozenStorage;
 import dev.oribi.model.Llama;
 import dev.oribi.model.Llama.Training;
@@ -83,7 +84,8 @@ public final class TextModel implements AutoCloseable {
     }
   }
 
-  private static TextModel load(Path folder, Path adapter, Storage storage, Machine machine, int context) {
+  private static TextModel load(Path folderOrFile, Path adapter, Storage storage, Machine machine, int context) {
+    Path folder = GgufFolder.of(folderOrFile);
     ModelConfig config = ModelConfig.read(folder);
     Tokenizer tokenizer = Tokenizer.load(folder);
     int positions = Math.min(context, config.maxPositionEmbeddings());

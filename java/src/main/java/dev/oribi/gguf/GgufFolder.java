@@ -1,5 +1,6 @@
 package dev.oribi.gguf;
 
+import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.oribi.OribiException;
@@ -9,7 +10,10 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.OptionalInt;
 
 /**
@@ -21,6 +25,21 @@ public final class GgufFolder {
   public static final String TYPES = "gguf_types";
 
   private GgufFolder() {}
+
+  /** How each weight lies in the file that a config.json stands beside; empty for any other config.json. */
+  public static Map<String, GgmlType> types(JsonNode config) {
+    Map<String, GgmlType> types = new LinkedHashMap<>();
+    JsonNode stated = config == null ? null : config.get(TYPES);
+    if (stated == null) {
+      return types;
+    }
+    for (Map.Entry<String, JsonNode> e : stated.properties()) {
+      String name = e.getValue().asText();
+      types.put(e.getKey(), Arrays.stream(GgmlType.values()).filter(t -> t.name().equals(name)).findFirst()
+          .orElseThrow(() -> new OribiException("config.json: " + TYPES + " names the type " + Json.shorten(name) + ", which does not exist")));
+    }
+    return types;
+  }
 
   /** {@code path} itself if it is a folder; for a GGUF file a folder around it. */
   public static Path of(Path path) {

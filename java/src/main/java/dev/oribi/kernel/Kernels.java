@@ -34,6 +34,8 @@ public final class Kernels implements AutoCloseable {
   private final oribi_ctx ctx;
   private final LoraKernels lora;
   private final Int8Kernels int8;
+  private final GgmlKernels ggml;
+  private final Fp8Kernels fp8;
 
   /**
    * Opens the CPU.
@@ -64,6 +66,8 @@ public final class Kernels implements AutoCloseable {
     }
     lora = new LoraKernels(this, ctx);
     int8 = new Int8Kernels(this, ctx);
+    ggml = new GgmlKernels(this, ctx);
+    fp8 = new Fp8Kernels(this, ctx);
   }
 
   /** The instruction set or the card's name. */
@@ -96,8 +100,17 @@ public final class Kernels implements AutoCloseable {
   }
 
   /** The functions on 8-bit weights. */
+  public GgmlKernels ggml() {
+    return ggml;
+  }
+
   public Int8Kernels int8() {
     return int8;
+  }
+
+  /** What works on matrices in e4m3. */
+  public Fp8Kernels fp8() {
+    return fp8;
   }
 
   /** Waits until everything issued is done; on a GPU also tells what no kernel could return, such as an id out of range. */

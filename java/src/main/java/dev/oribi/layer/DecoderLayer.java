@@ -85,10 +85,15 @@ public final class DecoderLayer {
     return !gateUpProj.drops(e) && !downProj.drops(e);
   }
 
+  /** Its linear layers in the order of the forward pass. */
+  public List<Linear> linears() {
+    return List.of(qkvProj, oProj, gateUpProj, downProj);
+  }
+
   /** The frozen weights in 4 bits, by the names of their projections. */
   public Map<String, FrozenStack> in4Bits() {
     Map<String, FrozenStack> all = new LinkedHashMap<>();
-    for (Linear l : List.of(qkvProj, oProj, gateUpProj, downProj)) {
+    for (Linear l : linears()) {
       if (l.in4Bits() != null) {
         all.put(l.name(), l.in4Bits());
       }

@@ -1,7 +1,9 @@
 package dev.oribi.model;
 
 import dev.oribi.OribiException;
+import dev.oribi.gguf.GgmlType;
 import dev.oribi.kernel.DType;
+import dev.oribi.kernel.Fp8;
 import dev.oribi.kernel.Kernels.Activation;
 import dev.oribi.layer.DecoderLayer;
 import dev.oribi.layer.DecoderLayer.Packing;
@@ -17,6 +19,7 @@ import dev.oribi.model.config.QuantizationConfig;
 import dev.oribi.program.Buffer;
 import dev.oribi.program.Buffer.Lifetime;
 import dev.oribi.program.Buffer.Rows;
+import dev.oribi.program.Copies;
 import dev.oribi.program.Emit;
 import dev.oribi.program.Emit.Heads;
 import dev.oribi.program.Emit.KvCache;
@@ -24,6 +27,7 @@ import dev.oribi.program.Emit.RopeTable;
 import dev.oribi.program.Head;
 import dev.oribi.program.View;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.Collections;
 import java.util.List;
 
@@ -112,6 +116,9 @@ public final class Llama {
           "weights in 4 bits cannot learn: train an adapter (without --full), or give the 16-bit model without"
               + " --load-in-4bit");
     }
+    if (training.full && storage.fp8()) {
+      throw new OribiException("weights in FP8 cannot learn: train an adapter (without --full), or leave --fp8 out");
+    }
     this.config = config;
     this.training = training;
     this.storage = storage;
@@ -170,6 +177,9 @@ public final class Llama {
   private Param whole(String module, long rows) {
     boolean asWhole = saved(module);
     String name = asWhole ? LoraConfig.savedName(module) : module + ".weight";
+    if (!asWhole && inBlocks(List.of(name))) {
+      return parameters.stackInBlocks(List.of(name), new long[] {rows}, config.hiddenSize(), blocks(List.of(name)));
+    }
     return parameters.add(name, rows, config.hiddenSize(), false, training.full || asWhole, true);
   }
 
@@ -197,15 +207,33 @@ public final class Llama {
 
   private Param weight(List<String> modules, long[] out, long in) {
     List<String> names = modules.stream().map(m -> m + ".weight").toList();
+    if (inBlocks(names)) {
+      return parameters.stackInBlocks(names, out, in, blocks(names));
+    }
     boolean[] in4Bits = new boolean[out.length];
     boolean any = false;
     for (int i = 0; i < out.length; i++) {
       in4Bits[i] = storage.layers() != null && storage.layers().quantizes(modules.get(i));
       any |= in4Bits[i];
     }
-    return any
-        ? parameters.stackIn4Bits(names, out, in, in4Bits)
+    if (any) {
+      return parameters.stackIn4Bits(names, out, in, in4Bits);
+    }
+    return storage.fp8() && Fp8.fits(Arrays.stream(out).sum(), in)
+        ? parameters.stackInFp8(names, out, in)
         : parameters.stack(names, out, in, false, training.full, true);
+  }
+
+  /** Whether any of these weights is frozen in the blocks of a GGUF file. */
+  private boolean inBlocks(List<String> names) {
+    return !training.full && blocks(names).stream().anyMatch(GgmlType::packed);
+  }
+
+  /** How a GGUF file holds these weights; a head that is not in the file is its embedding. */
+  private List<GgmlType> blocks(List<String> names) {
+    return names.stream()
+        .map(n -> storage.blocks().getOrDefault(n, n.startsWith(HEAD) ? storage.blocks().getOrDefault(EMBED + ".weight", GgmlType.F32) : GgmlType.F32))
+        .toList();
   }
 
   /** The adapters of those modules that the configuration targets; null if there is none. */
@@ -300,6 +328,11 @@ public final class Llama {
     return storage.layers();
   }
 
+  /** Whether products with frozen weights are in FP8 where their shapes have such products. */
+  public boolean fp8() {
+    return storage.fp8();
+  }
+
   public Parameters parameters() {
     return parameters;
   }
@@ -313,7 +346,8 @@ public final class Llama {
       }
     }
     long in4Bits = largest == 0 ? 0 : Nf4Loader.scratchBytes(largest);
-    return head.int8() == null ? in4Bits : Math.max(in4Bits, Int8Loader.scratchBytes(head.int8()));
+    long quantizing = Math.max(in4Bits, Fp8Loader.scratchBytes(parameters));
+    return head.int8() == null ? quantizing : Math.max(quantizing, Int8Loader.scratchBytes(head.int8()));
   }
 
   /** The same model with fewer layers, to be measured; nothing of it is shared. */
@@ -325,7 +359,7 @@ public final class Llama {
 
   /** True if the embedding's table is frozen and used for nothing else, so that it may lie in the host's memory. */
   public boolean embeddingIsAlone() {
-    return !embed.trainable() && head != embed;
+    return !embed.trainable() && head != embed && embed.frozen() == null;
   }
 
   /** Decides where the embedding's table lies: its rows can be read from the host's memory too. */
@@ -422,7 +456,7 @@ public final class Llama {
   }
 
   private Head headWeight() {
-    return new Head(head.value(), head.int8());
+    return new Head(head.value(), head.int8(), head.frozen() == null ? null : head.frozen().ggml());
   }
 
   private Buffer emitLastNorm(Emit e, Inputs in, Buffer r) {
@@ -442,7 +476,11 @@ public final class Llama {
   private Buffer emitLayers(
       Emit e, Inputs in, Packing packing, List<Saving> savings, List<Saved> saved, List<KvCache> caches) {
     Buffer r = e.activation("model.embed_tokens.r", config.hiddenSize());
-    e.embedding("model.embed_tokens", r, embed.value(), in.ids);
+    if (embed.frozen() != null) {
+      e.embedding("model.embed_tokens", r, embed.frozen().ggml(), in.ids);
+    } else {
+      e.embedding("model.embed_tokens", r, embed.value(), in.ids);
+    }
     Stream stream = new Stream(r, null);
     for (int i = 0; i < layers.size(); i++) {
       Packing here =
@@ -480,6 +518,15 @@ public final class Llama {
           new KvCache(cache("k_cache." + i, slots), cache("v_cache." + i, slots), slotOfRow, start, length));
     }
     return caches;
+  }
+
+  /** The last layers' weights in 4 bits once more as products read them: in 16 bits, or in FP8 where that is asked for. */
+  public Copies emitCopies(Emit e, int count) {
+    Copies copies = new Copies();
+    for (DecoderLayer layer : layers.subList(layers.size() - count, layers.size())) {
+      layer.in4Bits().forEach((name, stack) -> e.lora().copy(name, stack, storage.fp8(), copies));
+    }
+    return copies;
   }
 
   private Buffer cache(String name, long slots) {

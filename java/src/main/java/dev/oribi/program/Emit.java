@@ -15,7 +15,6 @@ import dev.oribi.program.Buffer.Rows;
 import dev.oribi.program.Op.Kind;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.Map;
 
 /**
  * Appends ops to a program: one method a kind of op, each stating what it reads, writes, moves and computes. Layers are
@@ -28,7 +27,8 @@ public final class Emit {
   private final Sizes sizes;
   private final Library library;
   private final EmitLora lora;
-  private final Map<FrozenStack, Buffer> copies;
+  private final EmitFp8 fp8;
+  private final Copies copies;
   private final EmitLoss loss;
 
   /**
@@ -66,16 +66,17 @@ public final class Emit {
   }
 
   public Emit(Program program, Sizes sizes, Library library) {
-    this(program, sizes, library, Map.of());
+    this(program, sizes, library, Copies.NONE);
   }
 
-  /** @param copies weights in 4 bits that the plan keeps in 16 bits too */
-  public Emit(Program program, Sizes sizes, Library library, Map<FrozenStack, Buffer> copies) {
+  /** @param copies of weights in 4 bits that the plan keeps too */
+  public Emit(Program program, Sizes sizes, Library library, Copies copies) {
     this.copies = copies;
     this.program = program;
     this.sizes = sizes;
     this.library = library;
     this.lora = new EmitLora(this, library.kernels());
+    this.fp8 = new EmitFp8(this, library.gemm());
     this.loss = new EmitLoss(this, library);
   }
 
@@ -88,13 +89,14 @@ public final class Emit {
     return lora;
   }
 
-  Map<FrozenStack, Buffer> copies() {
-    return copies;
+  /** The ops of products in FP8. */
+  public EmitFp8 fp8() {
+    return fp8;
   }
 
-  /** Whether the plan keeps this weight in 16 bits too. */
-  public boolean holdsCopy(FrozenStack stack) {
-    return copies.containsKey(stack);
+  /** The second copies of weights in 4 bits. */
+  public Copies copies() {
+    return copies;
   }
 
   /** The ops of the vocabulary projection and the loss. */
@@ -151,6 +153,13 @@ public final class Emit {
     long c = y.cols();
     add(Kind.EMBEDDING, name, List.of(table.buffer(), ids), List.of(y), 2 * y.bytes() + ids.bytes(), 0, r ->
         r.kernels().embeddingForward(y.mem(), table.mem(), ids.mem(), r.tokens(), c, table.rows(), y.type()));
+  }
+
+  /** y = table[ids] of a table in ggml's blocks */
+  public void embedding(String name, Buffer y, GgmlMatrix table, Buffer ids) {
+    add(Kind.EMBEDDING, name, List.of(table.blocks(), ids), List.of(y), 2 * y.bytes() + ids.bytes(), 0, r ->
+        r.kernels().ggml().embedding(
+            y.mem(), table.place(0, table.rows()), ids.mem(), r.tokens(), y.cols(), table.rows(), table.type().id(), y.type()));
   }
 
   /** dtable += rows of dy */
@@ -216,6 +225,28 @@ public final class Emit {
   /** dw += alpha * dyᵀ · x */
   public void matmulDw(Kind kind, String name, View dw, View dy, View x, float alpha) {
     product(kind, name, dw, dy, true, x, false, alpha, 1);
+  }
+
+  /** Does a product itself and returns true, or fills the weight for the library's product and returns false. */
+  interface OwnProduct {
+    boolean done(Run r);
+  }
+
+  /** y = x · wᵀ by {@code own}, or by the library from the w that it filled: memory of this op alone. */
+  void matmulOr(String name, View y, View x, View w, List<Buffer> reads, long weightBytes, OwnProduct own) {
+    List<Buffer> writes = new ArrayList<>(List.of(y.buffer(), w.buffer()));
+    long scratch = library.gemm.workspace(shape(y, x, false, w, true, y.rows(), x.cols()));
+    Buffer space = scratch == 0 ? null : workspace(name, scratch);
+    if (space != null) {
+      writes.add(space);
+    }
+    long bytes = x.elements() * x.type().bytes() + weightBytes + y.elements() * y.type().bytes();
+    add(Kind.MATMUL, name, reads, writes, bytes, 2 * y.rows() * y.cols() * x.cols(), r -> {
+      Gemm.Shape s = shape(y, x, false, w, true, r.rows(y), x.cols());
+      if (s.m() > 0 && !own.done(r)) {
+        r.gemm().multiply(y.mem(), x.mem(), w.mem(), space == null ? null : space.mem(), s, 1, 0);
+      }
+    });
   }
 
   private void product(Kind kind, String name, View c, View a, boolean ta, View b, boolean tb, float alpha, float beta) {

@@ -53,7 +53,10 @@ public final class FineTuning implements AutoCloseable {
     start.end("device");
     Training training = lora == null ? Training.FULL : Training.adapter(lora);
     try {
-      FrozenStorage storage = FrozenStorage.of(numbers, config.loadIn4bit, config.headIn8bit);
+      if (config.fp8) {
+        machine.checkFp8();
+      }
+      FrozenStorage storage = FrozenStorage.of(numbers, config.loadIn4bit, config.headIn8bit).withFp8(config.fp8);
       this.model = new Llama(numbers, config.dtype.on(machine, numbers), training, storage, longest(data));
       this.step = new ModelStep(model, machine, options(config, data));
       start.end("plan");
@@ -98,7 +101,7 @@ public final class FineTuning implements AutoCloseable {
     if (config.model == null || config.data.isEmpty()) {
       throw new OribiException("A model and data are needed: give --model and --data.");
     }
-    ModelConfig numbers = ModelConfig.read(config.model);
+    ModelConfig numbers = ModelConfig.read(config.modelFolder());
     config.maxSeqLength = Math.min(config.maxSeqLength, numbers.maxPositionEmbeddings());
     config.loadIn4bit |= numbers.quantization() != null;
     LoraConfig lora = config.trainsAllWeights() ? null : lora(config);
@@ -125,9 +128,9 @@ public final class FineTuning implements AutoCloseable {
   private static RunData readData(TrainConfig c, ModelConfig numbers, PrintStream out) {
     int threads = c.machine.threads > 0 ? c.machine.threads : Runtime.getRuntime().availableProcessors();
     DataOptions options = new DataOptions(c.maxSeqLength, numbers.vocabSize(), threads, c.cacheDir);
-    Dataset train = RunData.read(c.model, c.data, options);
+    Dataset train = RunData.read(c.modelFolder(), c.data, options);
     out.println(train.report().sentence());
-    Dataset eval = c.evalData.isEmpty() ? null : RunData.read(c.model, c.evalData, options);
+    Dataset eval = c.evalData.isEmpty() ? null : RunData.read(c.modelFolder(), c.evalData, options);
     if (eval != null) {
       out.println("Held out: " + eval.report().sentence());
     }
@@ -154,12 +157,13 @@ public final class FineTuning implements AutoCloseable {
 
   /** Takes the memory, fills it and trains to the end, or until the run is stopped. */
   public Trainer.Result train() {
+    step.fp8Report().ifPresent(out::println);
     Weights weights = step.take();
     start.end("memory");
     fill(weights);
     start.endReading("weights", weights.bytesRead());
     weights.headReport().ifPresent(out::println);
-    ModelFiles files = new ModelFiles(model, weights, config.model);
+    ModelFiles files = new ModelFiles(model, weights, config.modelFolder());
     return new Trainer(config, step, files::write, data, out, start).run();
   }
 
@@ -168,7 +172,7 @@ public final class FineTuning implements AutoCloseable {
       weights.initRandom(INITIALIZER_RANGE, config.seed);
       return;
     }
-    weights.load(config.model, config.adapter);
+    weights.load(config.modelFolder(), config.adapter);
     if (config.adapter == null && lora != null) {
       weights.initAdapter(lora, config.seed);
     }

@@ -3,6 +3,7 @@ package dev.oribi.train;
 import dev.oribi.model.Machine;
 import dev.oribi.optim.OptimizerType;
 import dev.oribi.optim.SchedulerType;
+import dev.oribi.gguf.GgufFolder;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -33,9 +34,11 @@ public final class TrainConfig {
   // ------------------------------------------------------------------------------------------------ model and data
 
   @Option(names = "--model", paramLabel = "DIR",
-      description = "Model folder in Hugging Face's layout. Without --model and --data: Oribi's own tiny model and its"
-          + " instructions.")
+      description = "Model folder in Hugging Face's layout, or a GGUF file, on whose blocks an adapter is trained as they are."
+          + " Without --model and --data: Oribi's own tiny model and its instructions.")
   public Path model;
+
+  private Path modelFolder;
 
   @Option(names = "--data", paramLabel = "FILE", split = ",", showDefaultValue = Visibility.NEVER,
       description = "Training data, one or more files: JSON, JSONL or plain text; 'oribi inspect --data FILE' shows how"
@@ -134,6 +137,13 @@ public final class TrainConfig {
       description = "Hold the output head in 8 bits, quantized on load; half the memory of 16 bits. What that changes is"
           + " printed. Not for a head that learns, nor one that is the embedding table.")
   public boolean headIn8bit = false;
+
+  @Option(names = "--fp8", arity = "0..1", fallbackValue = "true",
+      showDefaultValue = Visibility.ALWAYS, paramLabel = "true|false",
+      description = "Multiply by the frozen linear layers in FP8 (e4m3), on an H100 or H200: faster, with rounding that other"
+          + " products do not have. Plain weights are held in FP8, as large as in 16 bits; those in 4 bits have a copy in FP8"
+          + " where there is room.")
+  public boolean fp8 = false;
 
   @Option(names = "--dtype", paramLabel = "TYPE",
       description = "Storage of activations and frozen weights: ${COMPLETION-CANDIDATES}. What is trained is always"
@@ -276,6 +286,14 @@ public final class TrainConfig {
       description = "Train on the first micro-batch alone, again and again: the loss must go to 0, or something is"
           + " wrong.")
   public boolean overfitOneBatch = false;
+
+  /** The folder of the model: around a GGUF file one is made, once. */
+  public Path modelFolder() {
+    if (modelFolder == null) {
+      modelFolder = GgufFolder.of(model);
+    }
+    return modelFolder;
+  }
 
   /** The device that {@code --device} names, open; the caller closes it. */
   public Machine machine() {
