@@ -398,7 +398,7 @@ public final class Kernels implements AutoCloseable {
     return m == null ? null : m.floats();
   }
 
-  private static IntPointer i(Mem m) {
+  static IntPointer i(Mem m) {
     return m == null ? null : m.ints();
   }
 

@@ -22,7 +22,11 @@ public record FrozenStorage(QuantizationConfig layers, boolean headIn8bit, boole
   }
 
   public FrozenStorage(QuantizationConfig layers, boolean headIn8bit) {
-    this(layers, headIn8bit, false, Map.of());
+    this(layers, headIn8bit, false);
+  }
+
+  public FrozenStorage(QuantizationConfig layers, boolean headIn8bit, boolean fp8) {
+    this(layers, headIn8bit, fp8, Map.of());
   }
 
   /**

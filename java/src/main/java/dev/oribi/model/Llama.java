@@ -93,7 +93,7 @@ public final class Llama {
 
   /** A model whose linear layers are held as its checkpoint holds them. */
   public Llama(ModelConfig config, DType type, Training training, int maxPositions) {
-    this(config, type, training, config.quantization(), maxPositions);
+    this(config, type, training, FrozenStorage.of(config, false, false), maxPositions);
   }
 
   /**
