@@ -165,6 +165,24 @@ public final class Weights {
     refresh16();
   }
 
+  /** A folder's adapter in the place of the present one, which has the same tensors. */
+  public void loadAdapter(Path adapter) {
+    Path file = adapter.resolve(LoraConfig.WEIGHTS_FILE);
+    try (Checkpoint files = Checkpoint.open(file)) {
+      loadAdapter(files, file.toString());
+    }
+  }
+
+  /** Makes every B zero: the model is then its base. */
+  public void clearAdapter() {
+    for (Tensor t : model.parameters().tensors()) {
+      if (t.name().contains(".lora_B.")) {
+        machine.kernels().fill(t.part(t.group().value()).mem(), t.elements(), 0, DType.F32);
+      }
+    }
+    refresh16();
+  }
+
   private static boolean isLora(Tensor t) {
     return t.name().contains(".lora_A.") || t.name().contains(".lora_B.");
   }
