@@ -107,7 +107,7 @@ void time_rms_norm(cuda_bench::Bench& bench, int64_t n) {
 
 void time_head_norm(cuda_bench::Bench& bench, int64_t n) {
   const int64_t c = kHeads * kHeadSize;
-  const oribi_head_norm_shape s = {n, kHeads, kHeadSize, c, c, kEps, kType, ORIBI_NORM_WEIGHT};
+  const oribi_head_norm_shape s = {n, kHeads, kHeadSize, c, c, kEps, kType, ORIBI_NORM_WEIGHT, 0};
   const Memory x = normals(n * c, kType, 1, 1), dy = normals(n * c, kType, 1, 2), w = normals(kHeadSize, kType, 1, 3);
   const Memory y(static_cast<size_t>(n * c) * 2), rstd(static_cast<size_t>(n * kHeads) * 4);
   const Memory workspace(static_cast<size_t>(oribi_head_norm_backward_workspace(n, kHeads, kHeadSize)));
@@ -148,7 +148,7 @@ void time_rope(cuda_bench::Bench& bench, int64_t n) {
   bench.time("rope", shape(n, "(32+8)x128"), kType, bytes(2 * kSize * static_cast<double>(n * c)),
              [&] { return oribi_rope(bench.ctx(), qk, k, cos.as<float>(), sin.as<float>(), at.as<int32_t>(), &s); }, [&] {
                reference::rope<double>(q, {cosines.begin(), cosines.end()}, {sines.begin(), sines.end()}, positions, kVerified,
-                                       kHeads + kKeyHeads, kHeadSize, c, false);
+                                       kHeads + kKeyHeads, kHeadSize, kHeadSize, c, false);
                return largest_error(rows(qk, c), q) <= kTolerance;
              });
 }

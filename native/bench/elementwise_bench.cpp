@@ -132,7 +132,7 @@ void time_rms_norm(Bench& b) {
 void time_rope(Bench& b) {
   std::vector<double> q = doubles(b.gu, kVerified * kC);
   reference::rope<double>(q, doubles(b.cos, kVerified * kHeadSize / 2), doubles(b.sin, kVerified * kHeadSize / 2), b.positions,
-                          kVerified, kHeads, kHeadSize, kC, false);
+                          kVerified, kHeads, kHeadSize, kHeadSize, kC, false);
   const oribi_rope_shape shape = {kRows, kHeads, 0, kHeadSize, kC, 0, kMaxPosition, ORIBI_F32, 0, 0};
   std::memcpy(b.out.data(), b.gu.data(), kRows * kC * sizeof(float));
   auto run = [&] { return oribi_rope(b.ctx, b.out.data(), nullptr, b.cos.data(), b.sin.data(), b.positions.data(), &shape); };

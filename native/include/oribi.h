@@ -157,14 +157,15 @@ ORIBI_API int64_t oribi_rms_norm_backward_workspace(int64_t n, int64_t c);
 /* rms_norm of each head: x[N,H,D] with ld_x elements from one row to the next, w[D], rstd[N,H]. The query and key norm of
    Qwen3 (H heads of q, then a second call for k) and Gemma 3. y may be x. */
 typedef struct oribi_head_norm_shape {
-  int64_t n, h, d, ld_x, ld_y; /* backward: ld_x of x, ld_y of dy and dx */
+  int64_t n, h, d, ld_x, ld_y; /* backward: ld_x of x, ld_y of dy, and of dx unless ld_dx says otherwise */
   float eps;
   oribi_dtype t;
   oribi_norm_weight weight;
+  int64_t ld_dx; /* 0: ld_y */
 } oribi_head_norm_shape;
 ORIBI_API oribi_status oribi_head_norm_forward(oribi_ctx* ctx, void* y, float* rstd, const void* x, const void* w,
                                                const oribi_head_norm_shape* shape);
-/* dx =, dw[D] += unless NULL; dx may be dy. workspace: oribi_head_norm_backward_workspace bytes, or NULL with dw NULL. */
+/* dx =, dw[D] += unless NULL; dx may be dy where their strides are one. workspace: oribi_head_norm_backward_workspace bytes, or NULL with dw NULL. */
 ORIBI_API oribi_status oribi_head_norm_backward(oribi_ctx* ctx, void* dx, float* dw, const float* rstd, const void* dy,
                                                 const void* x, const void* w, void* workspace,
                                                 const oribi_head_norm_shape* shape);

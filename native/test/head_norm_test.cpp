@@ -28,7 +28,7 @@ struct Case {
 
   Case(const char* name, Shape s_, oribi_dtype t_, oribi_norm_weight weight = ORIBI_NORM_WEIGHT) : s(s_), t(t_) {
     where = std::string(name) + " n=" + std::to_string(s.n) + " h=" + std::to_string(s.h) + " d=" + std::to_string(s.d) + " " + name_of(t);
-    shape = {s.n, s.h, s.d, s.h * s.d + s.pad_x, s.h * s.d + s.pad_y, kEps, t, weight};
+    shape = {s.n, s.h, s.d, s.h * s.d + s.pad_x, s.h * s.d + s.pad_y, kEps, t, weight, 0};
     sizes = {s.n, s.h, s.d, shape.ld_x, shape.ld_y};
     Random random(static_cast<uint64_t>(s.n * 10007 + s.d));
     x = rounded(random.normals(s.n * shape.ld_x, 0.3, 1.7), t);
@@ -150,6 +150,29 @@ TEST(reference_backward_by_finite_differences) {
   compare_derivative("dw", c.w, dw, [&](const Values& w) { return loss(c.x, w); });
 }
 
+/* From rows of q and k alone into rows of q, k and v. */
+TEST(dx_in_rows_of_its_own) {
+  for (oribi_dtype t : kDtypes) {
+    for (Shape s : {Shape{5, 8, 128, 256, 0}, Shape{13, 3, 26, 1, 0}, Shape{3, 2, 1024, 0, 0}}) {
+      Case c("own rows", s, t);
+      Context ctx;
+      const int64_t ld = c.shape.ld_y + 24;
+      Array x(c.x, t), w(c.w, t), dy(c.dy, t), dx(c.dx0, t), wide(s.n * ld, t, 7), rstd(c.rstd, ORIBI_F32);
+      CHECK_OK(ctx, oribi_head_norm_backward(ctx, dx.data(), nullptr, rstd.f32(), dy.data(), x.data(), w.data(), nullptr, &c.shape));
+      c.shape.ld_dx = ld;
+      CHECK_OK(ctx, oribi_head_norm_backward(ctx, wide.data(), nullptr, rstd.f32(), dy.data(), x.data(), w.data(), nullptr, &c.shape));
+      bool same = true;
+      for (int64_t row = 0; row < s.n; row++) {
+        for (int64_t i = 0; i < ld; i++) same &= wide.get(row * ld + i) == (i < s.h * s.d ? dx.get(row * c.shape.ld_y + i) : 7);
+      }
+      CHECK(same);
+      c.shape.ld_dx = s.h * s.d - 1;
+      CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "ld_dx must be at least ",
+                   oribi_head_norm_backward(ctx, wide.data(), nullptr, rstd.f32(), dy.data(), x.data(), w.data(), nullptr, &c.shape));
+    }
+  }
+}
+
 TEST(same_bits_for_any_number_of_threads) {
   for (oribi_dtype t : kDtypes) {
     const Shape s{301, 9, 64, 0, 0};
@@ -179,7 +202,7 @@ TEST(arguments) {
   Context ctx;
   Array a(16, ORIBI_F32, 3), rstd(4, ORIBI_F32, 5);
   void* p = a.data();
-  oribi_head_norm_shape s = {2, 2, 4, 8, 8, kEps, ORIBI_F32, ORIBI_NORM_WEIGHT};
+  oribi_head_norm_shape s = {2, 2, 4, 8, 8, kEps, ORIBI_F32, ORIBI_NORM_WEIGHT, 0};
   const auto forward = [&] { return oribi_head_norm_forward(ctx, p, rstd.f32(), p, p, &s); };
   s.n = -1;
   CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "oribi_head_norm_forward: n must be at least 0, found -1", forward());

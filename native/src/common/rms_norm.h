@@ -56,10 +56,14 @@ inline Check& check_weight(Check& check, oribi_norm_weight weight) {
                     "weight is %d, expected ORIBI_NORM_WEIGHT or ORIBI_NORM_ONE_PLUS_WEIGHT", static_cast<int>(weight));
 }
 
+/* Elements from one row of dx to the next. */
+inline int64_t stride_of_dx(const oribi_head_norm_shape& s) { return s.ld_dx == 0 ? s.ld_y : s.ld_dx; }
+
 inline Check& check_head_norm(Check& check, const oribi_head_norm_shape& s) {
   check.size("n", s.n).size("h", s.h).size("d", s.d, 1).dtype("t", s.t).elements("a row of x", s.h, s.d);
   if (!check_weight(check, s.weight).ok()) return check;
   check.size("ld_x", s.ld_x, s.h * s.d).size("ld_y", s.ld_y, s.h * s.d);
+  if (s.ld_dx != 0) check.size("ld_dx", s.ld_dx, s.h * s.d).elements("dx", s.n, s.ld_dx);
   return check.elements("x", s.n, s.ld_x).elements("y", s.n, s.ld_y);
 }
 

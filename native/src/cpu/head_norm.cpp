@@ -42,7 +42,7 @@ void backward(const oribi_ctx* ctx, T* dx, float* dw, const float* rstd, const T
     if (partial != nullptr) std::memset(partial, 0, static_cast<size_t>(s.d) * sizeof(float));
     for (int64_t i = begin; i < end; i++) {
       const int64_t at = head_at(i, s, s.ld_y);
-      backward_row(dx + at, partial, rstd[i], dy + at, x + head_at(i, s, s.ld_x), w, s.d, false, s.weight);
+      backward_row(dx + head_at(i, s, stride_of_dx(s)), partial, rstd[i], dy + at, x + head_at(i, s, s.ld_x), w, s.d, false, s.weight);
     }
   });
   if (dw != nullptr) add_partials(ctx, dw, partials, partials_of(heads), s.d);

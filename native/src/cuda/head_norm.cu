@@ -36,6 +36,7 @@ struct HeadNorm {
   oribi_head_norm_shape s;
   Divider per_row; /* by s.h */
   float offset; /* of w */
+  int64_t ld_out; /* of y or dx */
 };
 
 /* Where head number i of all N*H begins. */
@@ -77,7 +78,7 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(const HeadNorm<T> h) 
     const float scale = 1.0f / sqrtf(lane_sum<kLanes>(squares(x[m])) / static_cast<float>(h.s.d) + h.s.eps);
     if (!used || i >= end) continue;
     if (lane == 0) h.rstd[i] = scale;
-    *reinterpret_cast<P*>(h.out + head_at(h, i, h.s.ld_y) + at) = normalized(x[m], w, scale, h.offset);
+    *reinterpret_cast<P*>(h.out + head_at(h, i, h.ld_out) + at) = normalized(x[m], w, scale, h.offset);
   }
 }
 
@@ -109,7 +110,7 @@ __global__ void __launch_bounds__(kThreads, kResidentBlocks) backward_kernel(con
       const uint32_t i = first + group + m * kGroups;
       const float mean = lane_sum<kLanes>(dots(dy[m], w, x[m], h.offset)) * scale[m] / static_cast<float>(h.s.d);
       if (!used || i >= end) continue;
-      *reinterpret_cast<P*>(h.out + head_at(h, i, h.s.ld_y) + at) =
+      *reinterpret_cast<P*>(h.out + head_at(h, i, h.ld_out) + at) =
           gradient(dy[m], w, x[m], P{}, scale[m], mean, false, h.offset);
       if (kWeight) add_products(dw, dy[m], x[m], scale[m]);
     }
@@ -140,7 +141,7 @@ __global__ void __launch_bounds__(kThreads) forward_loop_kernel(const HeadNorm<T
   const float scale = 1.0f / sqrtf(lane_sum<32>(sum) / static_cast<float>(h.s.d) + h.s.eps);
   if (lane == 0) h.rstd[i] = scale;
   for (int64_t j = lane; j < packs; j += 32) {
-    pack_of<kWidth>(h.out + head_at(h, i, h.s.ld_y), 0, 0, j) =
+    pack_of<kWidth>(h.out + head_at(h, i, h.ld_out), 0, 0, j) =
         normalized(pack_of<kWidth>(x, 0, 0, j), pack_of<kWidth>(h.w, 0, 0, j), scale, h.offset);
   }
 }
@@ -158,7 +159,7 @@ __global__ void __launch_bounds__(kThreads) dx_loop_kernel(const HeadNorm<T> h) 
   }
   const float scale = h.rstd[i], mean = lane_sum<32>(dot) * scale / static_cast<float>(h.s.d);
   for (int64_t j = lane; j < packs; j += 32) {
-    pack_of<kWidth>(h.out + head_at(h, i, h.s.ld_y), 0, 0, j) =
+    pack_of<kWidth>(h.out + head_at(h, i, h.ld_out), 0, 0, j) =
         gradient(pack_of<kWidth>(dy, 0, 0, j), pack_of<kWidth>(h.w, 0, 0, j), pack_of<kWidth>(x, 0, 0, j),
                  Pack<T, kWidth>{}, scale, mean, false, h.offset);
   }
@@ -256,7 +257,7 @@ extern "C" oribi_status oribi_head_norm_forward(oribi_ctx* ctx, void* y, float* 
   dispatch_pack(s.t, 1, [&](auto type, auto) {
     using T = decltype(type);
     const HeadNorm<T> h{static_cast<T*>(y), rstd, static_cast<const T*>(x), nullptr, static_cast<const T*>(w), nullptr,
-                        static_cast<uint32_t>(s.n * s.h), 0, s, Divider(s.h), offset_of(s.weight)};
+                        static_cast<uint32_t>(s.n * s.h), 0, s, Divider(s.h), offset_of(s.weight), s.ld_y};
     launch_forward(stream_of(ctx), h, pointers && (s.d | s.ld_x | s.ld_y) % kWide<T> == 0);
   });
   return launch_status(ctx, function);
@@ -282,8 +283,8 @@ extern "C" oribi_status oribi_head_norm_backward(oribi_ctx* ctx, void* dx, float
     using T = decltype(type);
     const HeadNorm<T> h{static_cast<T*>(dx), const_cast<float*>(rstd), static_cast<const T*>(x), static_cast<const T*>(dy),
                         static_cast<const T*>(w), static_cast<float*>(workspace), static_cast<uint32_t>(s.n * s.h), 0, s,
-                        Divider(s.h), offset_of(s.weight)};
-    launch_backward(stream_of(ctx), dw, h, pointers && (s.d | s.ld_x | s.ld_y) % kWide<T> == 0);
+                        Divider(s.h), offset_of(s.weight), stride_of_dx(s)};
+    launch_backward(stream_of(ctx), dw, h, pointers && (s.d | s.ld_x | s.ld_y | s.ld_dx) % kWide<T> == 0);
   });
   return launch_status(ctx, function);
 }
