@@ -77,7 +77,7 @@ final class InspectCommand implements Callable<Integer> {
 
   private void showRows(Path folder) {
     ModelConfig config = ModelConfig.read(folder);
-    int length = Math.min(maxSeqLength, config.maxPositionEmbeddings());
+    int length = Math.min(maxSeqLength, config.contextLength());
     DataOptions options = new DataOptions(length, config.vocabSize(), Runtime.getRuntime().availableProcessors(), null);
     Dataset dataset = RunData.read(folder, data, options);
     out.println(dataset.report().sentence());
@@ -104,7 +104,7 @@ final class InspectCommand implements Callable<Integer> {
           c.intermediateSize(), c.hiddenAct());
       line("attention", "%d heads over %d of keys and values, head size %d", c.numAttentionHeads(),
           c.numKeyValueHeads(), c.headDim());
-      line("positions", "%,d, rotary: %s, theta %s", c.maxPositionEmbeddings(), c.rope().type(), c.rope().theta());
+      line("positions", "%,d, rotary: %s, theta %s", c.contextLength(), c.rope().type(), c.rope().theta());
       line("vocabulary", "%,d tokens, output head %s", c.vocabSize(),
           c.tieWordEmbeddings() ? "shared with the embedding" : "of its own");
       line("weights", "%s", sizes(weights));
