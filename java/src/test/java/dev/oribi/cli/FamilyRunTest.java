@@ -7,6 +7,7 @@ import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.oribi.cli.TinyRun.Outcome;
 import dev.oribi.io.Checkpoint;
 import dev.oribi.io.Json;
+import dev.oribi.testing.Passed;
 import dev.oribi.testing.TestMachine;
 import dev.oribi.testing.TinyModels;
 import java.io.IOException;
@@ -52,16 +53,22 @@ final class FamilyRunTest {
 
     Path adapter = folder.resolve("adapter");
     train(model, rows, adapter, "--lora-r=4", "--learning-rate=1e-2");
-    train(model, rows, folder.resolve("qlora"), "--lora-r=8", "--learning-rate=1e-2", "--load-in-4bit");
+    Path qlora = folder.resolve("qlora");
+    train(model, rows, qlora, "--lora-r=8", "--learning-rate=1e-2", "--load-in-4bit");
     Path full = folder.resolve("full");
     train(model, rows, full, "--full", "--learning-rate=5e-3");
 
     String before = generate(model);
     assertThat(generate(model, "--adapter", adapter.toString())).isNotEqualTo(before);
+    assertThat(generate(model, "--load-in-4bit", "--adapter", qlora.toString())).isNotEqualTo(before);
     assertThat(generate(full)).isNotEqualTo(before);
     try (Checkpoint a = Checkpoint.open(model);
         Checkpoint b = Checkpoint.open(full)) {
       assertThat(b.tensors().keySet()).isEqualTo(a.tensors().keySet());
+    }
+    String modelType = TinyModels.families().get(family).modelType();
+    for (String what : List.of("scratch", "lora", "qlora", "full")) {
+      Passed.record(modelType, "run " + folder.getFileName(), what, what.equals("qlora") ? "nf4" : "float32");
     }
   }
 

@@ -8,6 +8,7 @@ import dev.oribi.io.Json;
 import dev.oribi.io.TensorInfo;
 import dev.oribi.model.Machine;
 import dev.oribi.model.family.Families;
+import dev.oribi.testing.Passed;
 import dev.oribi.testing.TestMachine;
 import java.io.IOException;
 import java.nio.FloatBuffer;
@@ -121,6 +122,7 @@ class FamilyGoldensTest {
           boolean full = what.equals("full");
           Trace.write(model, full ? null : golden.resolve("adapter"), full, batch, found, type, machine);
           double worst = compare(found, expected, name -> allowed.of(what, name));
+          Passed.record(modelType(golden), "golden " + golden.getFileName(), what, label);
           System.out.printf("%s %s %s, %s: at worst %.2g of what is allowed%n", golden.getName(golden.getNameCount() - 3),
               golden.getFileName(), what, label, worst);
         }
