@@ -7,6 +7,7 @@ import dev.oribi.data.RowPrinter;
 import dev.oribi.io.Checkpoint;
 import dev.oribi.io.TensorInfo;
 import dev.oribi.io.TensorType;
+import dev.oribi.model.config.GenerationConfig;
 import dev.oribi.model.config.LlamaTensors;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.model.config.ModelConfig;
@@ -111,8 +112,21 @@ final class InspectCommand implements Callable<Integer> {
       if (c.quantization() != null) {
         line("quantization", "linear layers in 4 bits: NF4 with double quantization%s", skips(c.quantization()));
       }
+      showText(folder);
+      showFindings(folder, c, weights);
     }
-    showText(folder);
+  }
+
+  private void showFindings(Path folder, ModelConfig config, Checkpoint weights) {
+    if (!Tokenizer.exists(folder)) {
+      return;
+    }
+    try (Tokenizer tokenizer = Tokenizer.load(folder)) {
+      List<Integer> ends = GenerationConfig.read(folder, config).eosTokenIds();
+      for (ModelFindings.Finding f : ModelFindings.of(weights, tokenizer, ChatTemplate.load(folder).orElse(null), ends)) {
+        line(f.warning() ? "WARNING" : "note", "%s", f.text());
+      }
+    }
   }
 
   private static String skips(QuantizationConfig quantization) {
