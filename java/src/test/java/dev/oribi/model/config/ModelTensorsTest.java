@@ -19,7 +19,7 @@ import java.util.Map;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
-class LlamaTensorsTest {
+class ModelTensorsTest {
   @TempDir Path folder;
 
   private static ModelConfig config(boolean tied) {
@@ -30,7 +30,7 @@ class LlamaTensorsTest {
 
   private static Map<String, Tensor> tensors(ModelConfig config) {
     Map<String, Tensor> tensors = new LinkedHashMap<>();
-    LlamaTensors.of(config).forEach(spec -> tensors.put(spec.name(), new Tensor(spec.name(), TensorType.BF16, spec.shape())));
+    ModelTensors.of(config).forEach(spec -> tensors.put(spec.name(), new Tensor(spec.name(), TensorType.BF16, spec.shape())));
     return tensors;
   }
 
@@ -43,7 +43,7 @@ class LlamaTensorsTest {
       sink.bytes(ByteBuffer.wrap(data));
     });
     try (Checkpoint checkpoint = Checkpoint.open(file)) {
-      LlamaTensors.check(config, checkpoint);
+      ModelTensors.check(config, checkpoint);
     }
   }
 
@@ -66,7 +66,7 @@ class LlamaTensorsTest {
   @Test
   void theTableOfLlama32HasItsPublishedSize() {
     ModelConfig config = ModelConfig.parse(Json.parse(ModelConfigTest.LLAMA_3_2_1B, "config"), "config");
-    long parameters = LlamaTensors.of(config).stream().mapToLong(spec -> Arrays.stream(spec.shape()).reduce(1, (a, b) -> a * b)).sum();
+    long parameters = ModelTensors.of(config).stream().mapToLong(spec -> Arrays.stream(spec.shape()).reduce(1, (a, b) -> a * b)).sum();
     assertThat(parameters).isEqualTo(1_235_814_400L);
   }
 

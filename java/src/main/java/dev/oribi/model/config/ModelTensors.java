@@ -3,6 +3,9 @@ package dev.oribi.model.config;
 import dev.oribi.OribiException;
 import dev.oribi.io.Checkpoint;
 import dev.oribi.io.TensorInfo;
+import dev.oribi.model.family.Architecture;
+import dev.oribi.model.family.Architecture.GatedMlpSpec;
+import dev.oribi.model.family.Architecture.SelfAttentionSpec;
 import dev.oribi.quant.Nf4Format;
 import java.nio.ByteBuffer;
 import java.util.ArrayList;
@@ -11,22 +14,25 @@ import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
 
-/** The one table of names and shapes of a Llama-shaped model; loading, training and saving all walk along it. */
-public final class LlamaTensors {
-  public static final String EMBEDDING = "model.embed_tokens.weight";
-  public static final String FINAL_NORM = "model.norm.weight";
-  public static final String LM_HEAD = "lm_head.weight";
+/** The one table of names and shapes of a model's tensors in a checkpoint, as its {@link Architecture} names them. */
+public final class ModelTensors {
+  private static final String WEIGHT = ".weight";
+
+  public static final String EMBEDDING = Architecture.EMBEDDING + WEIGHT;
+  public static final String FINAL_NORM = Architecture.LAST_NORM + WEIGHT;
+  public static final String LM_HEAD = Architecture.HEAD + WEIGHT;
 
   private static final int COMPARE_BYTES = 1 << 22;
 
-  private LlamaTensors() {}
+  private ModelTensors() {}
 
   /** All weights in the order of the forward pass; the output projection is absent if it is tied to the embedding. */
   public static List<TensorSpec> of(ModelConfig config) {
     List<TensorSpec> specs = new ArrayList<>();
     specs.add(new TensorSpec(EMBEDDING, config.vocabSize(), config.hiddenSize()));
-    for (int layer = 0; layer < config.numHiddenLayers(); layer++) {
-      addLayer(specs, "model.layers." + layer + ".", config);
+    List<Architecture.Layer> layers = config.architecture().layers();
+    for (int layer = 0; layer < layers.size(); layer++) {
+      addLayer(specs, Architecture.LAYER + layer + ".", config, layers.get(layer));
     }
     specs.add(new TensorSpec(FINAL_NORM, config.hiddenSize()));
     if (!config.tieWordEmbeddings()) {
@@ -40,20 +46,51 @@ public final class LlamaTensors {
     return of(config).stream().mapToLong(s -> Arrays.stream(s.shape()).reduce(1, (a, b) -> a * b)).sum();
   }
 
-  private static void addLayer(List<TensorSpec> specs, String layer, ModelConfig config) {
+  private static void addLayer(List<TensorSpec> specs, String layer, ModelConfig config, Architecture.Layer l) {
     long c = config.hiddenSize();
-    long f = config.intermediateSize();
+    addVector(specs, layer + l.inputNorm(), c);
+    if (l.attention() instanceof SelfAttentionSpec a) {
+      addAttention(specs, layer, config, a);
+    }
+    addVector(specs, layer + l.midNorm(), c);
+    if (l.mlp() instanceof GatedMlpSpec m) {
+      long f = config.intermediateSize();
+      addLinears(specs, layer, m.gateUp(), c, m.biases(), f, f);
+      addLinears(specs, layer, List.of(m.down()), f, m.biases(), c);
+      addVector(specs, layer, m.outputNorm(), c);
+    }
+  }
+
+  private static void addAttention(List<TensorSpec> specs, String layer, ModelConfig config, SelfAttentionSpec a) {
     long q = (long) config.numAttentionHeads() * config.headDim();
     long kv = (long) config.numKeyValueHeads() * config.headDim();
-    specs.add(new TensorSpec(layer + "input_layernorm.weight", c));
-    specs.add(new TensorSpec(layer + "self_attn.q_proj.weight", q, c));
-    specs.add(new TensorSpec(layer + "self_attn.k_proj.weight", kv, c));
-    specs.add(new TensorSpec(layer + "self_attn.v_proj.weight", kv, c));
-    specs.add(new TensorSpec(layer + "self_attn.o_proj.weight", c, q));
-    specs.add(new TensorSpec(layer + "post_attention_layernorm.weight", c));
-    specs.add(new TensorSpec(layer + "mlp.gate_proj.weight", f, c));
-    specs.add(new TensorSpec(layer + "mlp.up_proj.weight", f, c));
-    specs.add(new TensorSpec(layer + "mlp.down_proj.weight", c, f));
+    addLinears(specs, layer, a.qkv(), config.hiddenSize(), a.qkvBias(), q, kv, kv);
+    addVector(specs, layer, a.qNorm(), config.headDim());
+    addVector(specs, layer, a.kNorm(), config.headDim());
+    addVector(specs, layer, a.outputNorm(), config.hiddenSize());
+    addLinears(specs, layer, List.of(a.o()), q, a.oBias(), config.hiddenSize());
+  }
+
+  /** Weights and biases of modules that have {@code rows} each, or of one that has them all. */
+  private static void addLinears(
+      List<TensorSpec> specs, String layer, List<String> modules, long in, boolean biases, long... rows) {
+    long[] each = modules.size() == 1 ? new long[] {Arrays.stream(rows).sum()} : rows;
+    for (int i = 0; i < each.length; i++) {
+      specs.add(new TensorSpec(layer + modules.get(i) + WEIGHT, each[i], in));
+    }
+    for (int i = 0; biases && i < each.length; i++) {
+      specs.add(new TensorSpec(layer + modules.get(i) + ".bias", each[i]));
+    }
+  }
+
+  private static void addVector(List<TensorSpec> specs, String layer, String norm, long size) {
+    if (norm != null) {
+      addVector(specs, layer + norm, size);
+    }
+  }
+
+  private static void addVector(List<TensorSpec> specs, String norm, long size) {
+    specs.add(new TensorSpec(norm + WEIGHT, size));
   }
 
   /**

@@ -1,19 +1,30 @@
 package dev.oribi.model;
 
 import dev.oribi.OribiException;
+import dev.oribi.io.Half;
 import dev.oribi.kernel.DType;
-import dev.oribi.kernel.Kernels.Activation;
+import dev.oribi.layer.Attention;
 import dev.oribi.layer.DecoderLayer;
 import dev.oribi.layer.DecoderLayer.Packing;
 import dev.oribi.layer.DecoderLayer.Stream;
+import dev.oribi.layer.FeedForward;
+import dev.oribi.layer.GatedMlp;
 import dev.oribi.layer.Linear;
+import dev.oribi.layer.Norm;
 import dev.oribi.layer.Parameters;
 import dev.oribi.layer.Parameters.Param;
 import dev.oribi.layer.Saved;
 import dev.oribi.layer.Saving;
+import dev.oribi.layer.SelfAttention;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.model.config.ModelConfig;
 import dev.oribi.model.config.QuantizationConfig;
+import dev.oribi.model.config.RopeConfig;
+import dev.oribi.model.family.Architecture;
+import dev.oribi.model.family.Architecture.AttentionSpec;
+import dev.oribi.model.family.Architecture.GatedMlpSpec;
+import dev.oribi.model.family.Architecture.MlpSpec;
+import dev.oribi.model.family.Architecture.SelfAttentionSpec;
 import dev.oribi.program.Buffer;
 import dev.oribi.program.Buffer.Lifetime;
 import dev.oribi.program.Buffer.Rows;
@@ -25,13 +36,18 @@ import dev.oribi.program.Head;
 import dev.oribi.program.View;
 import java.util.ArrayList;
 import java.util.Collections;
+import java.util.LinkedHashMap;
+import java.util.LinkedHashSet;
 import java.util.List;
+import java.util.Map;
+import java.util.Set;
 
 /**
- * The Llama architecture: embedding, decoder layers, a last norm, a vocabulary projection that may share the embedding's
- * weight. Making one declares its tensors; it holds no memory. The {@code emit} methods write the model into programs.
+ * A decoder of any family: embedding, layers as the {@link Architecture} describes them, a last norm, a vocabulary projection
+ * that may share the embedding's weight. Making one declares its tensors; it holds no memory. The {@code emit} methods write the
+ * model into programs.
  */
-public final class Llama {
+public final class Decoder {
   /** What learns: nothing, adapters, or every weight. */
   public record Training(boolean full, LoraConfig lora) {
     public static final Training NONE = new Training(false, null);
@@ -45,16 +61,17 @@ public final class Llama {
   /**
    * What the host gives a run and gets from it.
    *
+   * @param places how positions become rows of the rotary tables
    * @param ids token ids [N]
-   * @param positions [N], from 0 in each sequence
+   * @param positions rows of the rotary tables [N]; see {@link Places}
    * @param cuSeqlens [S+1]
    * @param targetRows rows of the tokens that have a target; in generation, the last row of each sequence
    * @param loss labels of those rows, their losses and the sum
    */
-  public record Inputs(Buffer ids, Buffer positions, Buffer cuSeqlens, Buffer targetRows, Emit.Loss loss) {
-    /** Room for the largest run of {@code s}. */
-    public static Inputs of(Emit.Sizes s) {
+  public record Inputs(Places places, Buffer ids, Buffer positions, Buffer cuSeqlens, Buffer targetRows, Emit.Loss loss) {
+    static Inputs of(Emit.Sizes s, Places places) {
       return new Inputs(
+          places,
           io("input_ids", DType.I32, Rows.TOKENS, s.tokens()),
           io("positions", DType.I32, Rows.TOKENS, s.tokens()),
           io("cu_seqlens", DType.I32, Rows.FIXED, s.sequences() + s.spare() + 1),
@@ -72,23 +89,25 @@ public final class Llama {
     return new Buffer(name, Lifetime.IO, type, rowsOf, rows, 1);
   }
 
-  private static final String EMBED = "model.embed_tokens";
-  private static final String HEAD = "lm_head";
+  private static final String EMBED = Architecture.EMBEDDING;
+  private static final String HEAD = Architecture.HEAD;
 
   private final ModelConfig config;
+  private final Architecture architecture;
   private final Parameters parameters;
   private final Training training;
   private final FrozenStorage storage;
-  private final Heads heads;
-  private final RopeTable table;
+  private final int maxPositions;
+  private final Map<RopeConfig, RopeTable> tables = new LinkedHashMap<>();
   private final Param embed;
   private final List<DecoderLayer> layers = new ArrayList<>();
-  private final Param norm;
+  private final Norm norm;
   private final Param head;
+  private final Set<String> linearModules = new LinkedHashSet<>();
   private int dropoutStreams;
 
   /** A model whose linear layers are held as its checkpoint holds them. */
-  public Llama(ModelConfig config, DType type, Training training, int maxPositions) {
+  public Decoder(ModelConfig config, DType type, Training training, int maxPositions) {
     this(config, type, training, config.quantization(), maxPositions);
   }
 
@@ -97,7 +116,7 @@ public final class Llama {
    * @param quantization which weights are in 4 bits; null: none
    * @param maxPositions longest sequence that will be run
    */
-  public Llama(
+  public Decoder(
       ModelConfig config, DType type, Training training, QuantizationConfig quantization, int maxPositions) {
     this(config, type, training, new FrozenStorage(quantization, false), maxPositions);
   }
@@ -106,7 +125,7 @@ public final class Llama {
    * @param type storage of activations and of frozen weights that {@code storage} leaves as they are
    * @param maxPositions longest sequence that will be run
    */
-  public Llama(ModelConfig config, DType type, Training training, FrozenStorage storage, int maxPositions) {
+  public Decoder(ModelConfig config, DType type, Training training, FrozenStorage storage, int maxPositions) {
     if (training.full && storage.layers() != null) {
       throw new OribiException(
           "weights in 4 bits cannot learn: train an adapter (without --full), or give the 16-bit model without"
@@ -116,54 +135,89 @@ public final class Llama {
     this.training = training;
     this.storage = storage;
     this.parameters = new Parameters(type);
-    this.heads = new Heads(config.numAttentionHeads(), config.numKeyValueHeads(), config.headDim());
-    this.table = new RopeTable(angles("rope.cos", maxPositions), angles("rope.sin", maxPositions));
+    this.architecture = config.architecture();
+    this.maxPositions = maxPositions;
     boolean ownHead = !config.tieWordEmbeddings() || saved(EMBED) || saved(HEAD);
     this.embed = whole(EMBED, config.vocabSize());
     for (int i = 0; i < config.numHiddenLayers(); i++) {
-      layers.add(layer("model.layers." + i));
+      layers.add(layer(Architecture.LAYER + i, architecture.layers().get(i)));
     }
-    this.norm = norm("model.norm");
+    this.norm = norm(Architecture.LAST_NORM, config.hiddenSize());
     this.head = storage.headIn8bit() ? headIn8Bits(ownHead) : ownHead ? whole(HEAD, config.vocabSize()) : embed;
     checkTargets();
   }
 
-  private Buffer angles(String name, int positions) {
-    return new Buffer(name, Lifetime.WEIGHT, DType.F32, Rows.FIXED, positions, config.headDim() / 2);
+  private RopeTable table(RopeConfig rope) {
+    String suffix = tables.isEmpty() ? "" : "." + tables.size();
+    return new RopeTable(angles("rope.cos" + suffix, rope), angles("rope.sin" + suffix, rope));
   }
 
-  private DecoderLayer layer(String name) {
-    String attn = name + ".self_attn.";
-    String mlp = name + ".mlp.";
+  private Buffer angles(String name, RopeConfig rope) {
+    return new Buffer(name, Lifetime.WEIGHT, DType.F32, Rows.FIXED, (long) sets() * maxPositions, rope.rotated(config.headDim()) / 2);
+  }
+
+  /** Two where some sequences turn by other angles than others. */
+  private int sets() {
+    return architecture.ropes().stream().anyMatch(RopeConfig::dependsOnLength) ? 2 : 1;
+  }
+
+  /** How positions become rows of the rotary tables. */
+  public Places places() {
+    return sets() == 1
+        ? Places.ONE_SET
+        : new Places(
+            architecture.ropes().stream().filter(RopeConfig::dependsOnLength).findFirst().orElseThrow()
+                .originalMaxPositionEmbeddings(),
+            maxPositions);
+  }
+
+  private DecoderLayer layer(String name, Architecture.Layer l) {
+    long c = config.hiddenSize();
+    Norm inputNorm = norm(name + "." + l.inputNorm(), c);
+    Attention attention = attention(name, l.attention());
+    Norm midNorm = norm(name + "." + l.midNorm(), c);
+    return new DecoderLayer(name, inputNorm, attention, midNorm, mlp(name, l.mlp()));
+  }
+
+  private Attention attention(String name, AttentionSpec spec) {
+    if (!(spec instanceof SelfAttentionSpec a)) {
+      throw new IllegalStateException("no class for " + spec);
+    }
+    Heads heads =
+        new Heads(
+            config.numAttentionHeads(), config.numKeyValueHeads(), config.headDim(), (float) a.scale(), a.window(),
+            (float) a.softcap());
+    long[] rows = a.qkv().size() == 1 ? new long[] {heads.all()} : new long[] {heads.q(), heads.kv(), heads.kv()};
+    Linear qkv = linear(name, "self_attn.qkv_proj", a.qkv(), rows, config.hiddenSize(), a.qkvBias());
+    SelfAttention.Norms norms =
+        new SelfAttention.Norms(
+            normOrNone(name, a.qNorm(), config.headDim()), normOrNone(name, a.kNorm(), config.headDim()),
+            normOrNone(name, a.outputNorm(), config.hiddenSize()));
+    RopeTable table = tables.computeIfAbsent(architecture.ropes().get(a.rope()), this::table);
+    Linear o = linear(name, a.o(), List.of(a.o()), new long[] {config.hiddenSize()}, heads.q(), a.oBias());
+    return new SelfAttention(name, heads, table, qkv, o, norms);
+  }
+
+  private FeedForward mlp(String name, MlpSpec spec) {
+    if (!(spec instanceof GatedMlpSpec m)) {
+      throw new IllegalStateException("no class for " + spec);
+    }
     long c = config.hiddenSize();
     long f = config.intermediateSize();
-    Param inputNorm = norm(name + ".input_layernorm");
-    Linear qkv =
-        linear(
-            name + ".self_attn.qkv_proj",
-            List.of(attn + "q_proj", attn + "k_proj", attn + "v_proj"),
-            new long[] {heads.q(), heads.kv(), heads.kv()},
-            c);
-    Linear o = linear(attn + "o_proj", List.of(attn + "o_proj"), new long[] {c}, heads.q());
-    Param postNorm = norm(name + ".post_attention_layernorm");
-    Linear gateUp = linear(mlp + "gate_up_proj", List.of(mlp + "gate_proj", mlp + "up_proj"), new long[] {f, f}, c);
-    Linear down = linear(mlp + "down_proj", List.of(mlp + "down_proj"), new long[] {c}, f);
-    return new DecoderLayer(
-        name, heads, (float) config.rmsNormEps(), activation(), inputNorm, qkv, o, postNorm, gateUp, down);
+    long[] rows = m.gateUp().size() == 1 ? new long[] {2 * f} : new long[] {f, f};
+    Linear gateUp = linear(name, "mlp.gate_up_proj", m.gateUp(), rows, c, m.biases());
+    Linear down = linear(name, m.down(), List.of(m.down()), new long[] {c}, f, m.biases());
+    return new GatedMlp(name, m.activation(), gateUp, down, normOrNone(name, m.outputNorm(), c));
   }
 
-  private Activation activation() {
-    return switch (config.hiddenAct()) {
-      case "silu", "swish" -> Activation.SILU;
-      case "gelu_pytorch_tanh", "gelu_new" -> Activation.GELU_TANH;
-      case "gelu" -> Activation.GELU_ERF;
-      default -> throw new OribiException("config.json: hidden_act \"" + config.hiddenAct() + "\" is not supported");
-    };
+  private Norm normOrNone(String layer, String module, long cols) {
+    return module == null ? null : norm(layer + "." + module, cols);
   }
 
   /** Norms learn in full training only, without weight decay, as in Hugging Face's trainer. */
-  private Param norm(String module) {
-    return parameters.add(module + ".weight", 1, config.hiddenSize(), true, training.full, false);
+  private Norm norm(String module, long cols) {
+    Param w = parameters.add(module + ".weight", 1, cols, true, training.full, false);
+    return new Norm(module, w, (float) config.rmsNormEps(), architecture.norm());
   }
 
   /** An embedding or head: learns in full training, or as a whole beside an adapter. */
@@ -191,8 +245,23 @@ public final class Llama {
     return training.lora != null && training.lora.saves(module);
   }
 
-  private Linear linear(String name, List<String> modules, long[] out, long in) {
-    return new Linear(name, weight(modules, out, in), training.lora == null ? null : lora(modules, out, in));
+  /**
+   * Projections of one input, stacked.
+   *
+   * @param label of the ops
+   * @param names of the modules, within the layer
+   */
+  private Linear linear(String layer, String label, List<String> names, long[] out, long in, boolean biases) {
+    List<String> modules = names.stream().map(n -> layer + "." + n).toList();
+    linearModules.addAll(names.stream().map(n -> n.substring(n.lastIndexOf('.') + 1)).toList());
+    Param weight = weight(modules, out, in);
+    Param bias = biases ? bias(modules, out) : null;
+    return new Linear(layer + "." + label, weight, training.lora == null ? null : lora(modules, out, in), bias);
+  }
+
+  /** Biases learn in full training only, without weight decay, as in Hugging Face's trainer. */
+  private Param bias(List<String> modules, long[] out) {
+    return parameters.stack(modules.stream().map(m -> m + ".bias").toList(), out, 1, true, training.full, false);
   }
 
   private Param weight(List<String> modules, long[] out, long in) {
@@ -291,8 +360,17 @@ public final class Llama {
     return config;
   }
 
+  public Architecture architecture() {
+    return architecture;
+  }
+
   public Training training() {
     return training;
+  }
+
+  /** The last names of the modules of its layers' projections, such as q_proj. */
+  public List<String> linearModules() {
+    return List.copyOf(linearModules);
   }
 
   /** Which weights are in 4 bits; null: none. */
@@ -317,10 +395,9 @@ public final class Llama {
   }
 
   /** The same model with fewer layers, to be measured; nothing of it is shared. */
-  public Llama withLayers(int count) {
-    return new Llama(
-        config.withLayers(Math.min(count, layers.size())), parameters.type(), training, storage,
-        Math.toIntExact(maxPositions()));
+  public Decoder withLayers(int count) {
+    return new Decoder(
+        config.withLayers(Math.min(count, layers.size())), parameters.type(), training, storage, maxPositions);
   }
 
   /** True if the embedding's table is frozen and used for nothing else, so that it may lie in the host's memory. */
@@ -335,28 +412,28 @@ public final class Llama {
     }
   }
 
-  /** Columns of a tensor of a layer. */
+  /** Columns of a tensor of a layer; 0 where no layer has one of this name. */
   public long cols(Saving.Tensor t) {
-    return switch (t) {
-      case R0, X1, R1, X2 -> config.hiddenSize();
-      case QKV -> heads.all();
-      case O -> heads.q();
-      case GU -> 2L * config.intermediateSize();
-      case F -> config.intermediateSize();
-    };
+    return layers.stream().mapToLong(l -> l.cols(t)).max().orElse(0);
   }
 
   /** Tokens of the longest sequence that can be run. */
-  public long maxPositions() {
-    return table.cos().rows();
+  public int maxPositions() {
+    return maxPositions;
   }
 
   public List<DecoderLayer> layers() {
     return Collections.unmodifiableList(layers);
   }
 
-  public RopeTable ropeTable() {
-    return table;
+  /** The tables that its layers read, by what they hold. */
+  public Map<RopeConfig, RopeTable> ropeTables() {
+    return Collections.unmodifiableMap(tables);
+  }
+
+  /** Room for the largest run of {@code s}. */
+  public Inputs inputs(Emit.Sizes s) {
+    return Inputs.of(s, places());
   }
 
   // -------------------------------------------------------------------------------------------------------- programs
@@ -368,20 +445,20 @@ public final class Llama {
    * @param logitsBudget most bytes of logits at once; {@link dev.oribi.program.EmitLoss#LOGITS_BUDGET} where nothing else is asked
    */
   public void emitTrain(Emit e, Inputs in, List<Saving> savings, long logitsBudget) {
-    Packing packing = new Packing(in.positions, in.cuSeqlens, table, null);
+    Packing packing = new Packing(in.positions, in.cuSeqlens, null);
     List<Saved> saved = new ArrayList<>();
     Buffer r = emitLayers(e, in, packing, savings, saved, List.of());
     Buffer rows = targetRows(e, "target.r", r);
     e.gather("model.norm", rows, r, in.targetRows);
     Buffer x = targetRows(e, "target.x", r);
     Buffer rstd = e.activation("target.rstd", DType.F32, Rows.TARGETS, 1);
-    e.rmsNorm("model.norm", x, rstd, rows, norm.value(), (float) config.rmsNormEps());
+    norm.emit(e, x, rstd, rows);
 
     Buffer dx = targetRows(e, "target.dx", r);
     e.loss().crossEntropy("lm_head", dx, head.grad(), x, headWeight(), in.loss, logitsBudget);
 
     Buffer dRows = targetRows(e, "target.dr", r);
-    e.rmsNormBackward("model.norm", dRows, norm.grad(), rstd, dx, rows, norm.value(), false);
+    norm.emitBackward(e, dRows, rstd, dx, rows, false);
     Buffer dr = e.activation("dr", r.cols());
     e.fill("dr", dr, 0);
     e.scatter("model.norm", View.of(dr), View.of(dRows), in.targetRows);
@@ -391,6 +468,9 @@ public final class Llama {
       layers.get(i).emitBackward(e, dr, saved.get(i), packing, lowestThatLearns() < i || embed.trainable());
     }
     if (embed.trainable()) {
+      if (embeddingScale() != 1) {
+        e.scale("model.embed_tokens.scale", dr, dr, embeddingScale(), 0);
+      }
       e.embeddingBackward("model.embed_tokens", embed.grad(), dr, in.ids);
     }
   }
@@ -408,7 +488,7 @@ public final class Llama {
    */
   public void emitEvaluate(Emit e, Inputs in, long tileRows, long logitsBudget) {
     List<Saving> nothing = Collections.nCopies(layers.size(), Saving.REBUILD.withTileRows(tileRows));
-    Buffer r = emitLayers(e, in, new Packing(in.positions, in.cuSeqlens, table, null), nothing, new ArrayList<>(), List.of());
+    Buffer r = emitLayers(e, in, new Packing(in.positions, in.cuSeqlens, null), nothing, new ArrayList<>(), List.of());
     Buffer x = emitLastNorm(e, in, r);
     e.loss().crossEntropy("lm_head", null, null, x, headWeight(), in.loss, logitsBudget);
   }
@@ -416,13 +496,14 @@ public final class Llama {
   /** Logits [targets, V] in fp32 of the rows in {@code targetRows}; with a cache, its keys and values are added to. */
   public void emitLogits(Emit e, Inputs in, List<KvCache> caches, Buffer logits) {
     List<Saving> nothing = Collections.nCopies(layers.size(), Saving.REBUILD);
-    Buffer r = emitLayers(e, in, new Packing(in.positions, in.cuSeqlens, table, null), nothing, new ArrayList<>(), caches);
+    Buffer r = emitLayers(e, in, new Packing(in.positions, in.cuSeqlens, null), nothing, new ArrayList<>(), caches);
     Buffer x = emitLastNorm(e, in, r);
     e.loss().logits("lm_head", logits, x, headWeight());
   }
 
   private Head headWeight() {
-    return new Head(head.value(), head.int8());
+    return new Head(
+        head.value(), head.int8(), (float) architecture.logitScale(), (float) architecture.logitSoftcap());
   }
 
   private Buffer emitLastNorm(Emit e, Inputs in, Buffer r) {
@@ -430,8 +511,18 @@ public final class Llama {
     e.gather("model.norm", rows, r, in.targetRows);
     Buffer x = targetRows(e, "target.x", r);
     Buffer rstd = e.activation("target.rstd", DType.F32, Rows.TARGETS, 1);
-    e.rmsNorm("model.norm", x, rstd, rows, norm.value(), (float) config.rmsNormEps());
+    norm.emit(e, x, rstd, rows);
     return x;
+  }
+
+  /** Rounded to the storage type first, as the published implementations do. */
+  private float embeddingScale() {
+    float scale = (float) architecture.embeddingScale();
+    return switch (parameters.type()) {
+      case BF16 -> Half.fromBf16(Half.toBf16(scale));
+      case F16 -> Half.fromF16(Half.toF16(scale));
+      default -> scale;
+    };
   }
 
   private static Buffer targetRows(Emit e, String name, Buffer like) {
@@ -443,10 +534,13 @@ public final class Llama {
       Emit e, Inputs in, Packing packing, List<Saving> savings, List<Saved> saved, List<KvCache> caches) {
     Buffer r = e.activation("model.embed_tokens.r", config.hiddenSize());
     e.embedding("model.embed_tokens", r, embed.value(), in.ids);
+    if (embeddingScale() != 1) {
+      e.scale("model.embed_tokens.scale", r, r, embeddingScale(), 0);
+    }
     Stream stream = new Stream(r, null);
     for (int i = 0; i < layers.size(); i++) {
       Packing here =
-          caches.isEmpty() ? packing : new Packing(packing.positions(), packing.cuSeqlens(), table, caches.get(i));
+          caches.isEmpty() ? packing : new Packing(packing.positions(), packing.cuSeqlens(), caches.get(i));
       saved.add(new Saved(i < lowestThatLearns() ? Saving.REBUILD.withTileRows(savings.get(i).tileRows()) : savings.get(i)));
       stream = layers.get(i).emitForward(e, stream, here, saved.get(i));
       if (i > 0) {
@@ -477,12 +571,12 @@ public final class Llama {
     List<KvCache> caches = new ArrayList<>();
     for (int i = 0; i < layers.size(); i++) {
       caches.add(
-          new KvCache(cache("k_cache." + i, slots), cache("v_cache." + i, slots), slotOfRow, start, length));
+          new KvCache(cache("k_cache." + i, i, slots), cache("v_cache." + i, i, slots), slotOfRow, start, length));
     }
     return caches;
   }
 
-  private Buffer cache(String name, long slots) {
-    return new Buffer(name, Lifetime.CACHE, parameters.type(), Rows.FIXED, slots, heads.kv());
+  private Buffer cache(String name, int layer, long slots) {
+    return new Buffer(name, Lifetime.CACHE, parameters.type(), Rows.FIXED, slots, layers.get(layer).keyCols());
   }
 }
