@@ -48,6 +48,16 @@ inline bool check_route(Check& check, int64_t n, int64_t k, int64_t experts) {
   return check.ok();
 }
 
+/* Pairs that one warp of a card sorts: 128 warps have the 32768 pairs of 4096 tokens with 8 experts each, about one a
+   multiprocessor of an H100. */
+constexpr int64_t kRoutePairs = 256;
+
+/* The counts of each such part and their totals. One size for every device, as it is asked for without one; the CPU needs
+   none of it. */
+inline int64_t route_workspace(int64_t n, int64_t k, int64_t experts) {
+  return ((n * k + kRoutePairs - 1) / kRoutePairs + 1) * experts * static_cast<int64_t>(sizeof(int32_t));
+}
+
 /* Which of the three products asks. */
 enum class Grouped { kForward, kDx, kDw };
 

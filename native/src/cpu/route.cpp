@@ -78,7 +78,7 @@ extern "C" oribi_status oribi_route(oribi_ctx* ctx, int32_t* offsets, int32_t* p
   return ORIBI_OK;
 }
 
-extern "C" int64_t oribi_route_workspace(int64_t, int64_t, int64_t) { return 0; }
+extern "C" int64_t oribi_route_workspace(int64_t n, int64_t k, int64_t experts) { return route_workspace(n, k, experts); }
 
 extern "C" oribi_status oribi_unroute(oribi_ctx* ctx, void* y, const void* x, const int32_t* row, int64_t n, int64_t k,
                                       int64_t c, int32_t accumulate, oribi_dtype t) {

@@ -20,8 +20,7 @@ namespace oribi {
 namespace {
 
 constexpr unsigned kAll = 0xffffffffu;
-/* 128 warps have the 32768 pairs of 4096 tokens with 8 experts each: about one a multiprocessor of an H100. */
-constexpr int kPairs = 256;
+constexpr int kPairs = static_cast<int>(kRoutePairs);
 constexpr int kScanWarps = 8; /* experts a block of the scan */
 constexpr int kScanThreads = 1024, kThreads = 128;
 
@@ -169,9 +168,7 @@ extern "C" oribi_status oribi_route(oribi_ctx* ctx, int32_t* offsets, int32_t* p
   return launch_status(ctx, function);
 }
 
-extern "C" int64_t oribi_route_workspace(int64_t n, int64_t k, int64_t experts) {
-  return (chunks_of(n * k) + 1) * experts * static_cast<int64_t>(sizeof(int32_t));
-}
+extern "C" int64_t oribi_route_workspace(int64_t n, int64_t k, int64_t experts) { return route_workspace(n, k, experts); }
 
 extern "C" oribi_status oribi_unroute(oribi_ctx* ctx, void* y, const void* x, const int32_t* row, int64_t n, int64_t k,
                                       int64_t c, int32_t accumulate, oribi_dtype t) {

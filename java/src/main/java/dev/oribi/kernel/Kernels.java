@@ -34,6 +34,7 @@ public final class Kernels implements AutoCloseable {
   private final oribi_ctx ctx;
   private final LoraKernels lora;
   private final Int8Kernels int8;
+  private final ExpertKernels experts;
 
   /**
    * Opens the CPU.
@@ -64,6 +65,7 @@ public final class Kernels implements AutoCloseable {
     }
     lora = new LoraKernels(this, ctx);
     int8 = new Int8Kernels(this, ctx);
+    experts = new ExpertKernels(this, ctx);
   }
 
   /** The instruction set or the card's name. */
@@ -98,6 +100,11 @@ public final class Kernels implements AutoCloseable {
   /** The functions on 8-bit weights. */
   public Int8Kernels int8() {
     return int8;
+  }
+
+  /** The functions on routed experts. */
+  public ExpertKernels experts() {
+    return experts;
   }
 
   /** Waits until everything issued is done; on a GPU also tells what no kernel could return, such as an id out of range. */

@@ -32,6 +32,7 @@ public final class Saved {
   Buffer rstd1;
   Buffer rstd2;
   Buffer lse;
+  Experts.Kept experts;
 
   public Saved(Saving saving) {
     this.saving = saving;

@@ -30,6 +30,7 @@ public final class Emit {
   private final EmitLora lora;
   private final Map<FrozenStack, Buffer> copies;
   private final EmitLoss loss;
+  private final EmitExperts experts;
 
   /**
    * The largest run that is planned.
@@ -77,6 +78,7 @@ public final class Emit {
     this.library = library;
     this.lora = new EmitLora(this, library.kernels());
     this.loss = new EmitLoss(this, library);
+    this.experts = new EmitExperts(this);
   }
 
   public Program program() {
@@ -95,6 +97,11 @@ public final class Emit {
   /** Whether the plan keeps this weight in 16 bits too. */
   public boolean holdsCopy(FrozenStack stack) {
     return copies.containsKey(stack);
+  }
+
+  /** The ops of routed experts. */
+  public EmitExperts experts() {
+    return experts;
   }
 
   /** The ops of the vocabulary projection and the loss. */
