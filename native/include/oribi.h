@@ -213,6 +213,31 @@ ORIBI_API oribi_status oribi_packed_offsets(oribi_ctx* ctx, int64_t* offsets, in
                                             const int64_t* strides, int64_t arrays, int64_t pitch, int64_t slots,
                                             int64_t sequences);
 
+/* ------------------------------------------------------------------------------------------------- latent attention */
+
+/* The heads of multi-head latent attention (DeepSeek V2): a head of q and k is D = nope + rope channels, of which the last
+   `rope` are rotated and, in k, the same for every head; a head of v has v <= D channels, and zeros up to D, so that q, k and
+   v have the shape that attention takes. Pairs that are rotated together: (2i, 2i+1) where interleaved, else
+   (i, i + rope/2). A pair stays where it is: scores do not change with the order of channels. */
+typedef struct oribi_latent_shape {
+  int64_t n, h, nope, rope, v;   /* rope is even */
+  int64_t ld_q, ld_k, ld_v;      /* of q[N,H,D], k[N,H,D], v[N,H,D] and their gradients: elements from one row to the next */
+  int64_t ld_kv, ld_r;           /* of kv[N,H,nope+v] and k_rope[N,rope] and their gradients */
+  int64_t max_position;
+  int32_t interleaved;
+  oribi_dtype t;
+} oribi_latent_shape;
+/* k, v =, from kv and k_rope; q is rotated in place, unless it is NULL. cos, sin [max_position, rope/2] fp32. A position
+   outside [0, max_position) is INVALID_ARGUMENT. */
+ORIBI_API oribi_status oribi_latent_forward(oribi_ctx* ctx, void* q, void* k, void* v, const void* kv, const void* k_rope,
+                                            const float* cos, const float* sin, const int32_t* positions,
+                                            const oribi_latent_shape* shape);
+/* dkv, dk_rope =, the latter the sum over heads, in their order in fp32, rotated back; dq is rotated back in place. The
+   gradient of v's padding is not looked at. */
+ORIBI_API oribi_status oribi_latent_backward(oribi_ctx* ctx, void* dq, void* dkv, void* dk_rope, const void* dk,
+                                             const void* dv, const float* cos, const float* sin, const int32_t* positions,
+                                             const oribi_latent_shape* shape);
+
 /* ---------------------------------------------------------------------------------------------------- cross_entropy */
 
 /* Softmax cross-entropy of rows of logits[N,V] of type t. With z = logits * logit_scale, then softcap * tanh(z / softcap)

@@ -290,6 +290,15 @@ FORWARD(oribi_packed_offsets,
          int64_t arrays, int64_t pitch, int64_t slots, int64_t sequences),
         (ctx, offsets, lengths, cu_seqlens, strides, arrays, pitch, slots, sequences))
 
+FORWARD(oribi_latent_forward,
+        (oribi_ctx * ctx, void* q, void* k, void* v, const void* kv, const void* k_rope, const float* cos, const float* sin,
+         const int32_t* positions, const oribi_latent_shape* shape),
+        (ctx, q, k, v, kv, k_rope, cos, sin, positions, shape))
+FORWARD(oribi_latent_backward,
+        (oribi_ctx * ctx, void* dq, void* dkv, void* dk_rope, const void* dk, const void* dv, const float* cos,
+         const float* sin, const int32_t* positions, const oribi_latent_shape* shape),
+        (ctx, dq, dkv, dk_rope, dk, dv, cos, sin, positions, shape))
+
 FORWARD(oribi_cross_entropy,
         (oribi_ctx * ctx, void* dlogits, float* loss, const void* logits, const int32_t* labels, const float* grad_scale,
          int64_t n, int64_t v, float logit_scale, float softcap, oribi_dtype t),
