@@ -35,6 +35,7 @@ public final class Kernels implements AutoCloseable {
   private final LoraKernels lora;
   private final Int8Kernels int8;
   private final ExpertKernels experts;
+  private final LatentKernels latent;
 
   /**
    * Opens the CPU.
@@ -66,6 +67,7 @@ public final class Kernels implements AutoCloseable {
     lora = new LoraKernels(this, ctx);
     int8 = new Int8Kernels(this, ctx);
     experts = new ExpertKernels(this, ctx);
+    latent = new LatentKernels(this, ctx);
   }
 
   /** The instruction set or the card's name. */
@@ -105,6 +107,11 @@ public final class Kernels implements AutoCloseable {
   /** The functions on routed experts. */
   public ExpertKernels experts() {
     return experts;
+  }
+
+  /** The functions on the heads of latent attention. */
+  public LatentKernels latent() {
+    return latent;
   }
 
   /** Waits until everything issued is done; on a GPU also tells what no kernel could return, such as an id out of range. */

@@ -33,6 +33,7 @@ public final class Saved {
   Buffer rstd2;
   Buffer lse;
   Experts.Kept experts;
+  LatentAttention.Kept latent;
 
   public Saved(Saving saving) {
     this.saving = saving;

@@ -31,6 +31,7 @@ public final class Emit {
   private final Map<FrozenStack, Buffer> copies;
   private final EmitLoss loss;
   private final EmitExperts experts;
+  private final EmitLatent latent;
 
   /**
    * The largest run that is planned.
@@ -79,6 +80,7 @@ public final class Emit {
     this.lora = new EmitLora(this, library.kernels());
     this.loss = new EmitLoss(this, library);
     this.experts = new EmitExperts(this);
+    this.latent = new EmitLatent(this);
   }
 
   public Program program() {
@@ -102,6 +104,11 @@ public final class Emit {
   /** The ops of routed experts. */
   public EmitExperts experts() {
     return experts;
+  }
+
+  /** The ops of latent attention. */
+  public EmitLatent latent() {
+    return latent;
   }
 
   /** The ops of the vocabulary projection and the loss. */
