@@ -27,11 +27,10 @@ struct Grouping {
 template <class Real>
 Values grouped_matmul(Values y, const Values& x, const Values& w, const Grouping& g, const oribi_grouped_shape& s) {
   for (int64_t i = 0; i < g.offsets.back(); i++) {
+    const double *x_i = x.data() + g.x_at(i) * s.ld_x, *w_e = w.data() + g.expert(i) * s.expert_w;
     for (int64_t o = 0; o < s.out; o++) {
       Real sum = 0;
-      for (int64_t k = 0; k < s.in; k++) {
-        sum += Real(x[g.x_at(i) * s.ld_x + k]) * Real(w[g.expert(i) * s.expert_w + o * s.ld_w + k]);
-      }
+      for (int64_t k = 0; k < s.in; k++) sum += Real(x_i[k]) * Real(w_e[o * s.ld_w + k]);
       double& to = y[i * s.ld_y + o];
       to = (s.accumulate != 0 ? Real(to) : Real(0)) + Real(s.scale) * sum;
     }
@@ -42,11 +41,10 @@ Values grouped_matmul(Values y, const Values& x, const Values& w, const Grouping
 template <class Real>
 Values grouped_matmul_dx(Values dx, const Values& dy, const Values& w, const Grouping& g, const oribi_grouped_shape& s) {
   for (int64_t i = 0; i < g.offsets.back(); i++) {
+    const double *dy_i = dy.data() + g.y_at(i) * s.ld_y, *w_e = w.data() + g.expert(i) * s.expert_w;
     for (int64_t k = 0; k < s.in; k++) {
       Real sum = 0;
-      for (int64_t o = 0; o < s.out; o++) {
-        sum += Real(dy[g.y_at(i) * s.ld_y + o]) * Real(w[g.expert(i) * s.expert_w + o * s.ld_w + k]);
-      }
+      for (int64_t o = 0; o < s.out; o++) sum += Real(dy_i[o]) * Real(w_e[o * s.ld_w + k]);
       double& to = dx[i * s.ld_x + k];
       to = (s.accumulate != 0 ? Real(to) : Real(0)) + Real(s.scale) * sum;
     }

@@ -27,7 +27,7 @@ const Sizes kSizes[] = {{{1}, 1, 1, 0, false},
 
 std::vector<Sizes> all_sizes() {
   std::vector<Sizes> all(std::begin(kSizes), std::end(kSizes));
-  if (!quick()) all.push_back({{0, 150, 7, 300, 0, 64}, 1024, 768, 0, true});
+  if (!quick()) all.push_back({{0, 150, 7, 0, 64}, 512, 384, 0, true});
   return all;
 }
 

@@ -17,11 +17,16 @@ namespace {
 using namespace lora;
 
 constexpr int kRows = 128, kDepth = 32, kThinColumns = 32, kWideColumns = 128;
-/* Up to two thin tiles beat one wide one, of which they would use half. */
-constexpr int kMostThin = 2 * kThinColumns;
+static_assert(kMostThin == 2 * kThinColumns, "what grouped.cu turns round must be what is thin here");
 /* As of the LoRA product: three stages of 16 KB let two blocks share a processor of sm_86 and sm_89. */
 constexpr int kStages = 3, kStagesOfLarge = 4, kStagesOfTuring = 2;
 constexpr int kSharedForLarge = 160 * 1024;
+
+__device__ inline uint32_t load_4(uint32_t from) {
+  uint32_t x;
+  asm volatile("ld.shared.b32 %0, [%1];" : "=r"(x) : "r"(from) : "memory");
+  return x;
+}
 
 /* Where chunk `chunk` of row r lies in a tile whose rows have kChunks chunks. */
 template <int kChunks>
@@ -200,25 +205,37 @@ struct Tile {
         }
   }
 
-  /* y or dx, by way of shared memory, so that it leaves in whole rows. */
-  __device__ void store() {
-    T* y = static_cast<T*>(at.out);
-    __syncthreads();
-    for_pairs([&](int r, int along, float first, float second) {
-      if (at.accumulate && row + r < end && column + along < at.columns) {
-        const T* old = y + (row + r) * at.ld_out + column + along;
-        first += to_float(old[0]);
-        second += to_float(old[1]);
-      }
-      store_4(shared + r * kStagingRow + along * 2, pack_pair<T>(first, second));
-    });
-    __syncthreads();
+  /* f(place in shared memory, place in y or dx) for each 16 bytes of the tile that there are, whole rows at a time. */
+  template <class F>
+  __device__ void for_chunks(F&& f) {
     constexpr int kChunks = kColumns / kChunk;
     const int chunk = threadIdx.x % kChunks;
     if (column + chunk * kChunk >= at.columns) return;
+    T* y = static_cast<T*>(at.out) + row * at.ld_out + column + chunk * kChunk;
     for (int r = threadIdx.x / kChunks; r < kRows && row + r < end; r += kThreads / kChunks) {
-      *reinterpret_cast<uint4*>(y + (row + r) * at.ld_out + column + chunk * kChunk) = load_16(shared + r * kStagingRow + chunk * 16);
+      f(shared + r * kStagingRow + chunk * 16, reinterpret_cast<uint4*>(y + r * at.ld_out));
     }
+  }
+
+  /* y or dx, by way of shared memory, so that what is added to comes and the sum leaves in whole rows. */
+  __device__ void store() {
+    __syncthreads();
+    if (at.accumulate) {
+      for_chunks([](uint32_t place, const uint4* y) { store_16(place, *y); });
+      __syncthreads();
+    }
+    for_pairs([&](int r, int along, float first, float second) {
+      const uint32_t place = shared + r * kStagingRow + along * 2;
+      if (at.accumulate) { /* beyond the tile's rows: whatever the ring left there, which is not stored */
+        Pack<T, 2> old;
+        *reinterpret_cast<uint32_t*>(&old) = load_4(place);
+        first += to_float(old.element[0]);
+        second += to_float(old.element[1]);
+      }
+      store_4(place, pack_pair<T>(first, second));
+    });
+    __syncthreads();
+    for_chunks([](uint32_t place, uint4* y) { *y = load_16(place); });
   }
 
   __device__ void add_to_dw() {

@@ -26,6 +26,9 @@ struct Arguments {
   bool accumulate, transposed;
 };
 
+/* Up to two thin tiles, of 32 columns, beat one wide one, of 128, of which they would use half. */
+constexpr int64_t kMostThin = 64;
+
 /* Tiles of kRows rows that the experts' rows make at most. */
 inline int64_t most_row_tiles(int64_t n, int64_t experts, int64_t rows) {
   const int64_t partial = n < experts ? n : experts;
