@@ -8,12 +8,13 @@ using Values = std::vector<double>;
 
 namespace {
 
-/* Ways to compute the product: the device's choice, and on a GPU the one for every card besides. */
+/* Ways to compute the product: the device's choice, and on a GPU the one for every card and the cuts of that for sm_90a. A card
+   or a shape without a cut takes its choice. */
 struct Way {
   const char* name; /* of ORIBI_LORA_MATMUL; "" is the choice */
 };
 #ifdef ORIBI_TEST_CUDA
-constexpr Way kWays[] = {{""}, {"mma"}};
+constexpr Way kWays[] = {{""}, {"mma"}, {"256x2"}, {"224x2"}, {"192x2"}, {"128x2"}, {"256x1"}, {"192x1"}, {"128x1"}, {"128/2"}, {"176x2t"}};
 constexpr bool kOnCpu = false;
 #else
 constexpr Way kWays[] = {{""}};
@@ -335,6 +336,17 @@ TEST(skinny_products) {
   }
 }
 
+/* Sizes at which a card does not do with what the shapes above take: more units of h and of dA than it runs at once, and enough tokens for
+   wide units of G and dB, at a small and at a large rank. */
+TEST(skinny_products_of_many_tokens) {
+  Context ctx;
+  for (oribi_lora_shape s : {make_shape(17100, 64, 64, 16, {{0, 64}}), make_shape(40, 34200, 64, 16, {{0, 64}}),
+                             make_shape(4400, 64, 1000, 40, {{0, 1000}})}) {
+    s.t = ORIBI_F16;
+    check_skinny(ctx, s, false);
+  }
+}
+
 /* One workspace serves every smaller shape: it may not shrink as a size grows. */
 TEST(workspace_grows_with_each_size) {
   Context ctx;
@@ -345,6 +357,16 @@ TEST(workspace_grows_with_each_size) {
     oribi_lora_shape s = large;
     s.n = n;
     CHECK(oribi_lora_workspace(ctx, &s) <= bytes);
+  }
+  oribi_lora_shape more = large; /* beyond what takes the card's widest units */
+  more.n = 20000;
+  const int64_t more_bytes = oribi_lora_workspace(ctx, &more);
+  for (int64_t n : {1000, 1023, 1056, 4223, 4224, 4225, 8448, 16896, 19999}) {
+    oribi_lora_shape s = more;
+    s.n = n;
+    CHECK(oribi_lora_workspace(ctx, &s) <= more_bytes);
+    s.outs[0] = 8, s.out = s.first_out[1] = 8, s.adapters = 1;
+    CHECK(oribi_lora_workspace(ctx, &s) <= more_bytes);
   }
   for (int64_t rank : {8, 16, 24, 32, 40, 48, 56}) {
     oribi_lora_shape s = large;
@@ -404,6 +426,20 @@ TEST(no_rows) {
   compare_within("da", da.values(), Values(8 * 64, 5), 0);
   compare_within("db", db.values(), Values(64 * 8, 5), 0);
 }
+
+#ifdef ORIBI_TEST_CUDA
+/* A kernel that is asked for by a wrong name is not silently another one. */
+TEST(unknown_kernel) {
+  Context ctx;
+  oribi_lora_shape s = make_shape(2, 64, 64, 8, {{0, 64}});
+  s.t = ORIBI_F16;
+  Array any(4096, s.t, 3);
+  setenv("ORIBI_LORA_MATMUL", "sideways", 1);
+  CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "'sideways'",
+               oribi_lora_matmul(ctx, any.data(), any.data(), any.data(), nullptr, any.data(), any.data(), &s));
+  unsetenv("ORIBI_LORA_MATMUL");
+}
+#endif
 
 TEST(arguments) {
   Context ctx;

@@ -175,7 +175,7 @@ extern "C" oribi_status oribi_attention_backward(oribi_ctx* ctx, void* dq, void*
         delta, delta + n * shape->h, attention::layout_of(*shape)};
     x.at.wide = attention::wide_rows(*shape) && attention::aligned(o) && attention::aligned(q) && attention::aligned(k) &&
                 attention::aligned(v) && attention::aligned(d_o) && attention::aligned(dq) && attention::aligned(dk) &&
-                attention::aligned(dv);
+                attention::aligned(dv) && attention::aligned(workspace);
     error = attention::backward(ctx, x);
   });
   return error != cudaSuccess ? cuda_status(ctx, function, error) : launch_status(ctx, function);

@@ -28,35 +28,16 @@ struct KeySteps {
   __device__ int32_t head(int32_t i) const { return kv_head * group + i / steps; }
 };
 
-/* The producers' second warp: lse2 and delta of a step's queries, zeros beyond the sequence, where q and do are zeros. */
-template <class T, class C>
-__device__ inline void produce_lines(const Shared<C>& s, const BackwardArguments<T>& x, const KeySteps& work) {
-  constexpr int kEach = C::kSteps / 32;
-  const int lane = threadIdx.x % 32;
-  Ring<C::kStages> ring;
-  for (int32_t i = 0; i < work.total(); i++, ring.advance()) {
-    const int32_t query = work.first_key + i % work.steps * C::kSteps;
-    const int64_t at = static_cast<int64_t>(work.head(i)) * x.at.n + work.begin + query;
-    float lse2[kEach], delta[kEach];
-#pragma unroll
-    for (int e = 0; e < kEach; e++) {
-      const int r = lane + 32 * e;
-      const bool inside = query + r < work.count;
-      lse2[e] = inside ? x.lse2[at + r] : 0.0f;
-      delta[e] = inside ? x.delta[at + r] : 0.0f;
-    }
-    s.wait_empty(ring.stage, ring.parity);
-#pragma unroll
-    for (int e = 0; e < kEach; e++) {
-      const uint32_t to = s.line(ring.stage) + 4 * (lane + 32 * e);
-      asm volatile("st.shared.f32 [%0], %1;" ::"r"(to), "f"(lse2[e]) : "memory");
-      asm volatile("st.shared.f32 [%0], %1;" ::"r"(to + 4 * C::kSteps), "f"(delta[e]) : "memory");
-    }
-    sm90::barrier_arrive(s.full(ring.stage));
-  }
+/* What comes after a step's last query: zeros in lse2 and delta, as in q and do, so that no infinity is met there. */
+template <class C>
+__device__ inline void clear_lines(uint32_t line, int32_t rows) {
+  const int32_t row = static_cast<int32_t>(threadIdx.x) % kConsumerThreads;
+  if (row < rows || row >= C::kSteps) return;
+  asm volatile("st.shared.f32 [%0], %1;" ::"r"(line + 4 * row), "f"(0.0f) : "memory");
+  asm volatile("st.shared.f32 [%0], %1;" ::"r"(line + 4 * (C::kSteps + row)), "f"(0.0f) : "memory");
 }
 
-/* The same steps, as a warpgroup of consumers goes through them. */
+/* The steps, as a warpgroup of consumers goes through them. */
 template <class C>
 struct KeyRing {
   const Shared<C>& s;
@@ -80,7 +61,10 @@ struct KeyRing {
     static_assert(C::kStages >= 3, "or the ring would stop");
     for (; i < work.total(); advance()) {
       s.wait_full(ring.stage, ring.parity);
-      if (left < C::kSteps) clear_rows<C::kSteps, 2 * C::kSlabs, kConsumerThreads, kClearBarrier>(s.stage(ring.stage), left);
+      if (left < C::kSteps) {
+        clear_lines<C>(s.line(ring.stage), left);
+        clear_rows<C::kSteps, 2 * C::kSlabs, kConsumerThreads, kClearBarrier>(s.stage(ring.stage), left);
+      }
       if (ahead + C::kSteps > 0 && ahead - (kPart - 1) < window) return true;
       s.release(ring.stage);
     }
@@ -199,16 +183,19 @@ __device__ inline void run_keys(const Arguments<T>& a, const void* memory) {
   const int32_t kv_head = blockIdx.x % x.at.h_kv, first_key = place.tile * kOwned, count = sequence.query_count;
   const int32_t last = count - first_key > x.at.window ? min(count, first_key + kOwned - 1 + x.at.window) : count;
   const KeySteps work{kv_head, first_key, count, (last - first_key + C::kSteps - 1) / C::kSteps, x.at.group, sequence.query_begin};
-  s.init(1 + 32);
+  s.init();
   const int group = __shfl_sync(attention::kAllLanes, static_cast<int>(threadIdx.x) / 128, 0);
   if (group == 0) {
     sm90::shrink_registers<kProducerRegisters>();
     if (threadIdx.x == 0) {
-      const int begin = static_cast<int>(work.begin) + first_key;
-      produce<C>(s, &a.k, &a.v, work.kv_head, begin, &a.q, &a.d_o, work.total(), [&](int32_t i) { return work.head(i); },
-                 [&](int32_t i) { return begin + i % work.steps * C::kSteps; });
-    } else if (threadIdx.x / 32 == 1) {
-      produce_lines<T>(s, x, work);
+      const int begin = static_cast<int>(work.begin) + first_key, lse2 = x.at.n * x.at.h;
+      const auto row_of = [&](int32_t i) { return begin + i % work.steps * C::kSteps; };
+      produce<C>(s, &a.k, &a.v, work.kv_head, begin, &a.q, &a.d_o, work.total(), [&](int32_t i) { return work.head(i); }, row_of,
+                 C::kLineBytes, [&](int32_t i, int stage) {
+                   const int at = work.head(i) * x.at.n + row_of(i);
+                   load_line(s.line(stage), &a.lines, lse2 + at, s.full(stage));
+                   load_line(s.line(stage) + 4 * C::kSteps, &a.lines, at, s.full(stage));
+                 });
     }
   } else {
     sm90::grow_registers<kConsumerRegisters>();

@@ -108,14 +108,14 @@ __device__ inline void run_queries(const Arguments<T>& a, const void* memory) {
   const int32_t count = sequence.query_count, first = ((count - 1) / kOwned - place.tile) * kOwned;
   const QuerySteps work{static_cast<int32_t>(blockIdx.x % x.at.h), first, count, x.at.window > first ? 0 : (first - x.at.window + 1) / C::kSteps,
                         (min(count, first + kOwned) - 1) / C::kSteps, sequence.query_begin};
-  s.init(1);
+  s.init();
   const int group = __shfl_sync(attention::kAllLanes, static_cast<int>(threadIdx.x) / 128, 0);
   if (group == 0) {
     sm90::shrink_registers<kProducerRegisters>();
     if (threadIdx.x == 0) {
       const int begin = static_cast<int>(work.begin), kv_head = work.head / x.at.group;
       produce<C>(s, &a.q, &a.d_o, work.head, begin + first, &a.k, &a.v, work.end_tile - work.begin_tile + 1,
-                 [&](int32_t) { return kv_head; }, [&](int32_t i) { return begin + (work.end_tile - i) * C::kSteps; });
+                 [&](int32_t) { return kv_head; }, [&](int32_t i) { return begin + (work.end_tile - i) * C::kSteps; }, 0, [](int32_t, int) {});
     }
   } else {
     sm90::grow_registers<kConsumerRegisters>();

@@ -1,8 +1,8 @@
 /*
  * What the two kernels of attention_backward_sm90.cu share: how a block is cut, where things lie in its shared memory, and
- * the producers, who bring what the consumers multiply.
+ * the producer, which brings what the consumers multiply.
  *
- * A block has three warpgroups: one of producers, of whom one thread starts copies by TMA, and two of consumers. Either
+ * A block has three warpgroups: one whose first thread starts copies by TMA, the producer, and two of consumers. Either
  * consumer owns 64 rows of the block's 128, queries or keys, and both go through the rows of the other side in steps.
  */
 #ifndef ORIBI_CUDA_ATTENTION_BACKWARD_SM90_RING_CUH
@@ -27,6 +27,7 @@ constexpr int kClearBarrier = 1, kGroupBarrier = 2;
 template <class T>
 struct Arguments {
   CUtensorMap q, d_o, k, v; /* (head size, heads, rows) */
+  CUtensorMap lines;        /* delta (heads, rows), then lse2 (heads, rows), as one line; a box is a step of keys_kernel */
   BackwardArguments<T> x;
 };
 
@@ -34,6 +35,7 @@ struct Arguments {
 template <class T>
 __device__ inline void prefetch_maps(const Arguments<T>& a) {
   sm90::prefetch_map(&a.q), sm90::prefetch_map(&a.d_o), sm90::prefetch_map(&a.k), sm90::prefetch_map(&a.v);
+  sm90::prefetch_map(&a.lines);
 }
 
 /* kSteps: rows of q and do, or of k and v, in a stage. kPlain: no softcap and a positive scale. */
@@ -62,11 +64,10 @@ struct Shared {
   __device__ uint32_t empty(int i) const { return full(C::kStages + i); }
   __device__ uint32_t own() const { return full(2 * C::kStages); }
 
-  /* arrivals: of producers at a stage. */
-  __device__ void init(int arrivals) const {
+  __device__ void init() const {
     if (threadIdx.x == 0) {
       for (int i = 0; i < C::kStages; i++) {
-        sm90::barrier_init(full(i), arrivals);
+        sm90::barrier_init(full(i), 1);
         sm90::barrier_init(empty(i), kConsumers * 4);
       }
       sm90::barrier_init(own(), 1);
@@ -93,10 +94,11 @@ struct Ring {
   }
 };
 
-/* One thread's part of the producers: the block's own rows, then a stage of two tiles for each step. */
-template <class C, class HeadOf, class RowOf>
+/* The producing thread's work: the block's own rows, then a stage of two tiles for each step, and what load_more adds to it. */
+template <class C, class HeadOf, class RowOf, class LoadMore>
 __device__ inline void produce(const Shared<C>& s, const CUtensorMap* own_first, const CUtensorMap* own_second, int own_head, int own_row,
-                               const CUtensorMap* first, const CUtensorMap* second, int32_t steps, HeadOf head_of, RowOf row_of) {
+                               const CUtensorMap* first, const CUtensorMap* second, int32_t steps, HeadOf head_of, RowOf row_of, int more_bytes,
+                               LoadMore load_more) {
   sm90::barrier_arrive_expect(s.own(), C::kOwnBytes);
   for (int c = 0; c < kConsumers; c++) {
     load_tile<C::kHead, kPart>(s.first(c), own_first, own_head, own_row + kPart * c, s.own());
@@ -105,9 +107,10 @@ __device__ inline void produce(const Shared<C>& s, const CUtensorMap* own_first,
   Ring<C::kStages> ring;
   for (int32_t i = 0; i < steps; i++, ring.advance()) {
     s.wait_empty(ring.stage, ring.parity);
-    sm90::barrier_arrive_expect(s.full(ring.stage), C::kStageBytes);
+    sm90::barrier_arrive_expect(s.full(ring.stage), C::kStageBytes + more_bytes);
     load_tile<C::kHead, C::kSteps>(s.stage(ring.stage), first, head_of(i), row_of(i), s.full(ring.stage));
     load_tile<C::kHead, C::kSteps>(s.stage(ring.stage) + C::kTileBytes, second, head_of(i), row_of(i), s.full(ring.stage));
+    load_more(i, ring.stage);
   }
 }
 

@@ -134,6 +134,13 @@ __device__ inline void load_box(uint32_t to, const CUtensorMap* map, int column,
       : "memory");
 }
 
+/* As many elements as the map's box has, from `first` on of what the map takes for one line. */
+__device__ inline void load_line(uint32_t to, const CUtensorMap* map, int first, uint32_t barrier) {
+  asm volatile("cp.async.bulk.tensor.1d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2}], [%3];" ::"r"(to),
+               "l"(map), "r"(first), "r"(barrier)
+               : "memory");
+}
+
 /* A tile of kRows rows from `row` on; what lies beyond the head or the last row of all arrives as zeros. */
 template <int kHead, int kRows>
 __device__ inline void load_tile(uint32_t to, const CUtensorMap* map, int head, int row, uint32_t barrier) {

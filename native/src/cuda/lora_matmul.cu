@@ -1,7 +1,7 @@
 /*
  * The entry points of the LoRA product and what its kernels have in common. Which kernel: that of sm_90a where it takes the
- * shape, and otherwise that of every card. The environment variable ORIBI_LORA_MATMUL=mma asks for the latter always, so
- * that it can be tested and timed on a card that has both.
+ * shape, and otherwise that of every card. The environment variable ORIBI_LORA_MATMUL=mma asks for the latter always, and
+ * the name of a cut (lora_matmul_sm90_tiling.cu) for that cut of the former, so that each can be tested and timed.
  */
 #include <cstdlib>
 #include <cstring>
@@ -19,17 +19,27 @@ namespace {
 /* What was compiled for the card is asked of a kernel that does nothing. */
 __global__ void marker_kernel() {}
 
-#ifdef ORIBI_HAS_LORA_SM90
-bool wants_mma() {
+/* What the environment asks for: "" for the best. */
+const char* wanted_kernel() {
   const char* wanted = std::getenv("ORIBI_LORA_MATMUL");
-  return wanted != nullptr && std::strcmp(wanted, "mma") == 0;
+  return wanted == nullptr ? "" : wanted;
 }
+
+bool is_kernel(const char* name) {
+#ifdef ORIBI_HAS_LORA_SM90
+  if (lora_cut_named(name)) return true;
 #endif
+  return name[0] == '\0' || std::strcmp(name, "mma") == 0;
+}
 
 oribi_status matmul(oribi_ctx* ctx, const char* function, void* y, const void* x, const void* w, const oribi_nf4* nf4,
                     const void* h, const void* b, const oribi_lora_shape& shape, bool dx) {
+  const char* const wanted = wanted_kernel();
+  if (!is_kernel(wanted)) {
+    return fail(ctx, ORIBI_INVALID_ARGUMENT, "%s: ORIBI_LORA_MATMUL is '%s', which is neither mma nor a cut such as 256x2", function, wanted);
+  }
 #ifdef ORIBI_HAS_LORA_SM90
-  if (!wants_mma() && lora_matmul_sm90_takes(ctx, shape, dx, w == nullptr)) {
+  if (std::strcmp(wanted, "mma") != 0 && lora_matmul_sm90_takes(ctx, shape, dx, w == nullptr)) {
     return lora_matmul_sm90(ctx, function, y, x, w, nf4, h, b, shape, dx);
   }
 #endif

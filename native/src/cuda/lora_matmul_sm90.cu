@@ -50,15 +50,18 @@ class Maps {
     static const sm90::Encode encode = sm90::find_encode();
     encode_ = encode;
   }
-  /* A matrix of 16-bit elements, read in boxes of 64 columns, swizzled. */
-  void matrix(CUtensorMap* map, const void* data, int64_t rows, int64_t columns, int64_t ld, int box_rows) {
+  /* A matrix of 16-bit elements, read or written in boxes of 64 or 32 columns, swizzled, or of 16. */
+  void matrix(CUtensorMap* map, const void* data, int64_t rows, int64_t columns, int64_t ld, int box_rows, int box_columns = lora90::kDepth) {
     if (encode_ == nullptr || !ok()) return;
     const cuuint64_t sizes[] = {static_cast<cuuint64_t>(columns), static_cast<cuuint64_t>(rows)};
     const cuuint64_t strides[] = {static_cast<cuuint64_t>(ld) * 2};
-    const cuuint32_t box[] = {lora90::kDepth, static_cast<cuuint32_t>(box_rows)};
+    const cuuint32_t box[] = {static_cast<cuuint32_t>(box_columns), static_cast<cuuint32_t>(box_rows)};
+    const CUtensorMapSwizzle swizzle = box_columns == 64   ? CU_TENSOR_MAP_SWIZZLE_128B
+                                       : box_columns == 32 ? CU_TENSOR_MAP_SWIZZLE_64B
+                                                           : CU_TENSOR_MAP_SWIZZLE_NONE;
     const cuuint32_t steps[] = {1, 1};
     result_ = encode_(map, type_, 2, const_cast<void*>(data), sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                      CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+                      swizzle, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   }
   /* The codes of a matrix in NF4, read in boxes of a block, 32 bytes, of each row. */
   void codes(CUtensorMap* map, const uint8_t* data, int64_t rows, int64_t columns, int box_rows) {
@@ -136,7 +139,7 @@ cudaError_t resident_clusters(const CudaContext* ctx, const cudaLaunchConfig_t& 
   constexpr int kCards = 64;
   static std::atomic<int> known[kCards];
   *clusters = ctx->processors;
-  if (P::kCluster == 1) return cudaSuccess;
+  if (P::kBlocks == 1) return cudaSuccess;
   if (ctx->index < kCards && (*clusters = known[ctx->index].load()) > 0) return cudaSuccess;
   const cudaError_t error = cudaOccupancyMaxActiveClusters(clusters, lora_kernel<P>, &config);
   if (error == cudaSuccess && ctx->index < kCards) known[ctx->index].store(*clusters);
@@ -150,7 +153,7 @@ oribi_status launch(oribi_ctx* ctx, const char* function, const Operands& of, co
   Maps maps(shape.t);
   maps.matrix(&a.x, of.x, shape.n, inner, P::kDx ? shape.ld_y : shape.ld_x, lora90::kRows);
   describe_weight<P>(&a, &maps, of, shape);
-  maps.matrix(&a.y, of.y, shape.n, columns, P::kDx ? shape.ld_x : shape.ld_y, 64);
+  maps.matrix(&a.y, of.y, shape.n, columns, P::kDx ? shape.ld_x : shape.ld_y, 64, P::kSlab);
   describe_parts<P>(&a, &maps, of, shape);
   const oribi_status described = maps.status(ctx, function);
   if (described != ORIBI_OK) return described;
@@ -164,10 +167,10 @@ oribi_status launch(oribi_ctx* ctx, const char* function, const Operands& of, co
 
   cudaLaunchAttribute cluster[1];
   cluster[0].id = cudaLaunchAttributeClusterDimension;
-  cluster[0].val.clusterDim.x = P::kCluster;
+  cluster[0].val.clusterDim.x = P::kBlocks;
   cluster[0].val.clusterDim.y = cluster[0].val.clusterDim.z = 1;
   cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(a.tiles * P::kCluster));
+  config.gridDim = dim3(static_cast<unsigned>(a.tiles * P::kBlocks));
   config.blockDim = dim3(P::kThreads);
   config.dynamicSmemBytes = P::kSharedBytes;
   config.stream = stream_of(ctx);
@@ -176,7 +179,7 @@ oribi_status launch(oribi_ctx* ctx, const char* function, const Operands& of, co
   cudaError_t error = cudaFuncSetAttribute(lora_kernel<P>, cudaFuncAttributeMaxDynamicSharedMemorySize, P::kSharedBytes);
   int clusters = 0;
   if (error == cudaSuccess) error = resident_clusters<P>(static_cast<CudaContext*>(ctx), config, &clusters);
-  config.gridDim.x = static_cast<unsigned>(std::min(a.tiles, clusters) * P::kCluster);
+  if (P::kSplit == 1) config.gridDim.x = static_cast<unsigned>(std::min(a.tiles, clusters) * P::kBlocks); /* else a tile each */
   if (error == cudaSuccess) error = cudaLaunchKernelEx(&config, lora_kernel<P>, a);
   return cuda_status(ctx, function, error);
 }
@@ -188,20 +191,24 @@ oribi_status dispatch(oribi_ctx* ctx, const char* function, const Operands& of, 
     if (tiling.columns == 256) return launch<Policy<T, 256, 1, kDx, true>>(ctx, function, of, shape, group);
     return launch<Policy<T, 128, 1, kDx, true>>(ctx, function, of, shape, group);
   }
-  switch (tiling.columns * 10 + tiling.cluster) {
-    case 2562:
-      return launch<Policy<T, 256, 2, kDx, false>>(ctx, function, of, shape, group);
-    case 1922:
-      return launch<Policy<T, 192, 2, kDx, false>>(ctx, function, of, shape, group);
-    case 1921:
-      return launch<Policy<T, 192, 1, kDx, false>>(ctx, function, of, shape, group);
-    case 1282:
-      return launch<Policy<T, 128, 2, kDx, false>>(ctx, function, of, shape, group);
-    case 1281:
-      return launch<Policy<T, 128, 1, kDx, false>>(ctx, function, of, shape, group);
-    default:
-      return launch<Policy<T, 256, 1, kDx, false>>(ctx, function, of, shape, group);
+  const auto is = [&tiling](int columns, int cluster, LoraSharing sharing = LoraSharing::halves) {
+    return tiling.columns == columns && tiling.cluster == cluster && tiling.sharing == sharing;
+  };
+  if (is(256, 2)) return launch<Policy<T, 256, 2, kDx, false>>(ctx, function, of, shape, group);
+  if constexpr (!kDx) {
+    if (is(224, 2)) return launch<Policy<T, 224, 2, kDx, false>>(ctx, function, of, shape, group);
   }
+  if (is(192, 2)) return launch<Policy<T, 192, 2, kDx, false>>(ctx, function, of, shape, group);
+  if (is(128, 2)) return launch<Policy<T, 128, 2, kDx, false>>(ctx, function, of, shape, group);
+  if (is(256, 1)) return launch<Policy<T, 256, 1, kDx, false>>(ctx, function, of, shape, group);
+  if (is(192, 1)) return launch<Policy<T, 192, 1, kDx, false>>(ctx, function, of, shape, group);
+  if (is(128, 1)) return launch<Policy<T, 128, 1, kDx, false>>(ctx, function, of, shape, group);
+  if (is(128, 1, LoraSharing::inner)) return launch<Policy<T, 128, 1, kDx, false, LoraSharing::inner>>(ctx, function, of, shape, group);
+  if constexpr (!kDx) {
+    if (is(176, 2, LoraSharing::turns)) return launch<Policy<T, 176, 2, kDx, false, LoraSharing::turns>>(ctx, function, of, shape, group);
+  }
+  return fail(ctx, ORIBI_INVALID_ARGUMENT, "%s: no kernel for tiles of %d columns in clusters of %d", function, tiling.columns,
+              tiling.cluster);
 }
 
 /* Whether this library's code for the context's card, one of compute capability 9.0, is that for sm_90a. */
@@ -231,32 +238,6 @@ bool lora_matmul_sm90_takes(const oribi_ctx* ctx, const oribi_lora_shape& shape,
   const bool aligned = shape.in % 64 == 0 && shape.out % 64 == 0 && shape.ld_x % 8 == 0 && shape.ld_y % 8 == 0;
   const bool type = shape.t == ORIBI_BF16 || shape.t == ORIBI_F16;
   return oribi_ctx_architecture(ctx) == 90 && type && fits && aligned && indexed && has_code(ctx);
-}
-
-/* The cut with the least time, taken as the number of waves of tiles times that of one tile. */
-LoraTiling lora_tiling_sm90(const oribi_ctx* ctx, const oribi_lora_shape& shape, bool dx, bool nf4) {
-  /* In units of a column of the fastest cut; from the table of cuts in docs/results/lora-matmul.md, on an H100. */
-  struct Cut {
-    LoraTiling tiling;
-    double cost;
-    bool nf4;
-  };
-  constexpr Cut kCuts[] = {{{256, 2, 8}, 256, false}, {{192, 2, 8}, 200, false}, {{128, 2, 8}, 140, false}, {{256, 1, 16}, 270, false},
-                           {{192, 1, 16}, 215, false}, {{128, 1, 16}, 210, false}, {{256, 1, 16}, 256, true}, {{128, 1, 16}, 185, true}};
-  const int64_t columns = dx ? shape.in : shape.out, rows = (shape.n + lora90::kRows - 1) / lora90::kRows;
-  LoraTiling best{};
-  double least = 0;
-  for (const Cut& cut : kCuts) {
-    if (cut.nf4 != nf4) continue;
-    const int64_t cluster = cut.tiling.cluster, width = cut.tiling.columns;
-    const int64_t tiles = (rows + cluster - 1) / cluster * ((columns + width - 1) / width);
-    const int64_t at_once = static_cast<const CudaContext*>(ctx)->processors / cluster;
-    const double cost = static_cast<double>((tiles + at_once - 1) / at_once) * cut.cost;
-    if (least > 0 && cost >= least) continue;
-    best = cut.tiling;
-    least = cost;
-  }
-  return best;
 }
 
 oribi_status lora_matmul_sm90_tiled(oribi_ctx* ctx, const char* function, void* y, const void* x, const void* w,

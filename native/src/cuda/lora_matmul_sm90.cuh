@@ -14,12 +14,23 @@ bool lora_matmul_sm90_takes(const oribi_ctx* ctx, const oribi_lora_shape& shape,
 oribi_status lora_matmul_sm90(oribi_ctx* ctx, const char* function, void* y, const void* x, const void* w,
                               const oribi_nf4* nf4, const void* h, const void* b, const oribi_lora_shape& shape, bool dx);
 
+/* How the two consumers of a block, or two blocks, share work. */
+enum class LoraSharing {
+  halves, /* the consumers halve the rows of each tile */
+  turns,  /* each consumer has every other tile and stores while the other multiplies */
+  inner   /* two blocks of a cluster halve the inner dimension of a tile; the consumers halve its rows */
+};
+
 /* How the product is cut, for whoever wants to measure another cut than the one chosen. */
 struct LoraTiling {
-  int columns; /* of a tile of 128 rows: 256, 192 or 128; 256 or 128 for NF4 */
+  int columns; /* of a tile of 128 rows: 256, 224 and 176 (not for dx), 192 or 128; 256 or 128 for NF4 */
   int cluster; /* blocks that share a tile of the weight: 1 or 2 */
   int group;   /* rows of tiles that are walked together, so that what they share stays in the cache */
+  LoraSharing sharing;
 };
+/* Whether ORIBI_LORA_MATMUL may ask for it: 256x2 are tiles of 256 columns in clusters of 2, 128/2 two
+   blocks a tile, 176x2t tiles by turns. */
+bool lora_cut_named(const char* name);
 LoraTiling lora_tiling_sm90(const oribi_ctx* ctx, const oribi_lora_shape& shape, bool dx, bool nf4);
 oribi_status lora_matmul_sm90_tiled(oribi_ctx* ctx, const char* function, void* y, const void* x, const void* w,
                                     const oribi_nf4* nf4, const void* h, const void* b, const oribi_lora_shape& shape,

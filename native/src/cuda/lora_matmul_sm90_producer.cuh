@@ -11,12 +11,13 @@ namespace lora90 {
    blocks of a cluster fetch a share of its rows each and hand it to all. */
 template <class P>
 __device__ inline void load_weight(const Shared<P>& s, int stage, const CUtensorMap* map, int inner, int column, int rank) {
-  constexpr int kSlabs = P::kDx ? P::kColumns / kSlab : 1;
+  constexpr int kSlabs = P::kDx ? P::kColumns / kMajor : 1;
+  const int part = P::kCluster > 1 ? rank : 0; /* of its rows: blocks that halve the inner dimension fetch all of them */
 #pragma unroll
   for (int slab = 0; slab < kSlabs; slab++) {
-    const uint32_t to = s.w(stage) + (slab * kDepth + rank * P::kWeightRows) * kRowBytes;
-    const int x = P::kDx ? column + slab * kSlab : inner;
-    const int y = (P::kDx ? inner : column) + rank * P::kWeightRows;
+    const uint32_t to = s.w(stage) + (slab * kDepth + part * P::kWeightRows) * kRowBytes;
+    const int x = P::kDx ? column + slab * kMajor : inner;
+    const int y = (P::kDx ? inner : column) + part * P::kWeightRows;
     if constexpr (P::kCluster > 1) {
       sm90::load_tile_to(to, map, x, y, s.full(stage), (1 << P::kCluster) - 1);
     } else {
@@ -29,6 +30,7 @@ __device__ inline void load_weight(const Shared<P>& s, int stage, const CUtensor
 template <class P>
 __device__ inline void produce(const Arguments& a, const Shared<P>& s, int rank) {
   Ring<P::kStages> ring;
+  const Share share = share_of<P>(a, rank);
   const auto fill = [&](const CUtensorMap* x, int x_inner, int row, const CUtensorMap* w, int w_inner, int column) {
     sm90::barrier_wait(s.empty(ring.stage), ring.parity ^ 1, sm90::Role::producer, ring.stage);
     sm90::barrier_arrive_expect(s.full(ring.stage), P::kStageBytes);
@@ -38,11 +40,11 @@ __device__ inline void produce(const Arguments& a, const Shared<P>& s, int rank)
   };
   for (int tile = first_tile<P>(); tile < a.tiles; tile += tile_stride<P>()) {
     const Place place = place_of<P>(a, tile, rank);
-    for (int64_t step = 0; step < a.steps; step++) {
-      const int inner = static_cast<int>(step) * kDepth;
+    for (int step = 0; step < share.steps; step++) {
+      const int inner = (share.first + step) * kDepth;
       fill(&a.x, inner, place.row, &a.w, inner, place.column);
     }
-    for (int part = 0; part < a.parts; part++) {
+    for (int part = 0; share.adapter && part < a.parts; part++) {
       if (!meets<P>(a, part, place.column)) continue;
       for (int inner = 0; inner < a.rank; inner += kDepth) {
         fill(&a.h[part], inner, place.row, &a.b[part], inner, place.column - a.first[part]);

@@ -11,7 +11,6 @@
  * Each is bound by reading x or dy, and reads it once as long as R (of h and dA), or rank (of g and dB), is at most 64;
  * beyond, once for every 64. docs/derivations/lora.md counts the bytes.
  */
-#include <cstdlib>
 #include <initializer_list>
 
 #include "cuda/lora_da.cuh"
@@ -84,16 +83,7 @@ unsigned blocks_for(int64_t elements) { return static_cast<unsigned>(ceil_div(el
 /* Launches the kernel that adds partial sums, while the one that leaves them still runs where the card can. */
 template <class Arguments>
 cudaError_t launch_sums(oribi_ctx* ctx, void (*kernel)(Arguments), const Arguments& at, int64_t elements) {
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(blocks_for(elements));
-  config.blockDim = dim3(kThreadsOfSums);
-  config.stream = stream_of(ctx);
-  cudaLaunchAttribute early[1];
-  early[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  early[0].val.programmaticStreamSerializationAllowed = 1;
-  config.attrs = early;
-  config.numAttrs = lora_code(ctx) >= 90 ? 1 : 0;
-  return cudaLaunchKernelEx(&config, kernel, at);
+  return launch_dependent(ctx, kernel, blocks_for(elements), kThreadsOfSums, at);
 }
 
 template <class T, int kWidth>

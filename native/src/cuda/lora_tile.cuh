@@ -8,6 +8,7 @@
 #ifndef ORIBI_CUDA_LORA_TILE_CUH
 #define ORIBI_CUDA_LORA_TILE_CUH
 
+#include "cuda/dependent.cuh"
 #include "cuda/mma.cuh"
 
 namespace oribi::lora {
@@ -53,20 +54,6 @@ struct Transfer {
   __device__ void deposit(int i, uint32_t to) { store_16(to, chunk[i]); }
 #endif
 };
-
-/* The kernel that adds the partial sums is launched while the one that leaves them still runs: it may begin when every block
-   of that one has called release_next, and waits in wait_for_previous for its results. Before sm_90 kernels follow each
-   other, and these do nothing. */
-__device__ inline void release_next() {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-#endif
-}
-__device__ inline void wait_for_previous() {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
-}
 
 /* Until at most `left` of the steps begun are still under way; left is one of 0 to 4. */
 __device__ inline void wait_for_copies(int left) {

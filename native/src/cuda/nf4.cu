@@ -35,55 +35,71 @@ constexpr Values make_values() {
 }
 __device__ const Values kValues = make_values();
 
-constexpr int kThreads = 256;
+template <int kBytes>
+struct Unsigned;
+template <>
+struct Unsigned<4> {
+  using Type = uint32_t;
+};
+template <>
+struct Unsigned<2> {
+  using Type = uint16_t;
+};
 
-/* A thread block writes a tile of blocks of 64, 8 KiB of 16-bit weights, so that many tiles fill the last wave evenly. All its
-   loads of codes are under way while a thread for each block decodes absmax. H100, 14336 x 4096, bf16 and fp32, in GB/s: tiles of
-   64 blocks 2586 and 2534, 128 blocks 2572 and 2550, 256 blocks 2314 and 2561. */
-constexpr int kTile = 64;
+/* Warps of a thread block; they do not wait for each other. */
+constexpr int kThreads = 128;
 
-/* kDense: no gaps between rows. kAligned: rows begin at multiples of 16 bytes. */
+/* Stores of 16 bytes that a lane makes. All loads of codes of a warp are under way while a lane for each block of 64 decodes its
+   absmax. */
+constexpr int kSteps = 4;
+
+/* What a warp has to do for each storage type: a lane's elements of a step, the lanes of a block, the blocks of a warp. */
+template <class T>
+struct Warp {
+  static constexpr int kWide = 16 / sizeof(T), kLanes = kNf4Block / kWide, kBlocks = kSteps * 32 / kLanes;
+};
+
+/* kDense: no gaps between rows. kAligned: rows begin at multiples of 16 bytes. Values and what belongs to a block are in the
+   registers of one lane each and are shuffled to those that need them. */
 template <class T, bool kDense, bool kAligned>
 __global__ void __launch_bounds__(kThreads) dequantize_kernel(T* w, const oribi_nf4 q, int64_t blocks, int64_t per_row, int64_t ld) {
-  constexpr int kWide = 16 / sizeof(T), kParts = kNf4Block / kWide; /* a thread's elements; threads of a block of 64 */
-  constexpr int kSteps = kTile * kParts / kThreads;
-  using P = Pack<T, kWide>;
-  using Codes = Pack<uint8_t, kWide / 2>;
-  __shared__ float values[16], absmax[kTile];
-  __shared__ int64_t place[kDense ? 1 : kTile]; /* of a block's first element in w */
-  const int64_t first = static_cast<int64_t>(blockIdx.x) * kTile;
-  const int count = static_cast<int>(min(blocks - first, static_cast<int64_t>(kTile)));
-  const Codes* codes = reinterpret_cast<const Codes*>(q.codes) + first * kParts;
+  using W = Warp<T>;
+  using P = Pack<T, W::kWide>;
+  using Codes = typename Unsigned<W::kWide / 2>::Type;
+  constexpr unsigned kAll = 0xffffffffu;
+  const int lane = threadIdx.x % 32;
+  const int64_t first = (static_cast<int64_t>(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32) * W::kBlocks;
+  const int count = static_cast<int>(min(blocks - first, static_cast<int64_t>(W::kBlocks)));
+  if (count <= 0) return;
+  const Codes* codes = reinterpret_cast<const Codes*>(q.codes) + first * W::kLanes + lane;
   Codes packed[kSteps];
 #pragma unroll
-  for (int s = 0; s < kSteps; s++) {
-    const int i = s * kThreads + threadIdx.x;
-    if (i < count * kParts) packed[s] = codes[i];
-  }
-  if (threadIdx.x < 16) values[threadIdx.x] = kValues.value[threadIdx.x];
-  if (threadIdx.x < count) {
-    const int64_t block = first + threadIdx.x;
-    const float scaled = __fmul_rn(kMap.value[q.absmax[block]], q.absmax2[block / kNf4Group]);
-    absmax[threadIdx.x] = __fadd_rn(scaled, *q.offset);
-    if constexpr (!kDense) place[threadIdx.x] = block / per_row * ld + block % per_row * kNf4Block;
-  }
-  __syncthreads();
+  for (int s = 0; s < kSteps; s++) packed[s] = s * 32 + lane < count * W::kLanes ? codes[s * 32] : Codes{0};
+  const float value = kValues.value[lane % 16];
+  const int64_t mine = first + min(lane, count - 1); /* lanes beyond the blocks decode the last one once more */
+  const float scaled = __fmul_rn(kMap.value[q.absmax[mine]], q.absmax2[mine / kNf4Group]);
+  const float absmax = __fadd_rn(scaled, *q.offset);
+  int64_t place = 0; /* of my block's first element in w */
+  if constexpr (!kDense) place = mine / per_row * ld + mine % per_row * kNf4Block;
 #pragma unroll
   for (int s = 0; s < kSteps; s++) {
-    const int i = s * kThreads + threadIdx.x, block = i / kParts;
-    if (i >= count * kParts) return;
-    const float scale = absmax[block];
+    const int block = s * (32 / W::kLanes) + lane / W::kLanes;
+    const float scale = __shfl_sync(kAll, absmax, block);
     P x;
 #pragma unroll
-    for (int k = 0; k < kWide; k++) {
-      const int code = k % 2 == 0 ? packed[s].element[k / 2] >> 4 : packed[s].element[k / 2] & 15;
-      x.element[k] = from_float<T>(__fmul_rn(values[code], scale));
+    for (int k = 0; k < W::kWide; k++) {
+      /* The first of a pair is in the high half of its byte. A shuffle takes five bits of the lane's number: above a code is
+         another's lowest bit, and lanes 16 apart hold the same value. */
+      const float v = __shfl_sync(kAll, value, static_cast<int>(packed[s] >> (k / 2 * 8 + (k % 2 == 0 ? 4 : 0))));
+      x.element[k] = from_float<T>(__fmul_rn(v, scale));
     }
-    T* out = w + (kDense ? (first + block) * kNf4Block : place[block]) + i % kParts * kWide;
+    const int64_t begin = kDense ? (first + block) * kNf4Block : __shfl_sync(kAll, place, block);
+    if (block >= count) continue;
+    T* out = w + begin + lane % W::kLanes * W::kWide;
     if constexpr (kAligned) {
       *reinterpret_cast<P*>(out) = x;
     } else {
-      for (int k = 0; k < kWide; k++) out[k] = x.element[k];
+      for (int k = 0; k < W::kWide; k++) out[k] = x.element[k];
     }
   }
 }
@@ -92,7 +108,8 @@ template <class T>
 oribi_status dequantize(oribi_ctx* ctx, const char* function, T* w, const oribi_nf4& q, int64_t rows, int64_t cols, int64_t ld) {
   const bool dense = rows == 1 || ld == cols;
   const bool aligned = reinterpret_cast<uintptr_t>(w) % 16 == 0 && (dense || ld * sizeof(T) % 16 == 0);
-  const int64_t blocks = nf4_blocks(rows * cols), tiles = (blocks + kTile - 1) / kTile;
+  const int64_t blocks = nf4_blocks(rows * cols), per_thread_block = kThreads / 32 * Warp<T>::kBlocks;
+  const int64_t tiles = (blocks + per_thread_block - 1) / per_thread_block;
   if (tiles > INT32_MAX) {
     return fail(ctx, ORIBI_UNSUPPORTED, "%s: rows * cols is %lld, it must be below 2^44 on a GPU", function,
                 static_cast<long long>(rows * cols));

@@ -16,6 +16,7 @@
 
 #include "common/dynamic_map.h"
 #include "cuda/context.cuh"
+#include "cuda/dependent.cuh"
 #include "cuda/vector.cuh"
 
 namespace oribi {
@@ -95,6 +96,7 @@ constexpr int kResident = sizeof(T) == 4 ? 4 : 5;
 template <class T>
 __global__ void __launch_bounds__(kThreads, kResident<T>) codes_kernel(uint8_t* codes, float* absmax, double* sums, const T* w,
                                                          int64_t blocks) {
+  release_next();
   __shared__ Bins bins;
   __shared__ float largest[kNf4Chunk];
   if (threadIdx.x < kBins) {
@@ -164,8 +166,9 @@ __global__ void __launch_bounds__(kGroupThreads) absmax_kernel(uint8_t* codes, f
   __shared__ float between[256], warps[2][kGroupThreads / 32];
   const int64_t stride = static_cast<int64_t>(gridDim.x) * kGroupThreads;
   int64_t block = static_cast<int64_t>(blockIdx.x) * kGroupThreads + threadIdx.x;
-  float next = block < blocks ? absmax[block] : 0.0f;
   if (threadIdx.x < 255) between[threadIdx.x] = kMap.between[threadIdx.x];
+  wait_for_previous();
+  float next = block < blocks ? absmax[block] : 0.0f;
   const float mean = mean_of(sums, chunks, blocks);
   if (block == 0) *offset = mean;
   for (int turn = 0; block - threadIdx.x < blocks; block += stride, turn ^= 1) {
@@ -191,8 +194,8 @@ void quantize(oribi_ctx* ctx, const oribi_nf4& q, const T* w, void* workspace, i
   const int64_t needed = (nf4_groups(count) + kGroupsAtOnce - 1) / kGroupsAtOnce;
   const int64_t processors = static_cast<CudaContext*>(ctx)->processors;
   codes_kernel<<<static_cast<unsigned>(chunks), kThreads, 0, stream_of(ctx)>>>(q.codes, absmax, sums, w, blocks);
-  absmax_kernel<<<static_cast<unsigned>(needed < processors ? needed : processors), kGroupThreads, 0, stream_of(ctx)>>>(
-      q.absmax, q.absmax2, q.offset, absmax, sums, chunks, blocks);
+  launch_dependent(ctx, absmax_kernel, static_cast<unsigned>(needed < processors ? needed : processors), kGroupThreads, q.absmax,
+                   q.absmax2, q.offset, static_cast<const float*>(absmax), static_cast<const double*>(sums), chunks, blocks);
 }
 
 }  // namespace

@@ -108,6 +108,20 @@ __device__ inline void named_barrier(int id, int threads) {
 __device__ inline void named_arrive(int id, int threads) {
   asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
+/* Shared memory of this address in another block of the cluster. */
+__device__ inline uint32_t address_in(uint32_t address, uint32_t block) {
+  uint32_t there;
+  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(address), "r"(block));
+  return there;
+}
+__device__ inline void store_4_at(uint32_t to, float a, float b, float c, float d) {
+  asm volatile("st.shared::cluster.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(to), "f"(a), "f"(b), "f"(c), "f"(d) : "memory");
+}
+__device__ inline float4 load_4(uint32_t from) {
+  float4 v;
+  asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "r"(from) : "memory");
+  return v;
+}
 __device__ inline void cluster_barrier() {
   asm volatile("barrier.cluster.arrive.release.aligned; barrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
@@ -213,9 +227,14 @@ __device__ inline void hold(float (&d)[kCount]) {
   "%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,"    \
   "%59,%60,%61,%62,%63"
 #define ORIBI_D32(i) ORIBI_D16(i), ORIBI_D16(i + 16)
+#define ORIBI_R88                                                                                                     \
+  ORIBI_R64 ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87"
+#define ORIBI_D8(i) ORIBI_D4(i), ORIBI_D4(i + 4)
 #define ORIBI_R96                                                                                                     \
   ORIBI_R64 ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,"    \
             "%89,%90,%91,%92,%93,%94,%95"
+#define ORIBI_R112                                                                                                    \
+  ORIBI_R96 ",%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111"
 #define ORIBI_R128                                                                                                    \
   ORIBI_R96 ",%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111,%112,%113,%114,%115,%116,"  \
             "%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
@@ -224,10 +243,20 @@ __device__ inline void hold(float (&d)[kCount]) {
                " {" ORIBI_R64 "}, %64, %65, p, 1, 1, 0, %67; }"                                                        \
                : ORIBI_D64(0)                                                                                          \
                : "l"(a), "l"(b), "r"(add), "n"(kTransposed))
+#define ORIBI_WGMMA_176(type)                                                                                          \
+  asm volatile("{ .reg .pred p; setp.ne.b32 p, %90, 0; wgmma.mma_async.sync.aligned.m64n176k16.f32." type "." type     \
+               " {" ORIBI_R88 "}, %88, %89, p, 1, 1, 0, %91; }"                                                        \
+               : ORIBI_D64(0), ORIBI_D16(64), ORIBI_D8(80)                                                             \
+               : "l"(a), "l"(b), "r"(add), "n"(kTransposed))
 #define ORIBI_WGMMA_192(type)                                                                                          \
   asm volatile("{ .reg .pred p; setp.ne.b32 p, %98, 0; wgmma.mma_async.sync.aligned.m64n192k16.f32." type "." type     \
                " {" ORIBI_R96 "}, %96, %97, p, 1, 1, 0, %99; }"                                                        \
                : ORIBI_D64(0), ORIBI_D32(64)                                                                           \
+               : "l"(a), "l"(b), "r"(add), "n"(kTransposed))
+#define ORIBI_WGMMA_224(type)                                                                                          \
+  asm volatile("{ .reg .pred p; setp.ne.b32 p, %114, 0; wgmma.mma_async.sync.aligned.m64n224k16.f32." type "." type    \
+               " {" ORIBI_R112 "}, %112, %113, p, 1, 1, 0, %115; }"                                                    \
+               : ORIBI_D64(0), ORIBI_D32(64), ORIBI_D16(96)                                                            \
                : "l"(a), "l"(b), "r"(add), "n"(kTransposed))
 #define ORIBI_WGMMA_256(type)                                                                                          \
   asm volatile("{ .reg .pred p; setp.ne.b32 p, %130, 0; wgmma.mma_async.sync.aligned.m64n256k16.f32." type "." type    \
@@ -246,11 +275,27 @@ __device__ inline void wgmma(float (&d)[64], uint64_t a, uint64_t b, int add) {
   }
 }
 template <class T, int kTransposed>
+__device__ inline void wgmma(float (&d)[88], uint64_t a, uint64_t b, int add) {
+  if constexpr (std::is_same<T, __nv_bfloat16>::value) {
+    ORIBI_WGMMA_176("bf16");
+  } else {
+    ORIBI_WGMMA_176("f16");
+  }
+}
+template <class T, int kTransposed>
 __device__ inline void wgmma(float (&d)[96], uint64_t a, uint64_t b, int add) {
   if constexpr (std::is_same<T, __nv_bfloat16>::value) {
     ORIBI_WGMMA_192("bf16");
   } else {
     ORIBI_WGMMA_192("f16");
+  }
+}
+template <class T, int kTransposed>
+__device__ inline void wgmma(float (&d)[112], uint64_t a, uint64_t b, int add) {
+  if constexpr (std::is_same<T, __nv_bfloat16>::value) {
+    ORIBI_WGMMA_224("bf16");
+  } else {
+    ORIBI_WGMMA_224("f16");
   }
 }
 template <class T, int kTransposed>
@@ -267,10 +312,15 @@ __device__ inline void wgmma(float (&d)[128], uint64_t a, uint64_t b, int add) {
 #undef ORIBI_D32
 #undef ORIBI_D64
 #undef ORIBI_R64
+#undef ORIBI_R88
+#undef ORIBI_D8
 #undef ORIBI_R96
+#undef ORIBI_R112
 #undef ORIBI_R128
 #undef ORIBI_WGMMA_128
+#undef ORIBI_WGMMA_176
 #undef ORIBI_WGMMA_192
+#undef ORIBI_WGMMA_224
 #undef ORIBI_WGMMA_256
 
 }  // namespace sm90

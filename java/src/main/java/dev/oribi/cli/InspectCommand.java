@@ -7,7 +7,7 @@ import dev.oribi.data.RowPrinter;
 import dev.oribi.io.Checkpoint;
 import dev.oribi.io.TensorInfo;
 import dev.oribi.io.TensorType;
-import dev.oribi.model.config.LlamaTensors;
+import dev.oribi.model.config.ModelTensors;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.model.config.ModelConfig;
 import dev.oribi.model.config.QuantizationConfig;
@@ -98,8 +98,8 @@ final class InspectCommand implements Callable<Integer> {
   private void showModel(Path folder) {
     ModelConfig c = ModelConfig.read(folder);
     try (Checkpoint weights = Checkpoint.open(folder)) {
-      LlamaTensors.check(c, weights);
-      out.printf(Locale.ROOT, "%s: a %s model with %,d parameters%n", folder, c.modelType(), LlamaTensors.elements(c));
+      ModelTensors.check(c, weights);
+      out.printf(Locale.ROOT, "%s: a %s model with %,d parameters%n", folder, c.modelType(), ModelTensors.elements(c));
       line("layers", "%d, hidden size %d, feed-forward size %d, %s", c.numHiddenLayers(), c.hiddenSize(),
           c.intermediateSize(), c.hiddenAct());
       line("attention", "%d heads over %d of keys and values, head size %d", c.numAttentionHeads(),

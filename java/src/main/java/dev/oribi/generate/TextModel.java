@@ -2,8 +2,8 @@ package dev.oribi.generate;
 
 import dev.oribi.OribiException;
 import dev.oribi.model.FrozenStorage;
-import dev.oribi.model.Llama;
-import dev.oribi.model.Llama.Training;
+import dev.oribi.model.Decoder;
+import dev.oribi.model.Decoder.Training;
 import dev.oribi.model.Machine;
 import dev.oribi.model.Weights;
 import dev.oribi.model.config.GenerationConfig;
@@ -87,8 +87,8 @@ public final class TextModel implements AutoCloseable {
     ModelConfig config = ModelConfig.read(folder);
     Tokenizer tokenizer = Tokenizer.load(folder);
     int positions = Math.min(context, config.maxPositionEmbeddings());
-    Llama model =
-        new Llama(
+    Decoder model =
+        new Decoder(
             config, machine.defaultType(config), training(adapter),
             FrozenStorage.of(config, storage.layersIn4bit, storage.headIn8bit), positions);
     Generator generator = new Generator(model, machine, positions);

@@ -24,7 +24,7 @@ import java.util.List;
  * expert, gate over up. Weights in 4 bits are dequantized, all experts of the layer at once, before each product that reads
  * them. Derivation: docs/derivations/experts.md
  */
-public final class ExpertLinear {
+public final class ExpertLinear implements Projection {
   /**
    * The adapters of one of the stacked projections.
    *
@@ -58,6 +58,7 @@ public final class ExpertLinear {
     this.lora = lora;
   }
 
+  @Override
   public String name() {
     return name;
   }
@@ -76,6 +77,7 @@ public final class ExpertLinear {
   }
 
   /** The weights of all experts, if any of them is in 4 bits; else null. */
+  @Override
   public FrozenStack in4Bits() {
     return weight.frozen();
   }

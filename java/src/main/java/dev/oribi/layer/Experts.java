@@ -4,18 +4,18 @@ import dev.oribi.kernel.DType;
 import dev.oribi.kernel.Kernels.Activation;
 import dev.oribi.kernel.RouterShape;
 import dev.oribi.layer.Parameters.Param;
+import dev.oribi.layer.Saving.How;
 import dev.oribi.layer.Saving.Tensor;
 import dev.oribi.program.Buffer;
 import dev.oribi.program.Buffer.Rows;
 import dev.oribi.program.Emit;
 import dev.oribi.program.EmitExperts;
 import dev.oribi.program.EmitExperts.Routing;
-import dev.oribi.program.FrozenStack;
 import dev.oribi.program.Op.Kind;
 import dev.oribi.program.View;
-import java.util.LinkedHashMap;
+import java.util.ArrayList;
 import java.util.List;
-import java.util.Map;
+import java.util.function.Supplier;
 
 /**
  * An MLP of which each token passes k of E experts, chosen by a router, and maybe one more that all tokens pass.
@@ -30,7 +30,7 @@ import java.util.Map;
  * choices is not part of the loss. The router's gradient flows on to x; its own weight learns in full training only.
  * Derivation: docs/derivations/experts.md
  */
-public final class Experts {
+public final class Experts implements FeedForward {
   /**
    * The router.
    *
@@ -41,29 +41,22 @@ public final class Experts {
   public record Router(Param weight, Buffer bias, RouterShape shape) {}
 
   /** The small tensors that the backward pass reads, which are always kept. */
-  record Kept(Buffer logits, Routing routing, Buffer hGateUp, Buffer hDown, GatedMlp.Kept shared) {}
+  record Kept(Buffer logits, Routing routing, Buffer hGateUp, Buffer hDown, Saved shared) {}
 
   private final String name;
   private final Router router;
   private final ExpertLinear gateUpProj;
   private final ExpertLinear downProj;
   private final Activation act;
-  private final GatedMlp shared;
+  private final FeedForward shared;
 
-  public Experts(String name, Router router, ExpertLinear gateUpProj, ExpertLinear downProj, Activation act) {
-    this(name, router, gateUpProj, downProj, act, null);
-  }
-
-  /** With an MLP beside them that all tokens pass. */
+  /**
+   * @param name of the layer, which begins the names of its buffers
+   * @param shared an MLP that all tokens pass; null: none
+   */
   public Experts(
-      String name, Router router, ExpertLinear gateUpProj, ExpertLinear downProj, Activation act, Linear sharedGateUp,
-      Linear sharedDown) {
-    this(name, router, gateUpProj, downProj, act, new GatedMlp(name + ".shared_experts", sharedGateUp, sharedDown, act));
-  }
-
-  private Experts(
-      String name, Router router, ExpertLinear gateUpProj, ExpertLinear downProj, Activation act, GatedMlp shared) {
-    this.name = name;
+      String name, Router router, ExpertLinear gateUpProj, ExpertLinear downProj, Activation act, FeedForward shared) {
+    this.name = name + ".experts";
     this.router = router;
     this.gateUpProj = gateUpProj;
     this.downProj = downProj;
@@ -71,6 +64,7 @@ public final class Experts {
     this.shared = shared;
   }
 
+  @Override
   public boolean trainable() {
     return router.weight.trainable()
         || gateUpProj.trainable()
@@ -78,16 +72,11 @@ public final class Experts {
         || shared != null && shared.trainable();
   }
 
-  /** The frozen weights in 4 bits, by the names of their projections. */
-  public Map<String, FrozenStack> in4Bits() {
-    Map<String, FrozenStack> all = new LinkedHashMap<>();
-    for (ExpertLinear l : List.of(gateUpProj, downProj)) {
-      if (l.in4Bits() != null) {
-        all.put(l.name(), l.in4Bits());
-      }
-    }
+  @Override
+  public List<Projection> linears() {
+    List<Projection> all = new ArrayList<>(List.of(gateUpProj, downProj));
     if (shared != null) {
-      all.putAll(shared.in4Bits());
+      all.addAll(shared.linears());
     }
     return all;
   }
@@ -96,16 +85,23 @@ public final class Experts {
     return router.shape.chosen();
   }
 
-  /** Columns of gu and f in the buffers of {@link Tensor#GU} and {@link Tensor#F}: k rows of a token in one. */
-  public long guCols() {
-    return chosen() * gateUpProj.outFeatures();
+  /** A token's k rows of gu, or of f, count as one. */
+  @Override
+  public long cols(Tensor t) {
+    return switch (t) {
+      case GU -> chosen() * gateUpProj.outFeatures();
+      case F -> chosen() * downProj.inFeatures();
+      default -> 0;
+    };
   }
 
-  public long fCols() {
-    return chosen() * downProj.inFeatures();
+  /** How the MLP that all tokens pass saves: its gu is made again where that of the experts is, and its f always. */
+  private static Saved ofShared(Saved s) {
+    Saving saving = Saving.KEEP.with(Tensor.F, How.REBUILD).withTileRows(s.saving().tileRows());
+    return new Saved(s.rebuilds(Tensor.GU) ? saving.with(Tensor.GU, How.REBUILD) : saving);
   }
 
-  /** Appends the forward pass; returns delta[N,C]. */
+  @Override
   public Buffer emitForward(Emit e, Buffer x, Saved s) {
     EmitExperts ops = e.experts();
     Buffer logits = e.activation(name + ".logits", router.shape.type(), Rows.TOKENS, router.shape.experts());
@@ -114,10 +110,10 @@ public final class Experts {
     Buffer hGateUp = gateUpProj.h(e, chosen());
     Buffer hDown = downProj.h(e, chosen());
 
-    Buffer gu = e.activation(name + ".gu", guCols());
+    Buffer gu = e.activation(name + ".gu", cols(Tensor.GU));
     gateUpProj.emitForward(e, ops.sorted(gu, chosen()), ops.ofTokens(x), hGateUp, r);
     s.made(e, Tensor.GU, gu);
-    Buffer f = e.activation(name + ".f", fCols());
+    Buffer f = e.activation(name + ".f", cols(Tensor.F));
     ops.glu(name + ".act", f, gu, r, act);
     s.made(e, Tensor.F, f);
     Buffer y = ops.activation(name + ".y", chosen(), x.cols());
@@ -125,27 +121,27 @@ public final class Experts {
     Buffer delta = e.activation(name + ".delta", x.cols());
     ops.unroute(name + ".sum", delta, y, r);
 
-    GatedMlp.Kept keptShared = null;
+    Saved ofShared = shared == null ? null : ofShared(s);
     if (shared != null) {
-      Buffer sharedDelta = e.activation(name + ".shared_experts.y", x.cols());
-      keptShared = shared.emitForward(e, sharedDelta, x, s.rebuilds(Tensor.GU));
-      e.add(name + ".shared_experts", delta, delta, sharedDelta);
+      e.add(name + ".shared_experts", delta, delta, shared.emitForward(e, x, ofShared));
     }
-    s.experts = new Kept(logits, r, hGateUp, hDown, keptShared);
+    s.experts = new Kept(logits, r, hGateUp, hDown, ofShared);
     return delta;
   }
 
-  /** Appends the backward pass: dx[N,C] = from dy[N,C] and the x of the forward pass. The gradient of gu is written over gu. */
-  public void emitBackward(Emit e, Buffer dx, Buffer dy, Buffer x, Saved s) {
+  /** The gradient of gu is written over gu. */
+  @Override
+  public Buffer emitBackward(Emit e, Buffer dy, Supplier<Buffer> x2, Saved s) {
     EmitExperts ops = e.experts();
     Kept kept = s.experts;
     Routing r = kept.routing;
     Buffer gu = s.rebuilds(Tensor.GU) ? null : s.find(e, Tensor.GU);
+    Buffer x = x2.get();
     if (gu == null) {
-      gu = e.activation(name + ".again.gu", guCols());
+      gu = e.activation(name + ".again.gu", cols(Tensor.GU));
       gateUpProj.emitAgain(e, ops.sorted(gu, chosen()), ops.ofTokens(x), kept.hGateUp, r);
     }
-    Buffer df = e.activation(name + ".df", fCols());
+    Buffer df = e.activation(name + ".df", cols(Tensor.F));
     Buffer gDown = downProj.emitDx(e, ops.sorted(df, chosen()), ops.ofTokens(dy), kept.hDown, r);
     Buffer f = s.rebuilds(Tensor.F) ? null : s.find(e, Tensor.F);
     Buffer dWeight = e.activation(name + ".dweight", DType.F32, Rows.TOKENS, chosen());
@@ -155,13 +151,13 @@ public final class Experts {
     Buffer dRows = ops.activation(name + ".dx", chosen(), x.cols());
     Buffer gGateUp = gateUpProj.emitDx(e, ops.sorted(dRows, chosen()), ops.sorted(gu, chosen()), kept.hGateUp, r);
     gateUpProj.emitDw(e, ops.sorted(gu, chosen()), gGateUp, ops.ofTokens(x), r);
+    Buffer dx = e.activation(name + ".dx2", x.cols());
     ops.unroute(name + ".dsum", dx, dRows, r);
     emitRouterBackward(e, dx, dWeight, x, kept);
     if (shared != null) {
-      Buffer more = e.activation(name + ".shared_experts.dx", x.cols());
-      shared.emitBackward(e, more, dy, x, kept.shared);
-      e.add(name + ".shared_experts", dx, dx, more);
+      e.add(name + ".shared_experts", dx, dx, shared.emitBackward(e, dy, () -> x, kept.shared));
     }
+    return dx;
   }
 
   /** dx += dlogits·Wr, dWr += where it learns. Logits in fp32 have a gradient rounded to the type of x, as products take it. */

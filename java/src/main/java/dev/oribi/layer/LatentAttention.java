@@ -3,18 +3,16 @@ package dev.oribi.layer;
 import dev.oribi.kernel.DType;
 import dev.oribi.kernel.LatentShape;
 import dev.oribi.layer.DecoderLayer.Packing;
-import dev.oribi.layer.Parameters.Param;
 import dev.oribi.layer.Saving.Tensor;
 import dev.oribi.program.Buffer;
 import dev.oribi.program.Buffer.Rows;
 import dev.oribi.program.Emit;
 import dev.oribi.program.Emit.Heads;
-import dev.oribi.program.FrozenStack;
+import dev.oribi.program.Emit.RopeTable;
 import dev.oribi.program.View;
-import java.util.LinkedHashMap;
 import java.util.List;
-import java.util.Map;
 import java.util.function.Supplier;
+import java.util.stream.Stream;
 
 /**
  * Multi-head latent attention (DeepSeek-AI 2024): keys and values of all heads are made from one short vector of a token, and so
@@ -32,7 +30,7 @@ import java.util.function.Supplier;
  * channels a third. Saved: qkv and o, or whatever {@link Saving} says of them, and a, which is short, where qkv is not rebuilt; the
  * norms' outputs are made again from a. Derivation: docs/derivations/mla.md
  */
-public final class LatentAttention {
+public final class LatentAttention implements Attention {
   /**
    * The projections.
    *
@@ -40,11 +38,7 @@ public final class LatentAttention {
    * @param qNorm of q_lora_rank; null without
    * @param q q_b_proj, or, without q_lora_rank, q_proj
    */
-  public record Projections(Linear down, Param qNorm, Linear q, Param kvNorm, Linear kv, Linear o) {
-    List<Linear> all() {
-      return List.of(down, q, kv, o);
-    }
-  }
+  public record Projections(Linear down, Norm qNorm, Linear q, Norm kvNorm, Linear kv, Linear o) {}
 
   /** What the backward pass finds beside qkv and o. {@code a} and the norms' statistics are null where qkv is rebuilt. */
   record Kept(Buffer hDown, Buffer hQ, Buffer hKv, Buffer a, Buffer rstdQ, Buffer rstdKv) {}
@@ -52,30 +46,45 @@ public final class LatentAttention {
   private final String name;
   private final LatentShape shape;
   private final Heads heads;
-  private final float eps;
+  private final RopeTable table;
   private final Projections w;
 
-  public LatentAttention(String name, LatentShape shape, float eps, Projections projections) {
+  /**
+   * @param name of the layer, which begins the names of its buffers
+   * @param scale of q.k
+   * @param table of the rotated channels alone
+   */
+  public LatentAttention(String name, LatentShape shape, float scale, RopeTable table, Projections projections) {
     this.name = name;
     this.shape = shape;
-    this.heads = new Heads(shape.heads(), shape.heads(), shape.headDim());
-    this.eps = eps;
+    this.heads = new Heads(shape.heads(), shape.heads(), shape.headDim(), scale, 0, 0);
+    this.table = table;
     this.w = projections;
   }
 
+  @Override
   public boolean trainable() {
-    return w.kvNorm.trainable() || w.qNorm != null && w.qNorm.trainable() || w.all().stream().anyMatch(Linear::trainable);
+    return w.kvNorm.trainable() || w.qNorm != null && w.qNorm.trainable()
+        || Stream.of(w.down, w.q, w.kv, w.o).anyMatch(Linear::trainable);
   }
 
-  /** The frozen weights in 4 bits, by the names of their projections. */
-  public Map<String, FrozenStack> in4Bits() {
-    Map<String, FrozenStack> all = new LinkedHashMap<>();
-    for (Linear l : w.all()) {
-      if (l.in4Bits() != null) {
-        all.put(l.name(), l.in4Bits());
-      }
-    }
-    return all;
+  @Override
+  public List<Projection> linears() {
+    return List.of(w.down, w.q, w.kv, w.o);
+  }
+
+  @Override
+  public long cols(Tensor t) {
+    return switch (t) {
+      case QKV -> heads.all();
+      case O -> shape.q();
+      default -> 0;
+    };
+  }
+
+  @Override
+  public long keyCols() {
+    return shape.q();
   }
 
   private boolean longQueries() {
@@ -98,7 +107,7 @@ public final class LatentAttention {
     return View.of(a).cols(qRank() + w.kv.inFeatures(), shape.rope());
   }
 
-  /** Appends the forward pass; returns y[N,C]. */
+  @Override
   public Buffer emitForward(Emit e, Buffer x, Packing p, Saved s) {
     s.latent = new Kept(w.down.h(e), w.q.h(e), w.kv.h(e), null, null, null);
     Buffer a = e.activation(name + ".a", w.down.outFeatures());
@@ -113,7 +122,7 @@ public final class LatentAttention {
     }
     Buffer o = e.activation(name + ".o", shape.q());
     s.lse = p.cache() != null ? null : lse(e);
-    e.attention(name, o, s.lse, qkv, heads, p.cuSeqlens(), p.cache());
+    e.attention(name + ".self_attn", o, s.lse, heads.of(qkv), heads, p.cuSeqlens(), p.cache());
     s.made(e, Tensor.O, o);
     Buffer y = e.activation(name + ".y", w.o.outFeatures());
     s.hO = w.o.h(e);
@@ -125,9 +134,9 @@ public final class LatentAttention {
   private Kept emitHeads(Emit e, Buffer qkv, Buffer a, Buffer x, Packing p, Kept kept, boolean forward) {
     View q = View.of(qkv).cols(0, shape.q());
     Buffer rstdQ = longQueries() ? null : rstd(e, "q_a");
-    View inQ = longQueries() ? View.of(x) : View.of(emitNorm(e, "q_a_layernorm", compressedQ(a), rstdQ, w.qNorm));
+    View inQ = longQueries() ? View.of(x) : View.of(emitNorm(e, compressedQ(a), rstdQ, w.qNorm));
     Buffer rstdKv = rstd(e, "kv_a");
-    View inKv = View.of(emitNorm(e, "kv_a_layernorm", compressedKv(a), rstdKv, w.kvNorm));
+    View inKv = View.of(emitNorm(e, compressedKv(a), rstdKv, w.kvNorm));
     Buffer kv = e.activation(name + ".kv", shape.kv());
     if (forward) {
       w.q.emitForward(e, q, inQ, view(kept.hQ));
@@ -136,19 +145,22 @@ public final class LatentAttention {
       w.q.emitAgain(e, q, inQ, view(kept.hQ));
       w.kv.emitAgain(e, View.of(kv), inKv, view(kept.hKv));
     }
-    e.latent().heads(name + ".rope", qkv, kv, kRope(a), shape, p.table(), p.positions());
+    e.latent().heads(name + ".rope", qkv, kv, kRope(a), shape, table, p.positions());
     return new Kept(kept.hDown, kept.hQ, kept.hKv, a, rstdQ, rstdKv);
   }
 
-  private Buffer emitNorm(Emit e, String which, View x, Buffer rstd, Param weight) {
-    Buffer y = e.activation(name + "." + which + ".y", x.cols());
-    e.latent().norm(name + "." + which, View.of(y), rstd, x, weight.value(), eps);
+  private Buffer emitNorm(Emit e, View x, Buffer rstd, Norm norm) {
+    Buffer y = e.activation(norm.name() + ".y", x.cols());
+    norm.emitHeads(e, View.of(y), rstd, x);
     return y;
   }
 
-  /** y = o·Woᵀ once more, for a stream that is rebuilt. */
-  public void emitOutAgain(Emit e, Buffer y, Saved s, Packing p, Supplier<Buffer> x) {
-    w.o.emitAgain(e, View.of(y), View.of(trimmed(e, emitO(e, s, p, x))), view(s.hO));
+  @Override
+  public Buffer emitAgain(Emit e, Supplier<Buffer> x, Packing p, Saved s) {
+    Buffer o = emitO(e, s, p, x);
+    Buffer y = e.activation(name + ".again.y", w.o.outFeatures());
+    w.o.emitAgain(e, View.of(y), View.of(trimmed(e, o)), view(s.hO));
+    return y;
   }
 
   /** qkv of the forward pass, made again if it was not kept. {@code x}: how to find the layer's input. */
@@ -173,17 +185,12 @@ public final class LatentAttention {
     Buffer qkv = emitQkv(e, s, p, x);
     s.lse = lse(e);
     Buffer o = s.rebuilt(Tensor.O, e.activation(name + ".again.o", shape.q()));
-    e.attention(name, o, s.lse, qkv, heads, p.cuSeqlens(), null);
+    e.attention(name + ".self_attn", o, s.lse, heads.of(qkv), heads, p.cuSeqlens(), null);
     return o;
   }
 
-  /**
-   * Appends the backward pass: dx = from dy, the gradients of y[N,C] and x[N,C].
-   *
-   * @param dx null: nothing below learns, so it is not wanted
-   * @param x how to find the layer's input
-   */
-  public void emitBackward(Emit e, Buffer dx, Buffer dy, Saved s, Packing p, Supplier<Buffer> x) {
+  @Override
+  public void emitBackward(Emit e, Buffer dy, Buffer dx, Supplier<Buffer> x, Packing p, Saved s) {
     Buffer dOut = e.activation(name + ".dout", shape.out());
     View gO = w.o.emitDx(e, View.of(dOut), View.of(dy), view(s.hO));
     Buffer o = emitO(e, s, p, x);
@@ -191,16 +198,16 @@ public final class LatentAttention {
     Buffer dO = padded(e, dOut);
     Buffer qkv = emitQkv(e, s, p, x);
     Buffer dqkv = e.activation(name + ".dqkv", heads.all());
-    e.attentionBackward(name, dqkv, o, s.lse, dO, qkv, heads, p.cuSeqlens());
+    e.attentionBackward(name + ".self_attn", heads.of(dqkv), o, s.lse, dO, heads.of(qkv), heads, p.cuSeqlens());
 
     Kept kept = s.latent;
     Buffer da = e.activation(name + ".da", kept.a.cols());
     Buffer dkv = e.activation(name + ".dkv", shape.kv());
-    e.latent().headsBackward(name + ".rope", dqkv, dkv, kRope(da), shape, p.table(), p.positions());
-    emitThroughNorm(e, "kv_a_layernorm", w.kv, View.of(dkv), kept.hKv, w.kvNorm, compressedKv(da), compressedKv(kept.a), kept.rstdKv);
+    e.latent().headsBackward(name + ".rope", dqkv, dkv, kRope(da), shape, table, p.positions());
+    emitThroughNorm(e, w.kv, View.of(dkv), kept.hKv, w.kvNorm, compressedKv(da), compressedKv(kept.a), kept.rstdKv);
     View dq = View.of(dqkv).cols(0, shape.q());
     if (!longQueries()) {
-      emitThroughNorm(e, "q_a_layernorm", w.q, dq, kept.hQ, w.qNorm, compressedQ(da), compressedQ(kept.a), kept.rstdQ);
+      emitThroughNorm(e, w.q, dq, kept.hQ, w.qNorm, compressedQ(da), compressedQ(kept.a), kept.rstdQ);
     }
     View gDown = w.down.emitDx(e, view(dx), View.of(da), view(kept.hDown));
     w.down.emitDw(e, View.of(da), gDown, View.of(x.get()));
@@ -215,13 +222,11 @@ public final class LatentAttention {
   }
 
   /** da, the gradient of columns of a, = from dy, that of a projection of their norm, which is made again. */
-  private void emitThroughNorm(
-      Emit e, String which, Linear projection, View dy, Buffer h, Param norm, View da, View a, Buffer rstd) {
-    Buffer dNormed = e.activation(name + "." + which + ".d", a.cols());
+  private void emitThroughNorm(Emit e, Linear projection, View dy, Buffer h, Norm norm, View da, View a, Buffer rstd) {
+    Buffer dNormed = e.activation(norm.name() + ".dy", a.cols());
     View g = projection.emitDx(e, View.of(dNormed), dy, view(h));
-    projection.emitDw(e, dy, g, View.of(emitNorm(e, which, a, rstd(e, which), norm)));
-    e.latent().normBackward(name + "." + which, View.of(dNormed), norm.grad(), rstd, a, norm.value());
-    e.latent().copy(name + "." + which, da, View.of(dNormed));
+    projection.emitDw(e, dy, g, View.of(emitNorm(e, a, rstd(e, "again"), norm)));
+    norm.emitHeadsBackward(e, da, rstd, View.of(dNormed), a);
   }
 
   private Buffer trimmed(Emit e, Buffer o) {

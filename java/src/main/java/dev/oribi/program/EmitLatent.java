@@ -1,14 +1,12 @@
 package dev.oribi.program;
 
-import dev.oribi.kernel.Kernels;
 import dev.oribi.kernel.LatentKernels.Strides;
 import dev.oribi.kernel.LatentShape;
 import dev.oribi.program.Emit.RopeTable;
 import dev.oribi.program.Op.Kind;
-import java.util.ArrayList;
 import java.util.List;
 
-/** The part of {@link Emit} that latent attention needs: its heads, and norms and copies of columns of a wider row. */
+/** The part of {@link Emit} that latent attention needs: its heads, and heads of v with and without padding. */
 public final class EmitLatent {
   private final Emit emit;
 
@@ -42,34 +40,6 @@ public final class EmitLatent {
         r.kernels().latent().backward(
             dq.mem(), dkv.mem(), dkRope.mem(), dk.mem(), dv.mem(), table.cos().mem(), table.sin().mem(), positions.mem(),
             r.tokens(), table.cos().rows(), s, strides, dqkv.type()));
-  }
-
-  /** y[N,c], rstd[N] = rms_norm of the columns x of a row. */
-  public void norm(String name, View y, Buffer rstd, View x, View w, float eps) {
-    emit.add(Kind.RMS_NORM, name, List.of(x.buffer(), w.buffer()), List.of(y.buffer(), rstd), 2 * Emit.bytes(x), 4 * x.elements(), r ->
-        r.kernels().headNormForward(
-            y.mem(), rstd.mem(), x.mem(), w.mem(), r.rows(x), 1, (int) x.cols(), x.ld(), y.ld(), eps, x.type()));
-  }
-
-  /** dx, which holds the gradient of the norm's output, becomes that of its input; dw += where it is not null. */
-  public void normBackward(String name, View dx, View dw, Buffer rstd, View x, View w) {
-    List<Buffer> reads = new ArrayList<>(List.of(dx.buffer(), rstd, x.buffer(), w.buffer()));
-    List<Buffer> writes = new ArrayList<>(List.of(dx.buffer()));
-    Buffer space = dw == null ? null : Emit.workspace(name, Kernels.headNormBackwardWorkspace(x.rows(), 1, (int) x.cols()));
-    if (dw != null) {
-      reads.add(dw.buffer());
-      writes.addAll(List.of(dw.buffer(), space));
-    }
-    emit.add(Kind.RMS_NORM_BACKWARD, name, reads, writes, 3 * Emit.bytes(x), 8 * x.elements(), r ->
-        r.kernels().headNormBackward(
-            dx.mem(), dw == null ? null : dw.mem(), rstd.mem(), dx.mem(), x.mem(), w.mem(), space == null ? null : space.mem(),
-            r.rows(x), 1, (int) x.cols(), x.ld(), dx.ld(), x.type()));
-  }
-
-  /** y = x: columns of rows. */
-  public void copy(String name, View y, View x) {
-    emit.add(Kind.CAST, name, List.of(x.buffer()), List.of(y.buffer()), 2 * Emit.bytes(x), 0, r ->
-        r.kernels().castRows(y.mem(), x.mem(), r.rows(x), x.cols(), y.ld(), x.ld(), y.type(), x.type(), false));
   }
 
   /** out[N,H·v] = each head of o[N,H·D] without its padding. */

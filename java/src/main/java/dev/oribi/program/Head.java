@@ -8,8 +8,15 @@ import java.util.List;
  *
  * @param plain null where {@code int8} holds it
  * @param int8 null unless it is in 8 bits
+ * @param scale of the logits; 1 where a model has none
+ * @param softcap logits, scaled, become softcap * tanh(logit / softcap); 0: as they are
  */
-public record Head(View plain, Int8Matrix int8) {
+public record Head(View plain, Int8Matrix int8, float scale, float softcap) {
+  /** With logits as they are. */
+  public Head(View plain, Int8Matrix int8) {
+    this(plain, int8, 1, 0);
+  }
+
   public Head {
     if (plain == null == (int8 == null)) {
       throw new IllegalArgumentException("a head is either plain or in 8 bits");

@@ -6,8 +6,8 @@ import dev.oribi.device.Clock;
 import dev.oribi.device.Lanes.Lane;
 import dev.oribi.kernel.DType;
 import dev.oribi.layer.Saving;
-import dev.oribi.model.Llama;
-import dev.oribi.model.Llama.Inputs;
+import dev.oribi.model.Decoder;
+import dev.oribi.model.Decoder.Inputs;
 import dev.oribi.model.Machine;
 import dev.oribi.model.Weights;
 import dev.oribi.program.Emit;
@@ -65,9 +65,9 @@ public record Calibration(Map<String, Timed> seconds, double link) {
    * @param model the same model with {@link #LAYERS} layers
    * @param sizes of the planned micro-batch
    */
-  static Calibration measure(Llama model, Machine machine, Emit.Sizes sizes, long logitsBudget) {
+  static Calibration measure(Decoder model, Machine machine, Emit.Sizes sizes, long logitsBudget) {
     Program program = new Program("calibration");
-    Inputs inputs = Inputs.of(sizes);
+    Inputs inputs = model.inputs(sizes);
     model.emitTrain(
         new Emit(program, sizes, machine.library()), inputs, Collections.nCopies(LAYERS, Saving.REBUILD), logitsBudget);
     try (Plan plan = new Plan(List.of(program), model.parameters().buffers(), model.loadingBytes());

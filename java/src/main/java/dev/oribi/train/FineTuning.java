@@ -4,8 +4,8 @@ import dev.oribi.OribiException;
 import dev.oribi.data.DataOptions;
 import dev.oribi.data.Dataset;
 import dev.oribi.model.FrozenStorage;
-import dev.oribi.model.Llama;
-import dev.oribi.model.Llama.Training;
+import dev.oribi.model.Decoder;
+import dev.oribi.model.Decoder.Training;
 import dev.oribi.model.Machine;
 import dev.oribi.model.ModelFiles;
 import dev.oribi.model.Weights;
@@ -38,7 +38,7 @@ public final class FineTuning implements AutoCloseable {
   private final RunData data;
   private final LoraConfig lora;
   private final Machine machine;
-  private final Llama model;
+  private final Decoder model;
   private final ModelStep step;
   private final StartClock start;
 
@@ -54,7 +54,7 @@ public final class FineTuning implements AutoCloseable {
     Training training = lora == null ? Training.FULL : Training.adapter(lora);
     try {
       FrozenStorage storage = FrozenStorage.of(numbers, config.loadIn4bit, config.headIn8bit);
-      this.model = new Llama(numbers, config.dtype.on(machine, numbers), training, storage, longest(data));
+      this.model = new Decoder(numbers, config.dtype.on(machine, numbers), training, storage, longest(data));
       this.step = new ModelStep(model, machine, options(config, data));
       start.end("plan");
     } catch (RuntimeException e) {
@@ -144,7 +144,7 @@ public final class FineTuning implements AutoCloseable {
     return step;
   }
 
-  public Llama model() {
+  public Decoder model() {
     return model;
   }
 

@@ -195,7 +195,7 @@ class ExpertsTest {
       e.experts().cast("delta", deltaOut, delta);
       saved.emitArrived(e);
       saved.emitFetch(e);
-      layer.emitBackward(e, dxOut, dyIn, xIn, saved);
+      e.experts().cast("dx", dxOut, layer.emitBackward(e, dyIn, () -> xIn, saved));
       saved.emitEnd(e);
       plan = new Plan(List.of(program), parameters.buffers());
       plan.take(machine.device(), "experts");
@@ -242,14 +242,16 @@ class ExpertsTest {
       }
       ExpertLinear gu = new ExpertLinear("gate_up_proj", experts, gateUp, ofGateUp);
       ExpertLinear d = new ExpertLinear("down_proj", experts, down, ofDown);
-      if (c.shared == 0) {
-        return new Experts("mlp", router, gu, d, Activation.SILU);
+      GatedMlp shared = null;
+      if (c.shared > 0) {
+        Param sharedGateUp = parameters.add("shared.gate_up.weight", 2L * c.shared, HIDDEN, false, full, true);
+        Param sharedDown = parameters.add("shared.down.weight", HIDDEN, c.shared, false, full, true);
+        shared =
+            new GatedMlp(
+                "shared", Activation.SILU, new Linear("shared.gate_up_proj", sharedGateUp, null),
+                new Linear("shared.down_proj", sharedDown, null), null);
       }
-      Param sharedGateUp = parameters.add("shared.gate_up.weight", 2L * c.shared, HIDDEN, false, full, true);
-      Param sharedDown = parameters.add("shared.down.weight", HIDDEN, c.shared, false, full, true);
-      return new Experts(
-          "mlp", router, gu, d, Activation.SILU, new Linear("shared.gate_up_proj", sharedGateUp, null),
-          new Linear("shared.down_proj", sharedDown, null));
+      return new Experts("layer", router, gu, d, Activation.SILU, shared);
     }
 
     private static Buffer io(String name) {

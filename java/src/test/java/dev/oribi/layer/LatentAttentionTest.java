@@ -3,6 +3,7 @@ package dev.oribi.layer;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import dev.oribi.kernel.DType;
+import dev.oribi.kernel.Kernels.NormWeight;
 import dev.oribi.kernel.LatentShape;
 import dev.oribi.layer.DecoderLayer.Packing;
 import dev.oribi.layer.Parameters.Param;
@@ -145,8 +146,9 @@ class LatentAttentionTest {
       int half = c.shape.rope() / 2;
       RopeTable table =
           new RopeTable(io("cos", DType.F32, Rows.FIXED, TOKENS, half), io("sin", DType.F32, Rows.FIXED, TOKENS, half));
-      Packing packing = new Packing(positions, cuSeqlens, table, null);
-      LatentAttention layer = new LatentAttention("self_attn", c.shape, EPS, projections(c));
+      Packing packing = new Packing(positions, cuSeqlens, null);
+      float scale = (float) (1 / Math.sqrt(c.shape.headDim()));
+      LatentAttention layer = new LatentAttention("layer", c.shape, scale, table, projections(c));
       Emit.Sizes sizes = new Emit.Sizes(TOKENS, 1, LENGTHS.length, 5, DType.F32, false, 0);
       Emit e = new Emit(program, sizes, machine.library());
       Saved saved = new Saved(c.saving);
@@ -154,7 +156,7 @@ class LatentAttentionTest {
       e.experts().cast("y", yOut, y);
       saved.emitArrived(e);
       saved.emitFetch(e);
-      layer.emitBackward(e, dxOut, dyIn, saved, packing, () -> xIn);
+      layer.emitBackward(e, dyIn, dxOut, () -> xIn, packing, saved);
       saved.emitEnd(e);
       plan = new Plan(List.of(program), parameters.buffers());
       plan.take(machine.device(), "latent attention");
@@ -192,11 +194,15 @@ class LatentAttentionTest {
       long kvA = KV_RANK + s.rope();
       Linear first = linear(c, "down", down, latentQ ? new long[] {c.qRank, kvA} : new long[] {kvA}, HIDDEN);
       Linear q = linear(c, "q", List.of(latentQ ? "q_b_proj" : "q_proj"), new long[] {s.q()}, latentQ ? c.qRank : HIDDEN);
-      Param qNorm = latentQ ? parameters.add("q_a_layernorm.weight", 1, c.qRank, true, c.full, false) : null;
-      Param kvNorm = parameters.add("kv_a_layernorm.weight", 1, KV_RANK, true, c.full, false);
+      Norm qNorm = latentQ ? norm(c, "q_a_layernorm", c.qRank) : null;
+      Norm kvNorm = norm(c, "kv_a_layernorm", KV_RANK);
       Linear kv = linear(c, "kv", List.of("kv_b_proj"), new long[] {s.kv()}, KV_RANK);
       Linear o = linear(c, "o", List.of("o_proj"), new long[] {HIDDEN}, s.out());
       return new LatentAttention.Projections(first, qNorm, q, kvNorm, kv, o);
+    }
+
+    private Norm norm(Case c, String name, long cols) {
+      return new Norm(name, parameters.add(name + ".weight", 1, cols, true, c.full, false), EPS, NormWeight.PLAIN);
     }
 
     private Linear linear(Case c, String name, List<String> modules, long[] out, long in) {
