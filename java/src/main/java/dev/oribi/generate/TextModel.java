@@ -86,7 +86,7 @@ public final class TextModel implements AutoCloseable {
   private static TextModel load(Path folder, Path adapter, Storage storage, Machine machine, int context) {
     ModelConfig config = ModelConfig.read(folder);
     Tokenizer tokenizer = Tokenizer.load(folder);
-    int positions = Math.min(context, config.maxPositionEmbeddings());
+    int positions = Math.min(context, config.contextLength());
     Decoder model =
         new Decoder(
             config, machine.defaultType(config), training(adapter),

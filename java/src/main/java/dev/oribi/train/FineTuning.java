@@ -99,7 +99,7 @@ public final class FineTuning implements AutoCloseable {
       throw new OribiException("A model and data are needed: give --model and --data.");
     }
     ModelConfig numbers = ModelConfig.read(config.model);
-    config.maxSeqLength = Math.min(config.maxSeqLength, numbers.maxPositionEmbeddings());
+    config.maxSeqLength = Math.min(config.maxSeqLength, numbers.contextLength());
     config.loadIn4bit |= numbers.quantization() != null;
     LoraConfig lora = config.trainsAllWeights() ? null : lora(config);
     out.print(config.toYaml());

@@ -33,11 +33,18 @@ public final class ReferenceDecoder {
   private final Map<String, double[]> weights;
   private final Map<String, double[]> dropout;
   private int longest = 512;
+  private int asLongAs;
 
   /** Tokens of the longest sequence that the model was made for; {@link StepFixture} makes them for 512. */
   public ReferenceDecoder longest(int tokens) {
     longest = tokens;
     return this;
+  }
+
+  /** Every text turns as the beginning of one of so many tokens, as in generation with a cache. */
+  public ReferenceDecoder asBeginningOf(int tokens) {
+    asLongAs = tokens;
+    return longest(tokens);
   }
 
   /**
@@ -225,7 +232,7 @@ public final class ReferenceDecoder {
   private double[][] turned(double[][] x, String layer, String headNorm, int ropeIndex) {
     int d = config.headDim();
     RopeConfig rope = architecture.ropes().get(ropeIndex);
-    boolean isLong = rope.dependsOnLength() && x.length > rope.originalMaxPositionEmbeddings();
+    boolean isLong = rope.dependsOnLength() && Math.max(asLongAs, x.length) > rope.originalMaxPositionEmbeddings();
     float[] invFreq = isLong ? rope.invFreqOfLong(d, longest) : rope.invFreq(d);
     int half = invFreq.length;
     double[][] y = new double[x.length][x[0].length];

@@ -192,6 +192,11 @@ public record ModelConfig(String modelType, int hiddenSize, int intermediateSize
     return raw == null ? null : QuantizationConfig.read(Fields.of(raw, FILE));
   }
 
+  /** Longest sequence that makes sense: as the file says, or longer where its rotary positions reach further. */
+  public int contextLength() {
+    return Math.max(maxPositionEmbeddings, rope.reach());
+  }
+
   /** Query heads that share one key and value head. */
   public int groupSize() {
     return numAttentionHeads / numKeyValueHeads;

@@ -222,6 +222,15 @@ public record RopeConfig(String type, double theta, double factor, double lowFre
 
   // --------------------------------------------------------------------------------------------------------- angles
 
+  /**
+   * Tokens that a scaling of the original context reaches; 0 where that is not known. Files to which YaRN was added by hand keep
+   * the context of before as max_position_embeddings.
+   */
+  int reach() {
+    boolean scaled = type.equals("yarn") || type.equals("dynamic");
+    return scaled ? (int) Math.min(Integer.MAX_VALUE, originalMaxPositionEmbeddings * factor) : 0;
+  }
+
   /** Channels of a head that turn: an even number. */
   public int rotated(int headDim) {
     int channels = (int) (headDim * partial);
