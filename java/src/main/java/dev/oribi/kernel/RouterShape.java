@@ -18,13 +18,8 @@ public record RouterShape(
     SIGMOID
   }
 
-  /** The same for logits of another type. */
-  public RouterShape withType(DType other) {
-    return new RouterShape(experts, chosen, groups, topGroups, groupBest, score, normalize, scale, other);
-  }
-
   /** Softmax scores, no groups: Mixtral, Qwen3-MoE. */
-  public static RouterShape softmax(int experts, int chosen, boolean normalize, DType type) {
-    return new RouterShape(experts, chosen, 1, 1, 1, Score.SOFTMAX, normalize, 1, type);
+  public static RouterShape softmax(int experts, int chosen, boolean normalize) {
+    return new RouterShape(experts, chosen, 1, 1, 1, Score.SOFTMAX, normalize, 1, DType.F32);
   }
 }

@@ -36,7 +36,7 @@ public final class Experts implements FeedForward {
    *
    * @param weight [E, C]
    * @param bias [E] fp32, added to scores for the choice alone; null: none
-   * @param shape its type is that of the logits: fp32, or that of activations
+   * @param shape its type is that of the logits
    */
   public record Router(Param weight, Buffer bias, RouterShape shape) {}
 

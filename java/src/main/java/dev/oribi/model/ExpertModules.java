@@ -1,8 +1,6 @@
 package dev.oribi.model;
 
 import dev.oribi.OribiException;
-import dev.oribi.kernel.DType;
-import dev.oribi.kernel.RouterShape;
 import dev.oribi.layer.ExpertLinear;
 import dev.oribi.layer.Experts;
 import dev.oribi.layer.FeedForward;
@@ -42,9 +40,7 @@ final class ExpertModules {
   Experts declare(FeedForward shared) {
     Param gate = parameters.add(layer + "." + spec.router() + WEIGHT, experts(), hidden, false, training.full(), true);
     Param bias = spec.choiceBias() == null ? null : parameters.addF32(layer + "." + spec.choiceBias(), experts());
-    RouterShape s = spec.shape();
-    RouterShape typed = s.type() != null ? s : s.withType(parameters.type());
-    Experts.Router router = new Experts.Router(gate, bias == null ? null : bias.value().buffer(), typed);
+    Experts.Router router = new Experts.Router(gate, bias == null ? null : bias.value().buffer(), spec.shape());
     ExpertLinear gateUp = linear("gate_up_proj", List.of(0, 1), spec.size(), hidden);
     ExpertLinear down = linear("down_proj", List.of(2), hidden, spec.size());
     return new Experts(layer, router, gateUp, down, spec.activation(), shared);

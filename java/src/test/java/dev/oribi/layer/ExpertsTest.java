@@ -49,7 +49,7 @@ class ExpertsTest {
 
   private static final double GRADIENT = 2e-6;
 
-  private static final RouterShape MIXTRAL = RouterShape.softmax(5, 2, true, DType.F32);
+  private static final RouterShape MIXTRAL = RouterShape.softmax(5, 2, true);
   private static final RouterShape DEEPSEEK_V3 = new RouterShape(8, 3, 4, 2, 2, Score.SIGMOID, true, 2.5f, DType.F32);
   private static final RouterShape DEEPSEEK_V2 = new RouterShape(6, 2, 3, 2, 1, Score.SOFTMAX, false, 16, DType.F32);
 

@@ -168,7 +168,7 @@ public record Architecture(
    * @param modules names of gate, up and down within an expert
    * @param size channels F of an expert
    * @param shared an MLP beside them that all tokens pass, of {@code sharedSize} channels; null: none
-   * @param shape of the router; its type is F32 where logits are, and null where they have the type of activations
+   * @param shape of the router; its type is that of the logits
    */
   public record ExpertsSpec(
       String router, String choiceBias, String prefix, List<String> modules, int size, GatedMlpSpec shared, int sharedSize,

@@ -21,7 +21,7 @@ final class MixtralFamily extends Family {
   @Override
   public Architecture describe(Fields config, ModelConfig n) {
     int experts = expertCount(config, "num_local_experts", 8);
-    RouterShape router = RouterShape.softmax(experts, chosenCount(config, experts, 2), true, null);
+    RouterShape router = RouterShape.softmax(experts, chosenCount(config, experts, 2), true);
     ExpertsSpec mlp =
         new ExpertsSpec(MLP + "gate", null, MLP + "experts", MODULES, n.intermediateSize(), null, 0, router, act(n));
     SelfAttentionSpec attention = SelfAttentionSpec.plain(n.headDim()).withWindow(window(config));

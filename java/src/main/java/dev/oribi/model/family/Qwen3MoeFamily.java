@@ -28,7 +28,7 @@ final class Qwen3MoeFamily extends Family {
       throw config.refuse("num_local_experts", "and num_experts (" + experts + ") disagree; remove one of them");
     }
     RouterShape router =
-        RouterShape.softmax(experts, chosenCount(config, experts, 8), config.flag("norm_topk_prob", false), null);
+        RouterShape.softmax(experts, chosenCount(config, experts, 8), config.flag("norm_topk_prob", false));
     int size = config.integer("moe_intermediate_size", 1, MOST_CHANNELS, 768);
     ExpertsSpec sparse =
         new ExpertsSpec("mlp.gate", null, "mlp.experts", EXPERT_MODULES, size, null, 0, router, act(n));
