@@ -8,9 +8,10 @@ import dev.oribi.io.Checkpoint;
 import dev.oribi.io.TensorInfo;
 import dev.oribi.io.TensorType;
 import dev.oribi.kernel.Kernels.NormWeight;
-import dev.oribi.model.config.ModelTensors;
+import dev.oribi.model.config.GenerationConfig;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.model.config.ModelConfig;
+import dev.oribi.model.config.ModelTensors;
 import dev.oribi.model.config.QuantizationConfig;
 import dev.oribi.model.family.Architecture;
 import dev.oribi.model.family.Architecture.GatedMlpSpec;
@@ -118,8 +119,21 @@ final class InspectCommand implements Callable<Integer> {
       if (c.quantization() != null) {
         line("quantization", "linear layers in 4 bits: NF4 with double quantization%s", skips(c.quantization()));
       }
+      showText(folder);
+      showFindings(folder, c, weights);
     }
-    showText(folder);
+  }
+
+  private void showFindings(Path folder, ModelConfig config, Checkpoint weights) {
+    if (!Tokenizer.exists(folder)) {
+      return;
+    }
+    try (Tokenizer tokenizer = Tokenizer.load(folder)) {
+      List<Integer> ends = GenerationConfig.read(folder, config).eosTokenIds();
+      for (ModelFindings.Finding f : ModelFindings.of(weights, tokenizer, ChatTemplate.load(folder).orElse(null), ends)) {
+        line(f.warning() ? "WARNING" : "note", "%s", f.text());
+      }
+    }
   }
 
   /** What its layers have that those of Llama have not. */

@@ -52,6 +52,11 @@ public abstract class Family {
     return false;
   }
 
+  /** Whether activations of its published models stay within float16's 65,504. */
+  public boolean fitsFloat16() {
+    return true;
+  }
+
   /** Name of the activation function; the keys differ. */
   public String activation(Fields config) {
     return config.text("hidden_act", "silu");
