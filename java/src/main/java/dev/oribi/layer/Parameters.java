@@ -168,6 +168,13 @@ public final class Parameters {
     return stack(List.of(name), new long[] {rows}, cols, vector, trainable, decays);
   }
 
+  /** A frozen vector in fp32, whatever the storage type. */
+  public Param addF32(String name, long cols) {
+    View value = View.of(new Buffer(name, Lifetime.WEIGHT, DType.F32, Rows.FIXED, 1, cols));
+    tensors.add(new Tensor(name, new long[] {cols}, value, null, null, null, null, 0));
+    return new Param(value, null);
+  }
+
   /** Several tensors [rows_i, cols] that lie one after the other and are used as one [sum of rows, cols]. */
   public Param stack(
       List<String> names, long[] rows, long cols, boolean vector, boolean trainable, boolean decays) {

@@ -339,7 +339,7 @@ public final class Weights {
       }
       View to = t.trainable() ? t.part(t.group().value()) : t.value();
       if (t.shape().length == 1) {
-        boolean one = model.architecture().norm() == NormWeight.PLAIN && !t.name().endsWith(".bias");
+        boolean one = model.architecture().norm() == NormWeight.PLAIN && !t.name().endsWith("bias");
         machine.kernels().fill(to.mem(), t.elements(), one ? 1 : 0, to.type());
       } else {
         machine.kernels().randomNormal(to.mem(), t.elements(), 0, std, seed, stream, to.type());

@@ -31,6 +31,8 @@ public final class Emit {
   private final EmitFp8 fp8;
   private final Copies copies;
   private final EmitLoss loss;
+  private final EmitExperts experts;
+  private final EmitLatent latent;
 
   /**
    * The largest run that is planned.
@@ -79,6 +81,8 @@ public final class Emit {
     this.lora = new EmitLora(this, library.kernels());
     this.fp8 = new EmitFp8(this, library.gemm());
     this.loss = new EmitLoss(this, library);
+    this.experts = new EmitExperts(this);
+    this.latent = new EmitLatent(this);
   }
 
   public Program program() {
@@ -98,6 +102,16 @@ public final class Emit {
   /** The second copies of weights in 4 bits. */
   public Copies copies() {
     return copies;
+  }
+
+  /** The ops of routed experts. */
+  public EmitExperts experts() {
+    return experts;
+  }
+
+  /** The ops of latent attention. */
+  public EmitLatent latent() {
+    return latent;
   }
 
   /** The ops of the vocabulary projection and the loss. */

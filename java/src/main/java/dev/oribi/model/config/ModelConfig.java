@@ -111,7 +111,7 @@ public record ModelConfig(String modelType, int hiddenSize, int intermediateSize
           config.integer("num_hidden_layers", 1, MAX_LAYERS),
           heads,
           config.integer("num_key_value_heads", 1, heads, heads),
-          config.integer("head_dim", 1, MAX_SIZE, hidden / heads),
+          family.headDim(config, MAX_SIZE, hidden / heads),
           config.integer("vocab_size", 1, MAX_SIZE),
           config.integer("max_position_embeddings", 1, Integer.MAX_VALUE, 2048),
           config.number("rms_norm_eps", 1e-15, 0.1, 1e-6),
