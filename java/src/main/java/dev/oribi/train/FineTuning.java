@@ -107,7 +107,7 @@ public final class FineTuning implements AutoCloseable {
     if (config.model == null || config.data.isEmpty()) {
       throw new OribiException("A model and data are needed: give --model and --data.");
     }
-    ModelConfig numbers = ModelConfig.read(config.model);
+    ModelConfig numbers = ModelConfig.read(config.modelFolder());
     config.maxSeqLength = Math.min(config.maxSeqLength, numbers.maxPositionEmbeddings());
     config.loadIn4bit |= numbers.quantization() != null;
     LoraConfig lora = config.trainsAllWeights() ? null : lora(config);
@@ -134,7 +134,7 @@ public final class FineTuning implements AutoCloseable {
   private static RunData readData(TrainConfig c, ModelConfig numbers, PrintStream out) {
     int threads = c.machine.threads > 0 ? c.machine.threads : Runtime.getRuntime().availableProcessors();
     DataOptions options = new DataOptions(c.maxSeqLength, numbers.vocabSize(), threads, c.cacheDir);
-    Dataset train = RunData.read(c.model, c.data, DataFiles.Part.TRAIN, options, c.rows);
+    Dataset train = RunData.read(c.modelFolder(), c.data, DataFiles.Part.TRAIN, options, c.rows);
     out.println(train.report().sentence());
     if (train.inFile()) {
       out.println("The rows are read from a file as they are needed, since they would take too much of Java's memory.");
@@ -143,7 +143,7 @@ public final class FineTuning implements AutoCloseable {
       train.requireEnds();
     }
     List<Path> held = c.evalData.isEmpty() && c.evalFraction == 0 ? DataFiles.validation(c.data) : c.evalData;
-    Dataset eval = held.isEmpty() ? null : RunData.read(c.model, held, DataFiles.Part.VALIDATION, options, c.rows);
+    Dataset eval = held.isEmpty() ? null : RunData.read(c.modelFolder(), held, DataFiles.Part.VALIDATION, options, c.rows);
     if (eval != null) {
       out.println("Held out" + (c.evalData.isEmpty() ? ", by the names of the files" : "") + ": " + eval.report().sentence());
     }
@@ -181,7 +181,7 @@ public final class FineTuning implements AutoCloseable {
     fill(weights);
     start.endReading("weights", weights.bytesRead());
     weights.headReport().ifPresent(out::println);
-    ModelFiles files = new ModelFiles(model, weights, config.model);
+    ModelFiles files = new ModelFiles(model, weights, config.modelFolder());
     ModelWriter writer = folder -> {
       files.write(folder);
       if (config.rows.chatTemplate != null) {
@@ -197,7 +197,7 @@ public final class FineTuning implements AutoCloseable {
       weights.initRandom(INITIALIZER_RANGE, config.seed);
       return;
     }
-    weights.load(config.model, config.adapter);
+    weights.load(config.modelFolder(), config.adapter);
     if (config.adapter == null && lora != null) {
       weights.initAdapter(lora, config.seed);
     }

@@ -3,6 +3,7 @@ package dev.oribi.train;
 import dev.oribi.model.Machine;
 import dev.oribi.optim.OptimizerType;
 import dev.oribi.optim.SchedulerType;
+import dev.oribi.gguf.GgufFolder;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -33,9 +34,11 @@ public final class TrainConfig {
   // ------------------------------------------------------------------------------------------------ model and data
 
   @Option(names = "--model", paramLabel = "DIR",
-      description = "Model folder in Hugging Face's layout. Without --model and --data: Oribi's own tiny model and its"
-          + " instructions.")
+      description = "Model folder in Hugging Face's layout, or a GGUF file, on whose blocks an adapter is trained as they are."
+          + " Without --model and --data: Oribi's own tiny model and its instructions.")
   public Path model;
+
+  private Path modelFolder;
 
   @Option(names = "--data", paramLabel = "FILE", split = ",", showDefaultValue = Visibility.NEVER,
       description = "Training data, one or more files, folders or patterns in quotes: JSON, JSONL, CSV, Parquet or plain text, maybe"
@@ -296,6 +299,14 @@ public final class TrainConfig {
       description = "Train on the first micro-batch alone, again and again: the loss must go to 0, or something is"
           + " wrong.")
   public boolean overfitOneBatch = false;
+
+  /** The folder of the model: around a GGUF file one is made, once. */
+  public Path modelFolder() {
+    if (modelFolder == null) {
+      modelFolder = GgufFolder.of(model);
+    }
+    return modelFolder;
+  }
 
   /** The device that {@code --device} names, open; the caller closes it. */
   public Machine machine() {
