@@ -212,9 +212,10 @@ final class RecordReader {
   }
 
   private void give(byte[] line, int length, int number) {
-    for (int i = 0; i < length; i++) {
-      // Blank lines, and a byte order mark alone, are no records.
-      if (line[i] > ' ' || line[i] < 0 && length > 3) {
+    // Blank lines, and a byte order mark alone, are no records.
+    boolean marked = length >= 3 && line[0] == (byte) 0xEF && line[1] == (byte) 0xBB && line[2] == (byte) 0xBF;
+    for (int i = marked ? 3 : 0; i < length; i++) {
+      if (line[i] < 0 || line[i] > ' ') {
         sink.accept(new Record(file + ":" + number, null, Arrays.copyOf(line, length), null));
         return;
       }

@@ -301,6 +301,13 @@ class RecordReaderTest {
   }
 
   @Test
+  void onlyBlankLinesAreNoRecords() throws IOException {
+    assertThat(records(write("a.jsonl", "\uFEFF\n \t\r\n\n{\"text\": \"a\"}\n\n"))).hasSize(1);
+    Path file = write("b.jsonl", "{\"text\": \"a\"}\né\n");
+    assertThatThrownBy(() -> records(file)).hasMessageStartingWith(file + ":2: the row is not valid JSON");
+  }
+
+  @Test
   @Timeout(120)
   void enormousLinesEnd() throws IOException {
     Path file = folder.resolve("line.jsonl");
