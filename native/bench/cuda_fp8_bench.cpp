@@ -27,7 +27,7 @@ bool holds(const Memory& codes, const std::vector<double>& x, int64_t cols) {
 void time_rows(cuda_bench::Bench& bench, int64_t n, int64_t c) {
   const Memory x = normals(n * c, kType), codes(static_cast<size_t>(n * c)), scale(static_cast<size_t>(n) * 4);
   const oribi_fp8 q = {codes.as<uint8_t>(), scale.as<float>()};
-  bench.time("fp8_quantize", std::to_string(n) + "x" + std::to_string(c), kType, bytes(3.0 * static_cast<double>(n * c)),
+  bench.time("fp8_quantize rows", std::to_string(n) + "x" + std::to_string(c), kType, bytes(3.0 * static_cast<double>(n * c)),
              [&] { return oribi_fp8_quantize(bench.ctx(), &q, x, n, c, c, kType); },
              [&] { return holds(codes, cuda_bench::download(x, 0, kVerified * c, kType), c); });
 }
@@ -38,11 +38,10 @@ void time_columns(cuda_bench::Bench& bench, int64_t rows, int64_t cols) {
   bench.time("fp8_quantize_transposed", std::to_string(rows) + "x" + std::to_string(cols), kType,
              bytes(3.0 * static_cast<double>(rows * cols)),
              [&] { return oribi_fp8_quantize_transposed(bench.ctx(), &q, w, rows, cols, cols, kType); }, [&] {
-               const std::vector<double> all = cuda_bench::download(w, 0, rows * cols, kType);
-               std::vector<double> columns;
-               for (int64_t c = 0; c < kVerified; c++) {
-                 for (int64_t r = 0; r < rows; r++) columns.push_back(all[r * cols + c]);
-               }
+               const Memory first(static_cast<size_t>(rows * kVerified) * 2); /* columns, by rows */
+               cuda_bench::must(cudaMemcpy2D(first, kVerified * 2, w, static_cast<size_t>(cols) * 2, kVerified * 2,
+                                             static_cast<size_t>(rows), cudaMemcpyDeviceToDevice), "columns");
+               const std::vector<double> columns = reference::transposed(cuda_bench::download(first, 0, rows * kVerified, kType), rows, kVerified);
                return holds(codes, columns, rows);
              });
 }

@@ -41,13 +41,35 @@ __device__ inline uint16_t encode(float first, float second, float inverse) {
    time from the cache. Four packs a thread are in flight before a wider block is taken: 128 threads for a row of 4096. */
 constexpr int kHeld = 8, kWanted = 4, kMostThreads = 512;
 
-template <class T, int kWidth>
-__device__ inline uint32_t magnitude_of(const Pack<T, kWidth>& x) {
-  uint32_t most = 0;
+/* The largest magnitude of what was seen: as bits of the storage type, which are in the order of their numbers, two of 16 bits at
+   once. To keep the converted numbers for the second use instead would take twice the registers, and half the threads. */
+template <class T>
+struct Most {
+  uint32_t bits = 0;
+  template <int kWidth>
+  __device__ void see(const Pack<T, kWidth>& x) {
+    if constexpr (kWidth == 1) {
+      bits = max(bits, static_cast<uint32_t>(*reinterpret_cast<const uint16_t*>(&x)) & 0x7fffu);
+    } else {
 #pragma unroll
-  for (int k = 0; k < kWidth; k++) most = max(most, magnitude_of(to_float(x.element[k])));
-  return most;
-}
+      for (int k = 0; k < kWidth / 2; k++) bits = __vmaxu2(bits, reinterpret_cast<const uint32_t*>(&x)[k] & 0x7fff7fffu);
+    }
+  }
+  __device__ uint32_t magnitude() const {
+    const uint16_t most = static_cast<uint16_t>(max(bits & 0xffffu, bits >> 16));
+    return __float_as_uint(to_float(*reinterpret_cast<const T*>(&most)));
+  }
+};
+template <>
+struct Most<float> {
+  uint32_t bits = 0;
+  template <int kWidth>
+  __device__ void see(const Pack<float, kWidth>& x) {
+#pragma unroll
+    for (int k = 0; k < kWidth; k++) bits = max(bits, magnitude_of(x.element[k]));
+  }
+  __device__ uint32_t magnitude() const { return bits; }
+};
 
 template <class T, int kWidth>
 __device__ inline void store(uint8_t* codes, const Pack<T, kWidth>& x, float inverse) {
@@ -85,13 +107,13 @@ __global__ void __launch_bounds__(kMostThreads) quantize_kernel(const oribi_fp8 
     const int64_t i = static_cast<int64_t>(u) * blockDim.x + threadIdx.x;
     if (i < packs) held[u] = row[i];
   }
-  uint32_t most = 0;
+  Most<T> most;
 #pragma unroll
   for (int u = 0; u < kHeld; u++) {
-    if (static_cast<int64_t>(u) * blockDim.x + threadIdx.x < packs) most = max(most, magnitude_of(held[u]));
+    if (static_cast<int64_t>(u) * blockDim.x + threadIdx.x < packs) most.see(held[u]);
   }
-  for (int64_t i = beyond; i < packs; i += blockDim.x) most = max(most, magnitude_of(row[i]));
-  const float scale = scale_of(block_max(most)), inverse = inverse_of(scale);
+  for (int64_t i = beyond; i < packs; i += blockDim.x) most.see(row[i]);
+  const float scale = scale_of(block_max(most.magnitude())), inverse = inverse_of(scale);
 #pragma unroll
   for (int u = 0; u < kHeld; u++) {
     const int64_t i = static_cast<int64_t>(u) * blockDim.x + threadIdx.x;

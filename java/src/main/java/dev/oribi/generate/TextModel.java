@@ -83,7 +83,9 @@ public final class TextModel implements AutoCloseable {
     ModelConfig config = ModelConfig.read(folder);
     Tokenizer tokenizer = Tokenizer.load(folder);
     try {
-      ChatTemplate template = ChatTemplate.load(folder).orElse(null);
+      // An adapter brings the template that its answers were learned with.
+      Optional<ChatTemplate> learned = adapter == null ? Optional.empty() : ChatTemplate.load(adapter);
+      ChatTemplate template = learned.or(() -> ChatTemplate.load(folder)).orElse(null);
       GenerationConfig defaults = GenerationConfig.read(folder, config);
       return new TextModel(tokenizer, template, defaults, machine, new Runner(folder, adapter, storage, machine, context));
     } catch (RuntimeException e) {

@@ -64,7 +64,7 @@ final class FusedLora {
   void emitProduct(View y, View x, View h) {
     Fp8Matrix fp8 = weight.fp8(e);
     if (fp8 != null) {
-      // The smaller part first, where it fills all of y: it is rounded to 16 bits alone, and y once, with one pass less over it.
+      // The smaller part first, where it fills all of y: the product with the weight hides some of reading it, a thin one none.
       boolean everywhere = lora.adapters().stream().mapToLong(Adapter::outFeatures).sum() == weight.rows();
       if (!everywhere) {
         e.fp8().matmul(name, y, x, fp8, 0);

@@ -32,6 +32,9 @@ public final class ModelFiles {
           "tokenizer_config.json",
           "special_tokens_map.json",
           "tokenizer.model",
+          "vocab.json",
+          "merges.txt",
+          "added_tokens.json",
           "chat_template.jinja",
           "generation_config.json");
 

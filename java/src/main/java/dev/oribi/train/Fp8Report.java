@@ -5,7 +5,6 @@ import dev.oribi.layer.DecoderLayer;
 import dev.oribi.layer.Linear;
 import dev.oribi.model.Llama;
 import java.util.List;
-import java.util.Locale;
 import java.util.Set;
 import java.util.TreeSet;
 
@@ -32,13 +31,14 @@ final class Fp8Report {
       inFp8 += any ? 1 : 0;
       without += !copied && !layers.get(i).in4Bits().isEmpty() ? 1 : 0;
     }
-    StringBuilder s = new StringBuilder();
-    s.append(String.format(Locale.ROOT, "FP8: products with frozen weights in %d of %d layers", inFp8, layers.size()));
+    StringBuilder s = new StringBuilder("FP8: products with frozen weights in ");
+    s.append(inFp8).append(" of ").append(layers.size()).append(" layers");
     if (without > 0) {
-      s.append(String.format(Locale.ROOT, "; %d have no room for weights in FP8 beside those in 4 bits and multiply in 16 bits", without));
+      s.append("; in ").append(without).append(" the weights in 4 bits have no copy in FP8 (more --memory makes room, and"
+          + " --gradient-checkpointing none): multiplied in 16 bits");
     }
     if (!unfit.isEmpty()) {
-      s.append(String.format(Locale.ROOT, "; %s in 16 bits: sizes that are no multiples of %d", String.join(", ", unfit), Fp8.MULTIPLE));
+      s.append("; ").append(String.join(", ", unfit)).append(" in 16 bits: sizes that are no multiples of ").append(Fp8.MULTIPLE);
     }
     return s.toString();
   }

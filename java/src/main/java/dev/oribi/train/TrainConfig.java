@@ -41,8 +41,8 @@ public final class TrainConfig {
   private Path modelFolder;
 
   @Option(names = "--data", paramLabel = "FILE", split = ",", showDefaultValue = Visibility.NEVER,
-      description = "Training data, one or more files: JSON, JSONL or plain text; 'oribi inspect --data FILE' shows how"
-          + " rows are read.")
+      description = "Training data, one or more files, folders or patterns in quotes: JSON, JSONL, CSV, Parquet or plain text, maybe"
+          + " gzip; 'oribi inspect --data FILE' shows how rows are read.")
   public List<Path> data = new ArrayList<>();
 
   @Option(names = "--eval-data", paramLabel = "FILE", split = ",", showDefaultValue = Visibility.NEVER,
@@ -77,6 +77,19 @@ public final class TrainConfig {
       showDefaultValue = Visibility.ALWAYS, paramLabel = "true|false",
       description = "Another order of the rows in each epoch, by --seed.")
   public boolean shuffle = true;
+
+  @Option(names = "--group-by-length", arity = "0..1", fallbackValue = "true",
+      showDefaultValue = Visibility.ALWAYS, paramLabel = "true|false",
+      description = "Without --packing: put rows of nearly the same length into a pass.")
+  public boolean groupByLength = false;
+
+  /** How rows are read. */
+  @Mixin public final RowSettings rows = new RowSettings();
+
+  @Option(names = "--require-end", arity = "0..1", fallbackValue = "true",
+      showDefaultValue = Visibility.ALWAYS, paramLabel = "true|false",
+      description = "Refuse data of which no row trains a token at which the model stops.")
+  public boolean requireEnd = true;
 
   @Option(names = "--prompts", paramLabel = "FILE",
       description = "Show the model's answers to these prompts, one a line, before and after training.")

@@ -129,8 +129,8 @@ class Fp8StepTest {
       assertThat(f.step().fp8Report()).hasValue("FP8: products with frozen weights in 2 of 2 layers");
     }
     try (StepFixture f = fixture(FP8_OVER_NF4, Saving.KEEP, 1)) {
-      assertThat(f.step().fp8Report()).hasValue("FP8: products with frozen weights in 1 of 2 layers; 1 have no room for weights"
-          + " in FP8 beside those in 4 bits and multiply in 16 bits");
+      assertThat(f.step().fp8Report()).hasValue("FP8: products with frozen weights in 1 of 2 layers; in 1 the weights in 4"
+          + " bits have no copy in FP8 (more --memory makes room, and --gradient-checkpointing none): multiplied in 16 bits");
       assertThat(kinds(f, Kind.DEQUANTIZE)).as("the layer without a copy").isEqualTo(7);
       assertThat(f.step().describe(f.step().point().choice())).contains("weights in FP8 too in 1 of 2 layers");
     }
@@ -151,7 +151,8 @@ class Fp8StepTest {
   void everyOpIsTimed() {
     try (StepFixture f = fixture(FP8_OVER_NF4, Saving.KEEP, 1)) {
       Calibration c = f.step().calibrated();
-      assertThat(f.step().plan().programs().get(0).ops()).allSatisfy(op -> assertThat(c.seconds()).as(op.name()).containsKey(Calibration.key(op)));
+      assertThat(f.step().plan().programs().get(0).ops())
+          .allSatisfy(op -> assertThat(c.seconds()).as(op.name()).containsKey(Calibration.key(op)));
       assertThat(f.step().predicted().seconds()).isPositive().isFinite();
     }
   }
