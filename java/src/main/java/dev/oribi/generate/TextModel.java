@@ -37,6 +37,7 @@ public final class TextModel implements AutoCloseable {
   private final GenerationConfig defaults;
   private final Machine machine;
   private final Runner runner;
+  private ChatTemplate ofAdapter;
 
   private TextModel(Tokenizer tokenizer, ChatTemplate template, GenerationConfig defaults, Machine machine, Runner runner) {
     this.tokenizer = tokenizer;
@@ -83,15 +84,20 @@ public final class TextModel implements AutoCloseable {
     ModelConfig config = ModelConfig.read(folder);
     Tokenizer tokenizer = Tokenizer.load(folder);
     try {
-      // An adapter brings the template that its answers were learned with.
-      Optional<ChatTemplate> learned = adapter == null ? Optional.empty() : ChatTemplate.load(adapter);
-      ChatTemplate template = learned.or(() -> ChatTemplate.load(folder)).orElse(null);
+      ChatTemplate template = ChatTemplate.load(folder).orElse(null);
       GenerationConfig defaults = GenerationConfig.read(folder, config);
-      return new TextModel(tokenizer, template, defaults, machine, new Runner(folder, adapter, storage, machine, context));
+      TextModel model = new TextModel(tokenizer, template, defaults, machine, new Runner(folder, adapter, storage, machine, context));
+      model.ofAdapter = templateOf(adapter);
+      return model;
     } catch (RuntimeException e) {
       tokenizer.close();
       throw e;
     }
+  }
+
+  /** An adapter brings the template that its answers were learned with, where that is not the model's. */
+  private static ChatTemplate templateOf(Path adapter) {
+    return adapter == null ? null : ChatTemplate.load(adapter).orElse(null);
   }
 
   /** The adapter of a folder as it is run: what it holds, and no dropout. */
@@ -109,7 +115,7 @@ public final class TextModel implements AutoCloseable {
   }
 
   public Optional<ChatTemplate> template() {
-    return Optional.ofNullable(template);
+    return Optional.ofNullable(ofAdapter != null ? ofAdapter : template);
   }
 
   /** What the folder's generation_config.json says. */
@@ -124,7 +130,9 @@ public final class TextModel implements AutoCloseable {
    * @param adapter folder of a PEFT adapter, or null
    */
   public void useAdapter(Path adapter) {
+    ChatTemplate wanted = templateOf(adapter);
     runner.use(adapter);
+    ofAdapter = wanted;
   }
 
   /** The adapter that is on; empty: the base model. */
@@ -160,11 +168,12 @@ public final class TextModel implements AutoCloseable {
 
   /** The tokens of a conversation up to where the answer begins. */
   public int[] chatPrompt(List<Map<String, Object>> messages) {
-    if (template == null) {
+    ChatTemplate now = template().orElse(null);
+    if (now == null) {
       throw new OribiException(
           "this model has no chat template: put a chat_template.jinja into its folder, or use `oribi generate` with plain text");
     }
-    return tokenizer.encode(template.render(messages, true, templateVariables()).text(), false);
+    return tokenizer.encode(now.render(messages, true, templateVariables()).text(), false);
   }
 
   /** Goes on from token ids; returns the new ones. */
