@@ -50,6 +50,12 @@ typedef enum oribi_activation {
   ORIBI_GELU_ERF = 2   /* exact */
 } oribi_activation;
 
+/* How the weight of a norm is applied. */
+typedef enum oribi_norm_weight {
+  ORIBI_NORM_WEIGHT = 0,         /* round(x * rstd) * w: the rounding to t before the product is that of Hugging Face's Llama */
+  ORIBI_NORM_ONE_PLUS_WEIGHT = 1 /* x * rstd * (1 + w), rounded once: Gemma */
+} oribi_norm_weight;
+
 /* A device, its stream and its threads. One context is used by one thread at a time. */
 typedef struct oribi_ctx oribi_ctx;
 
@@ -86,6 +92,18 @@ ORIBI_API oribi_status oribi_cast_rows(oribi_ctx* ctx, void* y, const void* x, i
 /* y[count] = a[count] + b[count]; y may be a or b. */
 ORIBI_API oribi_status oribi_add(oribi_ctx* ctx, void* y, const void* a, const void* b, int64_t count, oribi_dtype t);
 
+/* y[count] = x * scale, then softcap * tanh(that / softcap) unless softcap is 0; rounded once; y may be x. */
+ORIBI_API oribi_status oribi_scale(oribi_ctx* ctx, void* y, const void* x, int64_t count, float scale, float softcap,
+                                   oribi_dtype t);
+
+/* y[rows,cols] += b[cols], with ld elements from one row of y to the next. */
+ORIBI_API oribi_status oribi_bias_add(oribi_ctx* ctx, void* y, const void* b, int64_t rows, int64_t cols, int64_t ld,
+                                      oribi_dtype t);
+/* db[cols] += sum over rows of dy[rows,cols], fp32. workspace: oribi_bias_backward_workspace bytes. */
+ORIBI_API oribi_status oribi_bias_backward(oribi_ctx* ctx, float* db, const void* dy, void* workspace, int64_t rows,
+                                           int64_t cols, int64_t ld, oribi_dtype t);
+ORIBI_API int64_t oribi_bias_backward_workspace(int64_t rows, int64_t cols);
+
 /* y[count] = value */
 ORIBI_API oribi_status oribi_fill(oribi_ctx* ctx, void* y, int64_t count, float value, oribi_dtype t);
 
@@ -120,32 +138,34 @@ ORIBI_API oribi_status oribi_embedding_backward(oribi_ctx* ctx, float* dtable, c
 
 /* --------------------------------------------------------------------------------------------------------- rms_norm */
 
-/* y[N,C] = round(x * rstd) * w[C], rstd[N] = 1/sqrt(mean(x^2) + eps) in fp32, saved. The rounding to t before the
-   multiplication by w is that of Hugging Face's Llama. */
+/* y[N,C] = round(x * rstd) * w[C], or x * rstd * (1 + w[C]), as `weight` says; rstd[N] = 1/sqrt(mean(x^2) + eps) in fp32,
+   saved. */
 ORIBI_API oribi_status oribi_rms_norm_forward(oribi_ctx* ctx, void* y, float* rstd, const void* x, const void* w,
-                                              int64_t n, int64_t c, float eps, oribi_dtype t);
+                                              int64_t n, int64_t c, float eps, oribi_norm_weight weight, oribi_dtype t);
 /* r[N,C] = x + delta, rounded to t; then y, rstd = rms_norm(r). r may be x. */
 ORIBI_API oribi_status oribi_add_rms_norm_forward(oribi_ctx* ctx, void* r, void* y, float* rstd, const void* x,
                                                   const void* delta, const void* w, int64_t n, int64_t c, float eps,
-                                                  oribi_dtype t);
-/* dx[N,C] = (accumulate ? dx : 0) + rstd * (g - xhat * mean(g * xhat)), g = dy*w, xhat = x*rstd.
+                                                  oribi_norm_weight weight, oribi_dtype t);
+/* dx[N,C] = (accumulate ? dx : 0) + rstd * (g - xhat * mean(g * xhat)), g = dy*w or dy*(1+w), xhat = x*rstd.
    dw[C] += sum over rows of dy * xhat, unless dw is NULL. workspace: oribi_rms_norm_backward_workspace bytes, or NULL
    when dw is NULL. dx may be dy when accumulate is 0. */
 ORIBI_API oribi_status oribi_rms_norm_backward(oribi_ctx* ctx, void* dx, float* dw, const float* rstd, const void* dy,
                                                const void* x, const void* w, void* workspace, int64_t n, int64_t c,
-                                               int32_t accumulate, oribi_dtype t);
+                                               int32_t accumulate, oribi_norm_weight weight, oribi_dtype t);
 ORIBI_API int64_t oribi_rms_norm_backward_workspace(int64_t n, int64_t c);
 
 /* rms_norm of each head: x[N,H,D] with ld_x elements from one row to the next, w[D], rstd[N,H]. The query and key norm of
    Qwen3 (H heads of q, then a second call for k) and Gemma 3. y may be x. */
 typedef struct oribi_head_norm_shape {
-  int64_t n, h, d, ld_x, ld_y; /* backward: ld_x of x, ld_y of dy and dx */
+  int64_t n, h, d, ld_x, ld_y; /* backward: ld_x of x, ld_y of dy, and of dx unless ld_dx says otherwise */
   float eps;
   oribi_dtype t;
+  oribi_norm_weight weight;
+  int64_t ld_dx; /* 0: ld_y */
 } oribi_head_norm_shape;
 ORIBI_API oribi_status oribi_head_norm_forward(oribi_ctx* ctx, void* y, float* rstd, const void* x, const void* w,
                                                const oribi_head_norm_shape* shape);
-/* dx =, dw[D] += unless NULL; dx may be dy. workspace: oribi_head_norm_backward_workspace bytes, or NULL with dw NULL. */
+/* dx =, dw[D] += unless NULL; dx may be dy where their strides are one. workspace: oribi_head_norm_backward_workspace bytes, or NULL with dw NULL. */
 ORIBI_API oribi_status oribi_head_norm_backward(oribi_ctx* ctx, void* dx, float* dw, const float* rstd, const void* dy,
                                                 const void* x, const void* w, void* workspace,
                                                 const oribi_head_norm_shape* shape);
@@ -153,13 +173,15 @@ ORIBI_API int64_t oribi_head_norm_backward_workspace(int64_t n, int64_t h, int64
 
 /* ------------------------------------------------------------------------------------------------------------- rope */
 
-/* Rotates q[N,H,D] and k[N,Hkv,D] in place, half-split: (x_i, x_{i+D/2}) by the angle of positions[row] and i < D/2.
-   cos, sin [max_position, D/2] fp32. ld_q, ld_k: elements from one row to the next. inverse: rotates back, which is the
-   backward pass. A position outside [0, max_position) is INVALID_ARGUMENT. */
+/* Rotates q[N,H,D] and k[N,Hkv,D] in place, half-split: of the first R channels of each head, R = rotated, or D where that
+   is 0, (x_i, x_{i+R/2}) by the angle of positions[row] and i < R/2; the other channels stay. cos, sin [max_position, R/2]
+   fp32. ld_q, ld_k: elements from one row to the next. inverse: rotates back, which is the backward pass. A position outside
+   [0, max_position) is INVALID_ARGUMENT. */
 typedef struct oribi_rope_shape {
   int64_t n, h, h_kv, d, ld_q, ld_k, max_position;
   oribi_dtype t;
   int32_t inverse;
+  int64_t rotated; /* even, at most d; 0: d */
 } oribi_rope_shape;
 ORIBI_API oribi_status oribi_rope(oribi_ctx* ctx, void* q, void* k, const float* cos, const float* sin,
                                   const int32_t* positions, const oribi_rope_shape* shape);

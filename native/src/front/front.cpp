@@ -208,6 +208,16 @@ FORWARD(oribi_cast_rows,
         (ctx, y, x, rows, cols, ldy, ldx, ty, tx, accumulate))
 FORWARD(oribi_add, (oribi_ctx * ctx, void* y, const void* a, const void* b, int64_t count, oribi_dtype t),
         (ctx, y, a, b, count, t))
+FORWARD(oribi_scale,
+        (oribi_ctx * ctx, void* y, const void* x, int64_t count, float scale, float softcap, oribi_dtype t),
+        (ctx, y, x, count, scale, softcap, t))
+FORWARD(oribi_bias_add,
+        (oribi_ctx * ctx, void* y, const void* b, int64_t rows, int64_t cols, int64_t ld, oribi_dtype t),
+        (ctx, y, b, rows, cols, ld, t))
+FORWARD(oribi_bias_backward,
+        (oribi_ctx * ctx, float* db, const void* dy, void* workspace, int64_t rows, int64_t cols, int64_t ld, oribi_dtype t),
+        (ctx, db, dy, workspace, rows, cols, ld, t))
+FORWARD_SIZE(oribi_bias_backward_workspace, (int64_t rows, int64_t cols), (rows, cols))
 FORWARD(oribi_fill, (oribi_ctx * ctx, void* y, int64_t count, float value, oribi_dtype t), (ctx, y, count, value, t))
 FORWARD(oribi_gather_rows,
         (oribi_ctx * ctx, void* y, const void* x, const int32_t* index, int64_t n, int64_t rows, int64_t c, int64_t ldy,
@@ -237,16 +247,16 @@ FORWARD(oribi_embedding_backward,
 
 FORWARD(oribi_rms_norm_forward,
         (oribi_ctx * ctx, void* y, float* rstd, const void* x, const void* w, int64_t n, int64_t c, float eps,
-         oribi_dtype t),
-        (ctx, y, rstd, x, w, n, c, eps, t))
+         oribi_norm_weight weight, oribi_dtype t),
+        (ctx, y, rstd, x, w, n, c, eps, weight, t))
 FORWARD(oribi_add_rms_norm_forward,
         (oribi_ctx * ctx, void* r, void* y, float* rstd, const void* x, const void* delta, const void* w, int64_t n,
-         int64_t c, float eps, oribi_dtype t),
-        (ctx, r, y, rstd, x, delta, w, n, c, eps, t))
+         int64_t c, float eps, oribi_norm_weight weight, oribi_dtype t),
+        (ctx, r, y, rstd, x, delta, w, n, c, eps, weight, t))
 FORWARD(oribi_rms_norm_backward,
         (oribi_ctx * ctx, void* dx, float* dw, const float* rstd, const void* dy, const void* x, const void* w,
-         void* workspace, int64_t n, int64_t c, int32_t accumulate, oribi_dtype t),
-        (ctx, dx, dw, rstd, dy, x, w, workspace, n, c, accumulate, t))
+         void* workspace, int64_t n, int64_t c, int32_t accumulate, oribi_norm_weight weight, oribi_dtype t),
+        (ctx, dx, dw, rstd, dy, x, w, workspace, n, c, accumulate, weight, t))
 FORWARD_SIZE(oribi_rms_norm_backward_workspace, (int64_t n, int64_t c), (n, c))
 
 FORWARD(oribi_head_norm_forward,

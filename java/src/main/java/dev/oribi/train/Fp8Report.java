@@ -3,7 +3,7 @@ package dev.oribi.train;
 import dev.oribi.kernel.Fp8;
 import dev.oribi.layer.DecoderLayer;
 import dev.oribi.layer.Linear;
-import dev.oribi.model.Llama;
+import dev.oribi.model.Decoder;
 import java.util.List;
 import java.util.Set;
 import java.util.TreeSet;
@@ -13,7 +13,7 @@ final class Fp8Report {
   private Fp8Report() {}
 
   /** @param copies layers, from the last, whose weights in 4 bits have a second copy */
-  static String of(Llama model, int copies) {
+  static String of(Decoder model, int copies) {
     List<DecoderLayer> layers = model.layers();
     int inFp8 = 0;
     int without = 0;

@@ -22,7 +22,8 @@ import java.util.Set;
  * placed. Microseconds come from a {@link Calibration}. The order:
  *
  * <ol>
- *   <li>f is made again in the pass that reads gu anyway; then x1 and x2, each one pass over memory.
+ *   <li>f is made again in the pass that reads gu anyway; then x1 and x2, and q and k after their norm, each one pass over
+ *       memory. Where attention's output has a norm of its own, so is r1.
  *   <li>Tensors go to the host and come back, as many as the bus carries while a layer computes. That costs no time.
  *   <li>The second copies, in 16 bits or FP8, of weights in 4 bits are given up.
  *   <li>The embedding's table lies in the host's memory; its rows are read from there.
@@ -106,10 +107,20 @@ public final class MemoryPlan {
    * @param device has memory of its own, so that something can be sent to the host
    * @param embedding its table is frozen and nothing else uses it
    * @param hostBudget bytes of the host's memory that may be pinned
+   * @param tensors those that the model's layers save
    */
   record Options(
       int layers, long tokens, boolean frozen4Bit, boolean device, boolean embedding, boolean prefetch, long logitsBudget,
-      long hostBudget) {}
+      long hostBudget, Set<Tensor> tensors) {
+    /** For layers without norms of heads and outputs. */
+    Options(
+        int layers, long tokens, boolean frozen4Bit, boolean device, boolean embedding, boolean prefetch, long logitsBudget,
+        long hostBudget) {
+      this(
+          layers, tokens, frozen4Bit, device, embedding, prefetch, logitsBudget, hostBudget,
+          EnumSet.complementOf(EnumSet.of(Tensor.QK, Tensor.Y, Tensor.D)));
+    }
+  }
 
   /** What a choice would take. */
   interface Estimate {
@@ -157,7 +168,8 @@ public final class MemoryPlan {
 
   /** Gradient checkpointing as others know it: only the inputs of the layers are kept. */
   Choice checkpointed() {
-    return new Choice(Collections.nCopies(options.layers, Saving.REBUILD), 0, false, options.frozen4Bit && options.prefetch, options.logitsBudget);
+    return new Choice(
+        Collections.nCopies(options.layers, Saving.REBUILD), 0, false, options.frozen4Bit && options.prefetch, options.logitsBudget);
   }
 
   /**
@@ -227,10 +239,17 @@ public final class MemoryPlan {
     if (line == null) {
       line = new ArrayList<>(List.of(everything()));
       estimate.calibrate();
-      for (Tensor t : List.of(Tensor.F, Tensor.X2, Tensor.X1)) {
-        everyLayer(t, How.REBUILD);
+      Set<Tensor> left = EnumSet.copyOf(options.tensors);
+      left.remove(Tensor.R0);
+      List<Tensor> cheap = new ArrayList<>(List.of(Tensor.F, Tensor.X2, Tensor.X1, Tensor.QK));
+      if (left.contains(Tensor.Y)) {
+        cheap.add(Tensor.R1); // from y, a norm and a sum
       }
-      Set<Tensor> left = EnumSet.of(Tensor.GU, Tensor.QKV, Tensor.O, Tensor.R1);
+      for (Tensor t : cheap) {
+        if (left.remove(t)) {
+          everyLayer(t, How.REBUILD);
+        }
+      }
       offload(left);
       while (last().copies > 0) {
         Choice c = last();
@@ -254,7 +273,7 @@ public final class MemoryPlan {
       if (last().savings.get(0).of(Tensor.R0) == How.KEEP) {
         toHost(Tensor.R0, options.layers - 1); // whatever it costs
       }
-      for (Tensor t : List.of(Tensor.QKV, Tensor.R1, Tensor.O)) {
+      for (Tensor t : List.of(Tensor.QKV, Tensor.R1, Tensor.Y, Tensor.O, Tensor.D)) {
         for (int i = 0; i < options.layers; i++) { // what comes back a layer ahead is there twice
           if (last().savings.get(i).of(t) == How.OFFLOAD) {
             line.add(last().with(i, t, How.REBUILD));
@@ -284,7 +303,10 @@ public final class MemoryPlan {
    */
   private void offload(Set<Tensor> left) {
     double room = LINK_SHARE * estimate.of(last()).forwardSeconds;
-    for (Tensor t : List.of(Tensor.O, Tensor.R0, Tensor.R1, Tensor.QKV, Tensor.GU)) {
+    for (Tensor t : List.of(Tensor.D, Tensor.O, Tensor.R0, Tensor.R1, Tensor.Y, Tensor.QKV, Tensor.GU)) {
+      if (t != Tensor.R0 && !left.contains(t)) {
+        continue; // not there, or made again already
+      }
       double seconds = estimate.bytes(t) / estimate.link();
       int count = (int) Math.min(options.layers - 1, room / seconds);
       boolean pays = t == Tensor.GU ? count == options.layers - 1 : count > 0; // two of so large a tensor are on their way at once

@@ -6,8 +6,8 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import dev.oribi.kernel.DType;
 import dev.oribi.layer.Saving;
 import dev.oribi.model.FrozenStorage;
-import dev.oribi.model.Llama;
-import dev.oribi.model.Llama.Training;
+import dev.oribi.model.Decoder;
+import dev.oribi.model.Decoder.Training;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.model.config.ModelConfig;
 import dev.oribi.model.config.QuantizationConfig;
@@ -18,8 +18,8 @@ import dev.oribi.program.Op.Kind;
 import dev.oribi.program.PlanReport;
 import dev.oribi.testing.Compare;
 import dev.oribi.testing.Fp8Gemm;
-import dev.oribi.testing.ReferenceLlama;
-import dev.oribi.testing.ReferenceLlama.Sequence;
+import dev.oribi.testing.ReferenceDecoder;
+import dev.oribi.testing.ReferenceDecoder.Sequence;
 import dev.oribi.testing.StepFixture;
 import dev.oribi.testing.StepFixture.Plan;
 import dev.oribi.testing.TinyModels;
@@ -68,7 +68,7 @@ class Fp8StepTest {
   }
 
   private static double off(StepFixture f, String name, double least) {
-    ReferenceLlama reference = new ReferenceLlama(CONFIG, LORA.lora(), f.values(), Map.of());
+    ReferenceDecoder reference = new ReferenceDecoder(CONFIG, LORA.lora(), f.values(), Map.of());
     double expected = reference.lossSum(batch());
     double loss = Math.abs(f.microStep(batch()) - expected) / expected;
     Map<String, float[]> found = f.gradients();
@@ -159,7 +159,7 @@ class Fp8StepTest {
 
   @Test
   void inFp8NothingLearns() {
-    assertThatThrownBy(() -> new Llama(CONFIG, DType.F32, Training.FULL, FP8, 16))
+    assertThatThrownBy(() -> new Decoder(CONFIG, DType.F32, Training.FULL, FP8, 16))
         .hasMessage("weights in FP8 cannot learn: train an adapter (without --full), or leave --fp8 out");
   }
 
