@@ -43,6 +43,7 @@ import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Random;
 import java.util.Set;
 import org.junit.jupiter.api.Test;
@@ -224,7 +225,7 @@ class GgufBaseTest {
       keys.put("llama." + key, GgufValue.u32(key.equals("embedding_length") ? 2 : 1));
     }
     ModelConfig config = ModelConfig.read(TINY);
-    keys.putAll(TokenizerKeys.of(model, vocabulary(model), GenerationConfig.read(model, config)));
+    keys.putAll(TokenizerKeys.of(model, vocabulary(model), GenerationConfig.read(model, config), Optional.empty()));
     return keys;
   }
 
