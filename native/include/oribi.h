@@ -299,6 +299,34 @@ ORIBI_API oribi_status oribi_int8_quantize(oribi_ctx* ctx, const oribi_int8* q, 
 ORIBI_API oribi_status oribi_int8_dequantize(oribi_ctx* ctx, void* w, const oribi_int8* q, int64_t rows, int64_t cols,
                                              int64_t ld, oribi_dtype t);
 
+/* ------------------------------------------------------------------------------------------------------------- ggml */
+
+/* A matrix W[rows,cols] in ggml's blocks, as GGUF files hold it: each row is cols / (elements of a block) blocks one after the
+   other; the numbers are ggml's own. Layouts: docs/derivations/ggml.md. Rows from r on are a matrix of their own. */
+typedef enum oribi_ggml_type {
+  ORIBI_GGML_F32 = 0,
+  ORIBI_GGML_F16 = 1,
+  ORIBI_GGML_Q4_0 = 2,
+  ORIBI_GGML_Q4_1 = 3,
+  ORIBI_GGML_Q5_0 = 6,
+  ORIBI_GGML_Q5_1 = 7,
+  ORIBI_GGML_Q8_0 = 8,
+  ORIBI_GGML_Q4_K = 12,
+  ORIBI_GGML_Q5_K = 13,
+  ORIBI_GGML_Q6_K = 14,
+  ORIBI_GGML_BF16 = 30
+} oribi_ggml_type;
+/* w[rows,cols] with ld elements from one row to the next =, in ggml's fp32 arithmetic, rounded once to t. */
+ORIBI_API oribi_status oribi_ggml_dequantize(oribi_ctx* ctx, void* w, const void* blocks, int64_t rows, int64_t cols, int64_t ld,
+                                             oribi_ggml_type type, oribi_dtype t);
+/* y[N,C] = table[ids[N],:] of a table[V,C] in blocks, as oribi_embedding_forward. */
+ORIBI_API oribi_status oribi_ggml_embedding(oribi_ctx* ctx, void* y, const void* table, const int32_t* ids, int64_t n,
+                                            int64_t c, int64_t v, oribi_ggml_type type, oribi_dtype t);
+/* y[N,out] = x[N,in]·Wᵀ for few rows, W[out,in] in blocks, which are read once for each row of x and never expanded in memory;
+   ld_x, ld_y elements between rows, fp32. For decoding on a CPU; a GPU answers UNSUPPORTED. */
+ORIBI_API oribi_status oribi_ggml_matmul(oribi_ctx* ctx, float* y, const float* x, const void* w, int64_t n, int64_t in,
+                                         int64_t out, int64_t ld_x, int64_t ld_y, oribi_ggml_type type);
+
 /* -------------------------------------------------------------------------------------------------------------- fp8 */
 
 /* A matrix [rows,cols] in e4m3 (8 bits: sign, 4 of exponent, 3 of fraction; no infinity, largest number 448; Micikevicius et

@@ -330,6 +330,18 @@ FORWARD(oribi_int8_dequantize,
         (oribi_ctx * ctx, void* w, const oribi_int8* q, int64_t rows, int64_t cols, int64_t ld, oribi_dtype t),
         (ctx, w, q, rows, cols, ld, t))
 
+FORWARD(oribi_ggml_dequantize,
+        (oribi_ctx * ctx, void* w, const void* blocks, int64_t rows, int64_t cols, int64_t ld, oribi_ggml_type type, oribi_dtype t),
+        (ctx, w, blocks, rows, cols, ld, type, t))
+FORWARD(oribi_ggml_embedding,
+        (oribi_ctx * ctx, void* y, const void* table, const int32_t* ids, int64_t n, int64_t c, int64_t v, oribi_ggml_type type,
+         oribi_dtype t),
+        (ctx, y, table, ids, n, c, v, type, t))
+FORWARD(oribi_ggml_matmul,
+        (oribi_ctx * ctx, float* y, const float* x, const void* w, int64_t n, int64_t in, int64_t out, int64_t ld_x, int64_t ld_y,
+         oribi_ggml_type type),
+        (ctx, y, x, w, n, in, out, ld_x, ld_y, type))
+
 FORWARD(oribi_fp8_quantize,
         (oribi_ctx * ctx, const oribi_fp8* q, const void* x, int64_t rows, int64_t cols, int64_t ld, oribi_dtype t),
         (ctx, q, x, rows, cols, ld, t))

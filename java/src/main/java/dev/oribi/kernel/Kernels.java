@@ -34,6 +34,7 @@ public final class Kernels implements AutoCloseable {
   private final oribi_ctx ctx;
   private final LoraKernels lora;
   private final Int8Kernels int8;
+  private final GgmlKernels ggml;
   private final Fp8Kernels fp8;
 
   /**
@@ -65,6 +66,7 @@ public final class Kernels implements AutoCloseable {
     }
     lora = new LoraKernels(this, ctx);
     int8 = new Int8Kernels(this, ctx);
+    ggml = new GgmlKernels(this, ctx);
     fp8 = new Fp8Kernels(this, ctx);
   }
 
@@ -98,6 +100,10 @@ public final class Kernels implements AutoCloseable {
   }
 
   /** The functions on 8-bit weights. */
+  public GgmlKernels ggml() {
+    return ggml;
+  }
+
   public Int8Kernels int8() {
     return int8;
   }
@@ -392,7 +398,7 @@ public final class Kernels implements AutoCloseable {
     return m == null ? null : m.floats();
   }
 
-  private static IntPointer i(Mem m) {
+  static IntPointer i(Mem m) {
     return m == null ? null : m.ints();
   }
 

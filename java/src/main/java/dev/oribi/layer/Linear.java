@@ -115,6 +115,8 @@ public final class Linear {
     Fp8Matrix fp8 = weight.fp8(e);
     if (fp8 != null) {
       e.fp8().matmul(name, y, x, fp8, 0);
+    } else if (weight.frozen() != null && weight.frozen().allGgml()) {
+      e.lora().matmul(name, y, x, weight.frozen());
     } else {
       e.matmul(Kind.MATMUL, name, y, x, weight(e), 1, 0);
     }

@@ -1,6 +1,7 @@
 package dev.oribi.model;
 
 import dev.oribi.OribiException;
+import dev.oribi.gguf.GgmlType;
 import dev.oribi.kernel.DType;
 import dev.oribi.kernel.Fp8;
 import dev.oribi.kernel.Kernels.Activation;
@@ -92,7 +93,7 @@ public final class Llama {
 
   /** A model whose linear layers are held as its checkpoint holds them. */
   public Llama(ModelConfig config, DType type, Training training, int maxPositions) {
-    this(config, type, training, config.quantization(), maxPositions);
+    this(config, type, training, FrozenStorage.of(config, false, false), maxPositions);
   }
 
   /**
@@ -176,6 +177,9 @@ public final class Llama {
   private Param whole(String module, long rows) {
     boolean asWhole = saved(module);
     String name = asWhole ? LoraConfig.savedName(module) : module + ".weight";
+    if (!asWhole && inBlocks(List.of(name))) {
+      return parameters.stackInBlocks(List.of(name), new long[] {rows}, config.hiddenSize(), blocks(List.of(name)));
+    }
     return parameters.add(name, rows, config.hiddenSize(), false, training.full || asWhole, true);
   }
 
@@ -203,6 +207,9 @@ public final class Llama {
 
   private Param weight(List<String> modules, long[] out, long in) {
     List<String> names = modules.stream().map(m -> m + ".weight").toList();
+    if (inBlocks(names)) {
+      return parameters.stackInBlocks(names, out, in, blocks(names));
+    }
     boolean[] in4Bits = new boolean[out.length];
     boolean any = false;
     for (int i = 0; i < out.length; i++) {
@@ -215,6 +222,18 @@ public final class Llama {
     return storage.fp8() && Fp8.fits(Arrays.stream(out).sum(), in)
         ? parameters.stackInFp8(names, out, in)
         : parameters.stack(names, out, in, false, training.full, true);
+  }
+
+  /** Whether any of these weights is frozen in the blocks of a GGUF file. */
+  private boolean inBlocks(List<String> names) {
+    return !training.full && blocks(names).stream().anyMatch(GgmlType::packed);
+  }
+
+  /** How a GGUF file holds these weights; a head that is not in the file is its embedding. */
+  private List<GgmlType> blocks(List<String> names) {
+    return names.stream()
+        .map(n -> storage.blocks().getOrDefault(n, n.startsWith(HEAD) ? storage.blocks().getOrDefault(EMBED + ".weight", GgmlType.F32) : GgmlType.F32))
+        .toList();
   }
 
   /** The adapters of those modules that the configuration targets; null if there is none. */
@@ -340,7 +359,7 @@ public final class Llama {
 
   /** True if the embedding's table is frozen and used for nothing else, so that it may lie in the host's memory. */
   public boolean embeddingIsAlone() {
-    return !embed.trainable() && head != embed;
+    return !embed.trainable() && head != embed && embed.frozen() == null;
   }
 
   /** Decides where the embedding's table lies: its rows can be read from the host's memory too. */
@@ -437,7 +456,7 @@ public final class Llama {
   }
 
   private Head headWeight() {
-    return new Head(head.value(), head.int8());
+    return new Head(head.value(), head.int8(), head.frozen() == null ? null : head.frozen().ggml());
   }
 
   private Buffer emitLastNorm(Emit e, Inputs in, Buffer r) {
@@ -457,7 +476,11 @@ public final class Llama {
   private Buffer emitLayers(
       Emit e, Inputs in, Packing packing, List<Saving> savings, List<Saved> saved, List<KvCache> caches) {
     Buffer r = e.activation("model.embed_tokens.r", config.hiddenSize());
-    e.embedding("model.embed_tokens", r, embed.value(), in.ids);
+    if (embed.frozen() != null) {
+      e.embedding("model.embed_tokens", r, embed.frozen().ggml(), in.ids);
+    } else {
+      e.embedding("model.embed_tokens", r, embed.value(), in.ids);
+    }
     Stream stream = new Stream(r, null);
     for (int i = 0; i < layers.size(); i++) {
       Packing here =

@@ -155,6 +155,13 @@ public final class Emit {
         r.kernels().embeddingForward(y.mem(), table.mem(), ids.mem(), r.tokens(), c, table.rows(), y.type()));
   }
 
+  /** y = table[ids] of a table in ggml's blocks */
+  public void embedding(String name, Buffer y, GgmlMatrix table, Buffer ids) {
+    add(Kind.EMBEDDING, name, List.of(table.blocks(), ids), List.of(y), 2 * y.bytes() + ids.bytes(), 0, r ->
+        r.kernels().ggml().embedding(
+            y.mem(), table.place(0, table.rows()), ids.mem(), r.tokens(), y.cols(), table.rows(), table.type().id(), y.type()));
+  }
+
   /** dtable += rows of dy */
   public void embeddingBackward(String name, View dtable, Buffer dy, Buffer ids) {
     long c = dy.cols();
@@ -218,6 +225,28 @@ public final class Emit {
   /** dw += alpha * dyᵀ · x */
   public void matmulDw(Kind kind, String name, View dw, View dy, View x, float alpha) {
     product(kind, name, dw, dy, true, x, false, alpha, 1);
+  }
+
+  /** Does a product itself and returns true, or fills the weight for the library's product and returns false. */
+  interface OwnProduct {
+    boolean done(Run r);
+  }
+
+  /** y = x · wᵀ by {@code own}, or by the library from the w that it filled: memory of this op alone. */
+  void matmulOr(String name, View y, View x, View w, List<Buffer> reads, long weightBytes, OwnProduct own) {
+    List<Buffer> writes = new ArrayList<>(List.of(y.buffer(), w.buffer()));
+    long scratch = library.gemm.workspace(shape(y, x, false, w, true, y.rows(), x.cols()));
+    Buffer space = scratch == 0 ? null : workspace(name, scratch);
+    if (space != null) {
+      writes.add(space);
+    }
+    long bytes = x.elements() * x.type().bytes() + weightBytes + y.elements() * y.type().bytes();
+    add(Kind.MATMUL, name, reads, writes, bytes, 2 * y.rows() * y.cols() * x.cols(), r -> {
+      Gemm.Shape s = shape(y, x, false, w, true, r.rows(y), x.cols());
+      if (s.m() > 0 && !own.done(r)) {
+        r.gemm().multiply(y.mem(), x.mem(), w.mem(), space == null ? null : space.mem(), s, 1, 0);
+      }
+    });
   }
 
   private void product(Kind kind, String name, View c, View a, boolean ta, View b, boolean tb, float alpha, float beta) {

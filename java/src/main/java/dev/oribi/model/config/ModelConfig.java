@@ -43,6 +43,7 @@ public record ModelConfig(String modelType, int hiddenSize, int intermediateSize
   private static final String ARCHITECTURE = "LlamaForCausalLM";
   private static final int MAX_SIZE = 1 << 24;
   private static final int MAX_LAYERS = 4096;
+  private static final String GGUF_TYPES = "gguf_types";
 
   /** Settings that change the arithmetic in ways we do not implement, when they are on. */
   private static final List<String> UNSUPPORTED = List.of("attention_bias", "mlp_bias", "sliding_window",
@@ -188,6 +189,7 @@ public record ModelConfig(String modelType, int hiddenSize, int intermediateSize
         .put("hidden_act", hiddenAct).put("tie_word_embeddings", tieWordEmbeddings)
         .put("attention_bias", false).put("mlp_bias", false);
     json.put(json.hasNonNull("dtype") ? "dtype" : "torch_dtype", dtype);
+    json.remove(GGUF_TYPES); // says how the weights of a GGUF file lie, which whatever is written is not
     putId(json, "bos_token_id", bosTokenId);
     putId(json, "pad_token_id", padTokenId);
     putIds(json, "eos_token_id", eosTokenIds);
