@@ -143,7 +143,11 @@ public final class StepBench implements AutoCloseable {
 
   /** A model with random weights on {@code machine}, ready for {@link #step}; it does not close the machine. */
   public static StepBench open(Options o, Machine machine) {
-    StepBench bench = new StepBench(o, machine);
+    return begin(new StepBench(o, machine));
+  }
+
+  private static StepBench begin(StepBench bench) {
+    Options o = bench.options;
     try {
       Weights weights = bench.step.take();
       bench.start.end("memory");
@@ -163,7 +167,14 @@ public final class StepBench implements AutoCloseable {
   public static double run(Options o, Machine machine, PrintStream out) {
     Ceilings ceilings = Ceilings.measure(machine);
     long free = machine.device().freeBytes();
-    try (StepBench bench = open(o, machine);
+    StepBench planned = new StepBench(o, machine);
+    if (machine.isCuda() && o.steps == 0) { // a step that is worth a run of its own may take minutes
+      ModelStep step = planned.step;
+      out.printf(
+          Locale.ROOT, "planned: %s; %s, %s on the host, %.1f s a step%n", step.describe(step.point().choice()),
+          MemorySize.format(step.memoryBytes()), MemorySize.format(step.plan().hostBytes()), planned.predicted);
+    }
+    try (StepBench bench = begin(planned);
         Profile profile = new Profile(machine.device())) {
       if (machine.isCuda()) {
         return new GpuStepReport(bench, ceilings, profile).measure(free, out);
