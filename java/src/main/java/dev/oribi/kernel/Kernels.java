@@ -42,6 +42,7 @@ public final class Kernels implements AutoCloseable {
   private final oribi_ctx ctx;
   private final LoraKernels lora;
   private final Int8Kernels int8;
+  private final Fp8Kernels fp8;
 
   /**
    * Opens the CPU.
@@ -72,6 +73,7 @@ public final class Kernels implements AutoCloseable {
     }
     lora = new LoraKernels(this, ctx);
     int8 = new Int8Kernels(this, ctx);
+    fp8 = new Fp8Kernels(this, ctx);
   }
 
   /** The instruction set or the card's name. */
@@ -106,6 +108,11 @@ public final class Kernels implements AutoCloseable {
   /** The functions on 8-bit weights. */
   public Int8Kernels int8() {
     return int8;
+  }
+
+  /** What works on matrices in e4m3. */
+  public Fp8Kernels fp8() {
+    return fp8;
   }
 
   /** Waits until everything issued is done; on a GPU also tells what no kernel could return, such as an id out of range. */
