@@ -346,6 +346,25 @@ ORIBI_API oribi_status oribi_int8_quantize(oribi_ctx* ctx, const oribi_int8* q, 
 ORIBI_API oribi_status oribi_int8_dequantize(oribi_ctx* ctx, void* w, const oribi_int8* q, int64_t rows, int64_t cols,
                                              int64_t ld, oribi_dtype t);
 
+/* -------------------------------------------------------------------------------------------------------------- fp8 */
+
+/* A matrix [rows,cols] in e4m3 (8 bits: sign, 4 of exponent, 3 of fraction; no infinity, largest number 448; Micikevicius et
+   al. 2022), row-major, with one scale a row:
+     codes [rows*cols]
+     scale [rows]       the row's largest magnitude / 448, at least 2^-126
+   x = code * scale. A row that holds NaN or infinity decodes to NaN, all of it: scale NaN, codes 0x7f. Rows from r on are a
+   matrix of their own, at codes + r*cols and scale + r. */
+typedef struct oribi_fp8 {
+  uint8_t* codes; /* aligned to 16 bytes */
+  float* scale;   /* to 4 */
+} oribi_fp8;
+/* The arrays of q =, from x[rows,cols] of type t with ld elements from one row to the next: x / scale rounded to nearest even. */
+ORIBI_API oribi_status oribi_fp8_quantize(oribi_ctx* ctx, const oribi_fp8* q, const void* x, int64_t rows, int64_t cols,
+                                          int64_t ld, oribi_dtype t);
+/* The same of x transposed: q is a matrix [cols,rows], with one scale for each column of x. */
+ORIBI_API oribi_status oribi_fp8_quantize_transposed(oribi_ctx* ctx, const oribi_fp8* q, const void* x, int64_t rows,
+                                                     int64_t cols, int64_t ld, oribi_dtype t);
+
 /* ------------------------------------------------------------------------------------------------------------- lora */
 
 /* One or several projections of the same input, stacked by rows of W[out,in], some or all with a LoRA adapter of one rank.

@@ -122,7 +122,7 @@ using namespace oribi;
 
 extern "C" int64_t oribi_attention_workspace(const oribi_ctx* ctx, const oribi_attention_shape* shape, int32_t backward) {
   if (ctx == nullptr || shape == nullptr || shape->n < 0 || shape->sequences < 0 || shape->h_kv < 1 || shape->d < 1) return 0;
-  if (backward != 0) return attention::padded(2 * shape->n * shape->h * 4) + 64;
+  if (backward != 0) return attention::padded(2 * attention::ld_line(shape->n) * shape->h * 4) + 64;
   return attention::padded(attention::split_floats(*shape, attention::processors_of(ctx)) * 4);
 }
 
@@ -172,7 +172,7 @@ extern "C" oribi_status oribi_attention_backward(oribi_ctx* ctx, void* dq, void*
     attention::BackwardArguments<T> x{
         static_cast<T*>(dq), static_cast<T*>(dk), static_cast<T*>(dv), static_cast<const T*>(o), lse,
         static_cast<const T*>(d_o), static_cast<const T*>(q), static_cast<const T*>(k), static_cast<const T*>(v),
-        delta, delta + n * shape->h, attention::layout_of(*shape)};
+        delta, delta + attention::ld_line(n) * shape->h, attention::layout_of(*shape)};
     x.at.wide = attention::wide_rows(*shape) && attention::aligned(o) && attention::aligned(q) && attention::aligned(k) &&
                 attention::aligned(v) && attention::aligned(d_o) && attention::aligned(dq) && attention::aligned(dk) &&
                 attention::aligned(dv) && attention::aligned(workspace);

@@ -1,7 +1,7 @@
 /*
  * Math        delta = sum(do * o);  P = exp(S - lse);  dP = do.v;  dS = P * (dP - delta), times the softcap's derivative
  *             dq = scale * dS.k;  dk = scale * transpose(dS).q;  dv = transpose(P).do
- * Shapes      q, o, dq, do (N,H,D)  k, v, dk, dv (N,Hkv,D)  lse (N,H)  delta, lse2 (H,N) in the workspace
+ * Shapes      q, o, dq, do (N,H,D)  k, v, dk, dv (N,Hkv,D)  lse (N,H)  delta, lse2 (H,ld_line(N)) in the workspace
  * Layout      as the forward pass
  * Precision   tensor cores with fp32 sums; P and dS are rounded to the storage type before their second product; delta uses
  *             the stored o; dq, dk and dv are summed in registers and rounded once
@@ -150,7 +150,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) keys_kernel(con
     load_tile<T, kHead, kQueries, Tile::kThreads>(to + Tile::kQueryBytes, x.d_o + row * x.at.ld_o + head * x.at.d, x.at.ld_o,
                                                   count - query, x.at);
     for (int32_t r = threadIdx.x; r < 2 * kQueries; r += Tile::kThreads) {
-      const float* from = (r < kQueries ? x.lse2 : x.delta) + static_cast<int64_t>(head) * x.at.n + row;
+      const float* from = (r < kQueries ? x.lse2 : x.delta) + x.line(head, row);
       const bool inside = query + r % kQueries < count;
       copy_4(rows_at + stage * Tile::kRowBytes + 4 * r, inside ? from + r % kQueries : from, inside);
     }
@@ -275,7 +275,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) queries_kernel(
   const ScoreRule rule(x.at);
   const int lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16 * kM;
   float lse2[kM][2], delta[kM][2];
-  const int64_t state = static_cast<int64_t>(head) * x.at.n + query_row + row;
+  const int64_t state = x.line(head, query_row + row);
   load_rows<kM>(lse2, x.lse2 + state, count - first - row);
   load_rows<kM>(delta, x.delta + state, count - first - row);
   float dq[kM][kHead / 8][4] = {};

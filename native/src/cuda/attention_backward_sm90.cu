@@ -64,11 +64,11 @@ bool describe(CUtensorMap* map, const T* data, int64_t d, int64_t heads, int64_t
 }
 
 /* delta and lse2, which lie one after the other; a box is one of them for a step. */
-bool describe_lines(CUtensorMap* map, float* delta, int64_t count, int steps_of_keys) {
+bool describe_lines(CUtensorMap* map, float* delta, int64_t count, int queries) {
   static const sm90::Encode encode = sm90::find_encode();
   if (encode == nullptr) return false;
-  const cuuint64_t sizes[] = {static_cast<cuuint64_t>(2 * count)}, none[] = {0}; /* strides, which a line has none of */
-  const cuuint32_t box[] = {static_cast<cuuint32_t>(steps_of_keys)}, steps[] = {1};
+  const cuuint64_t sizes[] = {static_cast<cuuint64_t>(count)}, none[] = {0}; /* strides, which a line has none of */
+  const cuuint32_t box[] = {static_cast<cuuint32_t>(queries)}, steps[] = {1};
   return encode(map, CU_TENSOR_MAP_DATA_TYPE_FLOAT32, 1, delta, sizes, none, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
                 CU_TENSOR_MAP_SWIZZLE_NONE, CU_TENSOR_MAP_L2_PROMOTION_NONE, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
@@ -76,7 +76,7 @@ bool describe_lines(CUtensorMap* map, float* delta, int64_t count, int steps_of_
 template <class T, int kHead, bool kPlain>
 cudaError_t launch(cudaStream_t stream, Arguments<T>& a) {
   using Keys = KeysCut<kHead, kPlain>;
-  if (!describe_lines(&a.lines, a.x.delta, int64_t{a.x.at.n} * a.x.at.h, Keys::kSteps)) return cudaErrorNotSupported;
+  if (!describe_lines(&a.lines, a.x.delta, 2 * ld_line(a.x.at.n) * a.x.at.h, Keys::kSteps)) return cudaErrorNotSupported;
   using Queries = QueriesCut<kHead, kPlain>;
   cudaError_t error = cudaFuncSetAttribute(queries_kernel<T, Queries>, cudaFuncAttributeMaxDynamicSharedMemorySize, Queries::kBytes);
   if (error == cudaSuccess) error = cudaFuncSetAttribute(keys_kernel<T, Keys>, cudaFuncAttributeMaxDynamicSharedMemorySize, Keys::kBytes);
@@ -106,7 +106,7 @@ bool has_code() {
 }  // namespace
 
 bool backward_sm90_takes(const oribi_ctx* ctx, const Layout& at) {
-  const bool fits = at.d <= 128 && int64_t{2} * at.n * at.h <= INT32_MAX - 2 * kOwned; /* coordinates are of 32 bits */
+  const bool fits = at.d <= 128 && 2 * ld_line(at.n) * at.h <= INT32_MAX - 2 * kOwned; /* coordinates are of 32 bits */
   return oribi_ctx_architecture(ctx) == 90 && at.wide && fits && !wants_mma() && has_code();
 }
 

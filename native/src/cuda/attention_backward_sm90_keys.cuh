@@ -20,21 +20,26 @@
 namespace oribi {
 namespace attention90 {
 
-/* What a block of keys does: steps of C::kSteps queries, for one head of the group after another. */
+/* What a block of keys does: steps of C::kSteps queries, for one head of the group after another. The first step begins where TMA
+   may begin to copy a line, up to three rows before the first key; no query there sees a key of the block. */
 struct KeySteps {
-  int32_t kv_head, first_key, count, steps, group;
+  int32_t kv_head, first_key, count, steps, group, early; /* early: rows of the first step before the first key */
   int64_t begin; /* the sequence's first row */
+  __device__ int32_t left() const { return count - first_key + early; } /* rows from the first step's first on */
   __device__ int32_t total() const { return steps * group; }
   __device__ int32_t head(int32_t i) const { return kv_head * group + i / steps; }
 };
 
-/* What comes after a step's last query: zeros in lse2 and delta, as in q and do, so that no infinity is met there. */
+/* Queries first to last - 1 of a step are another sequence's: zeros in q, do, lse2 and delta, so that no infinity is met there. */
 template <class C>
-__device__ inline void clear_lines(uint32_t line, int32_t rows) {
+__device__ inline void clear_queries(const Shared<C>& s, int stage, int32_t first, int32_t last) {
   const int32_t row = static_cast<int32_t>(threadIdx.x) % kConsumerThreads;
-  if (row < rows || row >= C::kSteps) return;
-  asm volatile("st.shared.f32 [%0], %1;" ::"r"(line + 4 * row), "f"(0.0f) : "memory");
-  asm volatile("st.shared.f32 [%0], %1;" ::"r"(line + 4 * (C::kSteps + row)), "f"(0.0f) : "memory");
+  if (row >= first && row < last) {
+    const uint32_t lse2 = s.line(stage) + 4 * row;
+    asm volatile("st.shared.f32 [%0], %1;" ::"r"(lse2), "f"(0.0f) : "memory");
+    asm volatile("st.shared.f32 [%0], %1;" ::"r"(lse2 + 4 * C::kSteps), "f"(0.0f) : "memory");
+  }
+  clear_rows<C::kSteps, 2 * C::kSlabs, kConsumerThreads, kClearBarrier>(s.stage(stage), first, last);
 }
 
 /* The steps, as a warpgroup of consumers goes through them. */
@@ -47,12 +52,12 @@ struct KeyRing {
   Ring<C::kStages> ring;
 
   __device__ KeyRing(const Shared<C>& shared, const KeySteps& steps, int32_t keys_seen, int consumer)
-      : s(shared), work(steps), window(keys_seen), begin(-kPart * consumer), ahead(begin), left(steps.count - steps.first_key) {}
+      : s(shared), work(steps), window(keys_seen), begin(-kPart * consumer - steps.early), ahead(begin), left(steps.left()) {}
 
   __device__ void advance() {
     ring.advance();
     i++, ahead += C::kSteps, left -= C::kSteps;
-    if (++of_head == work.steps) of_head = 0, ahead = begin, left = work.count - work.first_key;
+    if (++of_head == work.steps) of_head = 0, ahead = begin, left = work.left();
   }
 
   /* Waits for the next step of which a query sees a key; false: there is none. The stage of the step before may still be held:
@@ -61,10 +66,8 @@ struct KeyRing {
     static_assert(C::kStages >= 3, "or the ring would stop");
     for (; i < work.total(); advance()) {
       s.wait_full(ring.stage, ring.parity);
-      if (left < C::kSteps) {
-        clear_lines<C>(s.line(ring.stage), left);
-        clear_rows<C::kSteps, 2 * C::kSlabs, kConsumerThreads, kClearBarrier>(s.stage(ring.stage), left);
-      }
+      if (of_head == 0 && work.first_key == 0 && work.early > 0) clear_queries<C>(s, ring.stage, 0, work.early);
+      if (left < C::kSteps) clear_queries<C>(s, ring.stage, left, C::kSteps);
       if (ahead + C::kSteps > 0 && ahead - (kPart - 1) < window) return true;
       s.release(ring.stage);
     }
@@ -182,18 +185,20 @@ __device__ inline void run_keys(const Arguments<T>& a, const void* memory) {
   const Sequence sequence = attention::sequence_of(x.at, place.sequence);
   const int32_t kv_head = blockIdx.x % x.at.h_kv, first_key = place.tile * kOwned, count = sequence.query_count;
   const int32_t last = count - first_key > x.at.window ? min(count, first_key + kOwned - 1 + x.at.window) : count;
-  const KeySteps work{kv_head, first_key, count, (last - first_key + C::kSteps - 1) / C::kSteps, x.at.group, sequence.query_begin};
+  const int32_t early = (sequence.query_begin + first_key) % 4;
+  const KeySteps work{kv_head,    first_key, count, (last - first_key + early + C::kSteps - 1) / C::kSteps,
+                      x.at.group, early,     sequence.query_begin};
   s.init();
   const int group = __shfl_sync(attention::kAllLanes, static_cast<int>(threadIdx.x) / 128, 0);
   if (group == 0) {
     sm90::shrink_registers<kProducerRegisters>();
     if (threadIdx.x == 0) {
-      const int begin = static_cast<int>(work.begin) + first_key, lse2 = x.at.n * x.at.h;
-      const auto row_of = [&](int32_t i) { return begin + i % work.steps * C::kSteps; };
+      const int begin = static_cast<int>(work.begin) + first_key, ld = static_cast<int>(attention::ld_line(x.at.n));
+      const auto row_of = [&](int32_t i) { return begin - early + i % work.steps * C::kSteps; };
       produce<C>(s, &a.k, &a.v, work.kv_head, begin, &a.q, &a.d_o, work.total(), [&](int32_t i) { return work.head(i); }, row_of,
                  C::kLineBytes, [&](int32_t i, int stage) {
-                   const int at = work.head(i) * x.at.n + row_of(i);
-                   load_line(s.line(stage), &a.lines, lse2 + at, s.full(stage));
+                   const int at = work.head(i) * ld + row_of(i);
+                   load_line(s.line(stage), &a.lines, x.at.h * ld + at, s.full(stage));
                    load_line(s.line(stage) + 4 * C::kSteps, &a.lines, at, s.full(stage));
                  });
     }

@@ -49,7 +49,7 @@ __device__ inline void consume_queries(const Shared<C>& s, const BackwardArgumen
   const ScoreRule rule(x.at);
   const int32_t first = work.first + kPart * consumer;
   float lse2[1][2], delta[1][2];
-  const int64_t state = static_cast<int64_t>(work.head) * x.at.n + work.begin + first + row;
+  const int64_t state = x.line(work.head, work.begin + first + row);
   attention::load_rows<1>(lse2, x.lse2 + state, work.count - first - row);
   attention::load_rows<1>(delta, x.delta + state, work.count - first - row);
   float dq[C::kHead / 2] = {};
@@ -59,7 +59,7 @@ __device__ inline void consume_queries(const Shared<C>& s, const BackwardArgumen
     s.wait_full(ring.stage, ring.parity);
     const uint32_t k_tile = s.stage(ring.stage), v_tile = k_tile + C::kTileBytes;
     const int32_t left = work.count - tile * kKeys;
-    if (left < kKeys) clear_rows<kKeys, 2 * C::kSlabs, kConsumerThreads, kClearBarrier>(k_tile, left);
+    if (left < kKeys) clear_rows<kKeys, 2 * C::kSlabs, kConsumerThreads, kClearBarrier>(k_tile, left, kKeys);
     const int32_t ahead = first - tile * kKeys; /* of the warpgroup's first query to the tile's first key */
     if (ahead + kPart <= 0 || ahead - (kKeys - 1) >= x.at.window) { /* no query sees a key */
       s.release(ring.stage);

@@ -27,7 +27,7 @@ constexpr int kClearBarrier = 1, kGroupBarrier = 2;
 template <class T>
 struct Arguments {
   CUtensorMap q, d_o, k, v; /* (head size, heads, rows) */
-  CUtensorMap lines;        /* delta (heads, rows), then lse2 (heads, rows), as one line; a box is a step of keys_kernel */
+  CUtensorMap lines;        /* delta (heads, ld_line(rows)), then lse2, as one line; a box is a step of keys_kernel */
   BackwardArguments<T> x;
 };
 

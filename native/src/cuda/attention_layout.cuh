@@ -37,14 +37,18 @@ struct ForwardArguments {
   Layout at;
 };
 
+/* A head's rows of delta and lse2, up to a multiple of 16 bytes: TMA copies a line from such a place on only. */
+__host__ __device__ constexpr int64_t ld_line(int64_t n) { return (n + 3) / 4 * 4; }
+
 template <class T>
 struct BackwardArguments {
   T *dq, *dk, *dv;
   const T* o;
   const float* lse;
   const T *d_o, *q, *k, *v;
-  float *delta, *lse2; /* [H,N]: sum(do * o), and lse in units of log 2 */
+  float *delta, *lse2; /* [H,ld_line(N)]: sum(do * o), and lse in units of log 2 */
   Layout at;
+  __device__ int64_t line(int64_t head, int64_t row) const { return head * ld_line(at.n) + row; }
 };
 
 struct Sequence {

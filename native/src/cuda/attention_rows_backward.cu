@@ -29,8 +29,8 @@ __global__ void __launch_bounds__(kRowThreads) delta_kernel(const BackwardArgume
   for (int i = 0; i < 8; i++) sum += a[i] * b[i];
   for (int step = kLanes / 2; step > 0; step /= 2) sum += __shfl_xor_sync(kAllLanes, sum, step);
   if (lane != 0 || !inside) return;
-  x.delta[head * at.n + row] = sum;
-  x.lse2[head * at.n + row] = x.lse[at_row] * kLog2E;
+  x.delta[x.line(head, row)] = sum;
+  x.lse2[x.line(head, row)] = x.lse[at_row] * kLog2E;
 }
 
 /* p and dS of one query and key, the same in every lane. */
@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(kRowThreads) dq_rows_kernel(const BackwardArgu
   float q[kEach], d_o[kEach], k[kEach], v[kEach], dq[kEach] = {};
   load_lane<float, kEach>(q, x.q + row * at.ld_q + head * at.d, at);
   load_lane<float, kEach>(d_o, x.d_o + row * at.ld_o + head * at.d, at);
-  const float lse = x.lse[at_row], delta = x.delta[static_cast<int64_t>(head) * at.n + row];
+  const float lse = x.lse[at_row], delta = x.delta[x.line(head, row)];
   const int32_t kv = head / at.group * at.d;
   for (int32_t j = keys.begin; j < keys.end; j++) {
     const int64_t key = sequence.key_begin + j;
@@ -96,7 +96,7 @@ __global__ void __launch_bounds__(kRowThreads) dkv_rows_kernel(const BackwardArg
     for (int64_t query = row; query < end; query++) {
       load_lane<float, kEach>(q, x.q + query * at.ld_q + head * at.d, at);
       load_lane<float, kEach>(d_o, x.d_o + query * at.ld_o + head * at.d, at);
-      const Pair pair = pair_of<kEach>(q, d_o, k, v, x.lse[query * at.h + head], x.delta[static_cast<int64_t>(head) * at.n + query], at);
+      const Pair pair = pair_of<kEach>(q, d_o, k, v, x.lse[query * at.h + head], x.delta[x.line(head, query)], at);
 #pragma unroll
       for (int i = 0; i < kEach; i++) dk[i] += pair.ds * q[i], dv[i] += pair.p * d_o[i];
     }

@@ -134,7 +134,8 @@ __device__ inline void load_box(uint32_t to, const CUtensorMap* map, int column,
       : "memory");
 }
 
-/* As many elements as the map's box has, from `first` on of what the map takes for one line. */
+/* As many elements as the map's box has, from `first` on of what the map takes for one line. Measured: where that is not a multiple of
+   16 bytes the card reports an illegal instruction. */
 __device__ inline void load_line(uint32_t to, const CUtensorMap* map, int first, uint32_t barrier) {
   asm volatile("cp.async.bulk.tensor.1d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2}], [%3];" ::"r"(to),
                "l"(map), "r"(first), "r"(barrier)
@@ -151,14 +152,14 @@ __device__ inline void load_tile(uint32_t to, const CUtensorMap* map, int head, 
       load_box(to + (slab * kRows + part) * kRowBytes, map, slab * kSlab, head, row + part, barrier);
 }
 
-/* Zeros in the rows from `rows` on of kSlabCount slabs of kRows: rows of the next sequence, whose NaN must not be met. Called by
+/* Zeros in rows first to last - 1 of kSlabCount slabs of kRows: rows of another sequence, whose NaN must not be met. Called by
    all kThreads consumers, of whom none has begun to multiply what lies there. */
 template <int kRows, int kSlabCount, int kThreads, int kBarrier>
-__device__ inline void clear_rows(uint32_t slabs, int rows) {
+__device__ inline void clear_rows(uint32_t slabs, int first, int last) {
 #pragma unroll 1
   for (int slab = 0; slab < kSlabCount; slab++)
 #pragma unroll 1
-    for (int at = rows * kRowBytes + (static_cast<int>(threadIdx.x) % kThreads) * 16; at < kRows * kRowBytes; at += kThreads * 16)
+    for (int at = first * kRowBytes + (static_cast<int>(threadIdx.x) % kThreads) * 16; at < last * kRowBytes; at += kThreads * 16)
       store_16(slabs + slab * (kRows * kRowBytes) + at, make_uint4(0, 0, 0, 0));
   sm90::async_proxy_fence();
   sm90::named_barrier(kBarrier, kThreads);

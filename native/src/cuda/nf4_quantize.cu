@@ -158,10 +158,10 @@ __device__ float mean_of(const double* sums, int64_t chunks, int64_t blocks) {
   return static_cast<float>(total / static_cast<double>(blocks));
 }
 
-/* A block for each multiprocessor: each works out the mean for itself, which spares a launch, then encodes four groups of 256
+/* One or two blocks for each multiprocessor: each works out the mean for itself, which spares a launch, then encodes four groups of 256
    absmax at a time, a thread for each, while the next ones are on their way. */
 constexpr int kGroupsAtOnce = kGroupThreads / kNf4Group, kWarpsOfGroup = kNf4Group / 32;
-__global__ void __launch_bounds__(kGroupThreads) absmax_kernel(uint8_t* codes, float* absmax2, float* offset, const float* absmax,
+__global__ void __launch_bounds__(kGroupThreads, 2) absmax_kernel(uint8_t* codes, float* absmax2, float* offset, const float* absmax,
                                                                const double* sums, int64_t chunks, int64_t blocks) {
   __shared__ float between[256], warps[2][kGroupThreads / 32];
   const int64_t stride = static_cast<int64_t>(gridDim.x) * kGroupThreads;
@@ -192,9 +192,11 @@ void quantize(oribi_ctx* ctx, const oribi_nf4& q, const T* w, void* workspace, i
   double* sums = static_cast<double*>(workspace);
   float* absmax = reinterpret_cast<float*>(sums + chunks);
   const int64_t needed = (nf4_groups(count) + kGroupsAtOnce - 1) / kGroupsAtOnce;
-  const int64_t processors = static_cast<CudaContext*>(ctx)->processors;
+  /* Two where a multiprocessor holds 2048 threads: half the turns, each of which waits for memory and for its warps. */
+  const int32_t architecture = oribi_ctx_architecture(ctx);
+  const int64_t at_once = static_cast<CudaContext*>(ctx)->processors * (architecture == 80 || architecture >= 90 ? 2 : 1);
   codes_kernel<<<static_cast<unsigned>(chunks), kThreads, 0, stream_of(ctx)>>>(q.codes, absmax, sums, w, blocks);
-  launch_dependent(ctx, absmax_kernel, static_cast<unsigned>(needed < processors ? needed : processors), kGroupThreads, q.absmax,
+  launch_dependent(ctx, absmax_kernel, static_cast<unsigned>(needed < at_once ? needed : at_once), kGroupThreads, q.absmax,
                    q.absmax2, q.offset, static_cast<const float*>(absmax), static_cast<const double*>(sums), chunks, blocks);
 }
 

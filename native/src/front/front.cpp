@@ -349,6 +349,13 @@ FORWARD(oribi_int8_dequantize,
         (oribi_ctx * ctx, void* w, const oribi_int8* q, int64_t rows, int64_t cols, int64_t ld, oribi_dtype t),
         (ctx, w, q, rows, cols, ld, t))
 
+FORWARD(oribi_fp8_quantize,
+        (oribi_ctx * ctx, const oribi_fp8* q, const void* x, int64_t rows, int64_t cols, int64_t ld, oribi_dtype t),
+        (ctx, q, x, rows, cols, ld, t))
+FORWARD(oribi_fp8_quantize_transposed,
+        (oribi_ctx * ctx, const oribi_fp8* q, const void* x, int64_t rows, int64_t cols, int64_t ld, oribi_dtype t),
+        (ctx, q, x, rows, cols, ld, t))
+
 FORWARD(oribi_lora_matmul,
         (oribi_ctx * ctx, void* y, const void* x, const void* w, const oribi_nf4* nf4, const void* h, const void* b,
          const oribi_lora_shape* shape),

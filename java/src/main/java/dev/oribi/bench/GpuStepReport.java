@@ -86,7 +86,7 @@ final class GpuStepReport {
         bench.options().shape(), bench.options().batch(), bench.options().seq(), seconds, bench.tokens() / seconds,
         MemorySize.format(bench.modelStep().memoryBytes()), MemorySize.format(freeBefore - bench.machine().device().freeBytes()),
         MemorySize.format(bench.modelStep().plan().hostBytes()),
-        bench.modelStep().point().choice().describe(bench.modelStep().model().layers().size()));
+        bench.modelStep().describe(bench.modelStep().point().choice()));
     return bench.tokens() / seconds;
   }
 
@@ -100,12 +100,13 @@ final class GpuStepReport {
     j.put("training", o.full() ? "full" : "lora").put("rank", o.full() ? 0 : o.r());
     j.put("weights", o.loadIn4bit() ? "nf4" : bench.modelStep().model().parameters().type().label());
     j.put("head", o.headIn8bit() ? "int8" : bench.modelStep().model().parameters().type().label());
+    j.put("products", o.fp8() ? "fp8" : "as stored");
     j.put("gradient_checkpointing", o.checkpointing()).put("optim", o.optim().toString());
     j.put("device", bench.modelStep().describe()).put("replayed", bench.modelStep().executor().replays());
     j.put("ms_p20", 1e3 * seconds[seconds.length / 5]).put("ms_p50", 1e3 * p50);
     j.put("ms_p80", 1e3 * seconds[seconds.length * 4 / 5]).put("steps", seconds.length);
     j.put("tokens_per_second", rate);
-    j.put("plan", bench.modelStep().point().choice().describe(bench.modelStep().model().layers().size()));
+    j.put("plan", bench.modelStep().describe(bench.modelStep().point().choice()));
     j.put("ms_predicted", 1e3 * bench.predicted()).put("host_bytes", bench.modelStep().plan().hostBytes());
     j.put("planned_bytes", bench.modelStep().memoryBytes()).put("real_bytes", taken);
     j.put("tflops_4n", 4 * n * rate / 1e12).put("tflops_6n", 6 * n * rate / 1e12).put("n", n);
@@ -168,6 +169,7 @@ final class GpuStepReport {
     out.printf(Locale.ROOT, "plan: %s; predicted %.1f ms, real %.1f (%+.1f %%)%n", j.get("plan").asText(),
         j.get("ms_predicted").asDouble(), j.get("ms_p50").asDouble(),
         100 * (j.get("ms_p50").asDouble() / j.get("ms_predicted").asDouble() - 1));
+    bench.modelStep().fp8Report().ifPresent(out::println);
     if (bench.options().layers() > 0) {
       out.printf(Locale.ROOT, "%d layers were run; the plan of all %d takes %.3f GiB%n", bench.modelStep().model().layers().size(),
           Shapes.of(bench.options().shape()).numHiddenLayers(), bench.wholeBytes() / gib);

@@ -42,13 +42,14 @@ public final class StepBench implements AutoCloseable {
   private static final Set<Op.Kind> GEMMS =
       Set.of(
           Op.Kind.MATMUL, Op.Kind.MATMUL_DX, Op.Kind.MATMUL_DW, Op.Kind.LORA_MATMUL, Op.Kind.LORA_MATMUL_DX,
-          Op.Kind.CROSS_ENTROPY);
+          Op.Kind.FP8_MATMUL, Op.Kind.FP8_MATMUL_DX, Op.Kind.CROSS_ENTROPY);
 
   /** Products in time: those of the adapters too. */
   private static final Set<Op.Kind> PRODUCTS =
       Set.of(
           Op.Kind.MATMUL, Op.Kind.MATMUL_DX, Op.Kind.MATMUL_DW, Op.Kind.LORA, Op.Kind.LORA_DX, Op.Kind.LORA_DW,
-          Op.Kind.LORA_H, Op.Kind.LORA_MATMUL, Op.Kind.LORA_MATMUL_DX, Op.Kind.LORA_G_DB, Op.Kind.LORA_DA);
+          Op.Kind.LORA_H, Op.Kind.LORA_MATMUL, Op.Kind.LORA_MATMUL_DX, Op.Kind.LORA_G_DB, Op.Kind.LORA_DA, Op.Kind.FP8_MATMUL,
+          Op.Kind.FP8_MATMUL_DX);
 
   /**
    * What to run.
@@ -56,13 +57,14 @@ public final class StepBench implements AutoCloseable {
    * @param full every weight learns; otherwise LoRA of rank {@code r} on all linear layers
    * @param loadIn4bit the linear layers are in 4 bits
    * @param headIn8bit the head is in 8 bits
+   * @param fp8 products with frozen weights are in FP8
    * @param layers how many run; 0: all
    * @param optim how AdamW's moments are stored
    * @param json where the numbers go too; null: nowhere
    */
   public record Options(
       String shape, int batch, int seq, int r, boolean full, boolean loadIn4bit, boolean headIn8bit,
-      boolean checkpointing, long memory, boolean prefetch, int layers, StorageType dtype, OptimizerType optim, int steps, Path json) {}
+      boolean fp8, boolean checkpointing, long memory, boolean prefetch, int layers, StorageType dtype, OptimizerType optim, int steps, Path json) {}
 
   private final Options options;
   private final Machine machine;
@@ -95,7 +97,11 @@ public final class StepBench implements AutoCloseable {
     ModelConfig config = Shapes.of(o.shape);
     LoraConfig lora = LoraConfig.of(o.r, o.r, 0, LoraConfig.ALL_LINEAR, false, List.of(), null);
     Training training = o.full ? Training.FULL : Training.adapter(lora);
-    return new Decoder(config, o.dtype.on(machine, config), training, FrozenStorage.of(config, o.loadIn4bit, o.headIn8bit), seq);
+    if (o.fp8) {
+      machine.checkFp8();
+    }
+    FrozenStorage storage = FrozenStorage.of(config, o.loadIn4bit, o.headIn8bit).withFp8(o.fp8);
+    return new Decoder(config, o.dtype.on(machine, config), training, storage, seq);
   }
 
   private static ModelStep.Options plan(Options o, int seq) {

@@ -51,6 +51,9 @@ final class BenchCommand {
     @Option(names = "--head-in-8bit", description = "Hold the output head in 8 bits.")
     private boolean headIn8bit;
 
+    @Option(names = "--fp8", description = "Multiply by the frozen linear layers in FP8, on a GPU that can.")
+    private boolean fp8;
+
     @Option(names = "--gradient-checkpointing", description = "Run each layer's forward pass twice, to keep less.")
     private boolean checkpointing;
 
@@ -90,7 +93,7 @@ final class BenchCommand {
       try (Machine open = machine.open()) {
         StepBench.Options options =
             new StepBench.Options(
-                shape, batch, seq, r, full, loadIn4bit || quant != null, headIn8bit, checkpointing, MemorySize.parse("--memory", memory),
+                shape, batch, seq, r, full, loadIn4bit || quant != null, headIn8bit, fp8, checkpointing, MemorySize.parse("--memory", memory),
                 prefetch, layers, dtype, optim, steps, json);
         if (longest) {
           System.out.println(StepBench.longest(options, open));

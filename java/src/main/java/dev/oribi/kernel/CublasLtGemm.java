@@ -22,7 +22,8 @@ import org.bytedeco.javacpp.Loader;
 
 /**
  * Products by cublasLt on the kernels' stream. fp32 operands are multiplied in fp32, never in TF32; operands of 16 bits are
- * summed in fp32 and rounded once, to the type of C. Both operands have one type.
+ * summed in fp32 and rounded once, to the type of C. Both operands have one type. Those in e4m3 are summed in fp32 too
+ * ({@link CublasLtProduct}), and each sum is multiplied by the scales of its two rows.
  *
  * <p>cublasLt sees matrices by columns: a row-major C[m,n] is its Cᵀ, so it is asked for Cᵀ[n,m] = op(B)ᵀ·op(A)ᵀ, with our B
  * as its first operand.
@@ -42,6 +43,8 @@ public final class CublasLtGemm implements Gemm {
   private static final long SMALL_WORKSPACE = 1L << 20;
 
   private static final int SPLITS = 16;
+
+  private static final int FP8_ARCHITECTURE = 90;
 
   /** Forms that are kept: some 20 in a model, times the row counts of batches that come back. */
   private static final int KEPT = 2048;
@@ -96,6 +99,28 @@ public final class CublasLtGemm implements Gemm {
     }
     CublasLtProduct p = product(form(c, a, b, workspace, s, betaValue != 0));
     run(p, p.algorithm(), c, a, b, workspace, alphaValue, betaValue);
+  }
+
+  /** One scale a row is what cublasLt calls outer vectors; it has them for compute capability 9.0 alone. */
+  @Override
+  public String noFp8() {
+    return architecture == FP8_ARCHITECTURE
+        ? ""
+        : "this card is of compute capability " + architecture / 10 + "." + architecture % 10
+            + ", and cublasLt multiplies FP8 with a scale for each row on 9.0 (Hopper) alone";
+  }
+
+  @Override
+  public void multiplyFp8(Mem c, Fp8 a, Fp8 b, Mem workspace, Shape s, float betaValue) {
+    if (!noFp8().isEmpty()) {
+      throw new OribiException(noFp8());
+    }
+    if (s.m() == 0 || s.n() == 0) {
+      return;
+    }
+    CublasLtProduct p = product(form(c, a.codes(), b.codes(), workspace, s, betaValue != 0));
+    p.scale(a.scale(), b.scale());
+    run(p, p.algorithm(), c, a.codes(), b.codes(), workspace, 1, betaValue);
   }
 
   static Form form(Mem c, Mem a, Mem b, Mem workspace, Shape s, boolean adds) {

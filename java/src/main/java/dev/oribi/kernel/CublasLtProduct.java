@@ -1,8 +1,13 @@
 package dev.oribi.kernel;
 
 import static dev.oribi.kernel.CublasLtGemm.check;
+import static org.bytedeco.cuda.global.cublas.CUBLASLT_MATMUL_DESC_A_SCALE_MODE;
+import static org.bytedeco.cuda.global.cublas.CUBLASLT_MATMUL_DESC_A_SCALE_POINTER;
+import static org.bytedeco.cuda.global.cublas.CUBLASLT_MATMUL_DESC_B_SCALE_MODE;
+import static org.bytedeco.cuda.global.cublas.CUBLASLT_MATMUL_DESC_B_SCALE_POINTER;
 import static org.bytedeco.cuda.global.cublas.CUBLASLT_MATMUL_DESC_TRANSA;
 import static org.bytedeco.cuda.global.cublas.CUBLASLT_MATMUL_DESC_TRANSB;
+import static org.bytedeco.cuda.global.cublas.CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F;
 import static org.bytedeco.cuda.global.cublas.CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
 import static org.bytedeco.cuda.global.cublas.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES;
 import static org.bytedeco.cuda.global.cublas.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES;
@@ -24,8 +29,10 @@ import static org.bytedeco.cuda.global.cublas.cublasLtMatrixLayoutDestroy;
 import static org.bytedeco.cuda.global.cudart.CUDA_R_16BF;
 import static org.bytedeco.cuda.global.cudart.CUDA_R_16F;
 import static org.bytedeco.cuda.global.cudart.CUDA_R_32F;
+import static org.bytedeco.cuda.global.cudart.CUDA_R_8F_E4M3;
 
 import dev.oribi.OribiException;
+import dev.oribi.device.Mem;
 import dev.oribi.kernel.CublasLtGemm.Form;
 import dev.oribi.kernel.Gemm.Shape;
 import java.util.ArrayList;
@@ -77,6 +84,17 @@ final class CublasLtProduct implements AutoCloseable {
     layoutB = layout(s.typeB(), s.transposeB() ? s.k() : s.n(), s.transposeB() ? s.n() : s.k(), s.ldb());
     layoutA = layout(s.typeA(), s.transposeA() ? s.m() : s.k(), s.transposeA() ? s.k() : s.m(), s.lda());
     layoutC = layout(s.typeC(), s.n(), s.m(), s.ldc());
+    if (s.typeA() == DType.E4M3) {
+      set(CUBLASLT_MATMUL_DESC_A_SCALE_MODE, CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F);
+      set(CUBLASLT_MATMUL_DESC_B_SCALE_MODE, CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F);
+      // CUBLASLT_MATMUL_DESC_FAST_ACCUM stays 0: the tensor cores' own sums, which keep some 14 bits, go to fp32 every few terms.
+    }
+  }
+
+  /** Where the scales of the rows of e4m3 operands lie; to be told before an algorithm is asked for, and before each call. */
+  void scale(Mem rowsOfA, Mem rowsOfB) {
+    set(CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, rowsOfB.pointer());
+    set(CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, rowsOfA.pointer());
   }
 
   private interface Maker {
@@ -99,6 +117,7 @@ final class CublasLtProduct implements AutoCloseable {
       case F32 -> CUDA_R_32F;
       case BF16 -> CUDA_R_16BF;
       case F16 -> CUDA_R_16F;
+      case E4M3 -> CUDA_R_8F_E4M3;
       default -> throw new IllegalArgumentException("no product of " + t);
     };
   }
@@ -106,6 +125,13 @@ final class CublasLtProduct implements AutoCloseable {
   private void set(int attribute, int value) {
     try (IntPointer v = new IntPointer(1).put(value)) {
       check(cublasLtMatmulDescSetAttribute(operation, attribute, v, Integer.BYTES), "describing a product");
+    }
+  }
+
+  private void set(int attribute, Pointer value) {
+    try (PointerPointer<Pointer> v = new PointerPointer<>(1)) {
+      v.put(0, value);
+      check(cublasLtMatmulDescSetAttribute(operation, attribute, v, Long.BYTES), "describing a product");
     }
   }
 

@@ -7,7 +7,9 @@ public enum DType {
   F16(2, "float16"),
   I32(4, "int32"),
   F64(8, "float64"),
-  U8(1, "uint8");
+  U8(1, "uint8"),
+  /** Codes of {@code oribi_fp8}: numbers only with the scales of their rows. */
+  E4M3(1, "float8_e4m3fn");
 
   private final int bytes;
   private final String label;

@@ -44,16 +44,28 @@ public final class GemmTuner {
     long a = aligned((s.transposeA() ? s.k() : s.m()) * s.lda() * s.typeA().bytes());
     long b = aligned((s.transposeB() ? s.n() : s.k()) * s.ldb() * s.typeB().bytes());
     long c = aligned(s.m() * s.ldc() * s.typeC().bytes());
-    long space = gemm.workspace(s);
-    try (Arena arena = device.allocate("tuning products", a + b + c + space);
+    long space = aligned(gemm.workspace(s));
+    boolean fp8 = s.typeA() == DType.E4M3;
+    long scales = fp8 ? aligned(Float.BYTES * s.m()) + aligned(Float.BYTES * s.n()) : 0;
+    long values = fp8 ? DType.BF16.bytes() * Math.max(a, b) : 0;
+    try (Arena arena = device.allocate("tuning products", a + b + c + space + scales + values);
         Clock clock = device.clock()) {
       Mem memA = arena.all().slice(0, a);
       Mem memB = arena.all().slice(a, b);
       Mem memC = arena.all().slice(a + b, c);
       Mem workspace = arena.all().slice(a + b + c, space);
-      kernels.randomNormal(memA, a / s.typeA().bytes(), 0, 1, 1, 1, s.typeA());
-      kernels.randomNormal(memB, b / s.typeB().bytes(), 0, 1, 1, 2, s.typeB());
       CublasLtProduct product = gemm.product(CublasLtGemm.form(memC, memA, memB, workspace, s, beta != 0));
+      if (fp8) {
+        Mem scaleA = arena.all().slice(a + b + c + space, Float.BYTES * s.m());
+        Mem scaleB = arena.all().slice(a + b + c + space + aligned(scaleA.bytes()), Float.BYTES * s.n());
+        Mem plain = arena.all().slice(a + b + c + space + scales, values);
+        fill(new Fp8(memA, scaleA), plain, s.m(), s.k(), 1);
+        fill(new Fp8(memB, scaleB), plain, s.n(), s.k(), 2);
+        product.scale(scaleA, scaleB);
+      } else {
+        kernels.randomNormal(memA, a / s.typeA().bytes(), 0, 1, 1, 1, s.typeA());
+        kernels.randomNormal(memB, b / s.typeB().bytes(), 0, 1, 1, 2, s.typeB());
+      }
       List<Algorithm> all = product.candidates(CANDIDATES);
       long[] nanos = new long[all.size()];
       for (int i = 0; i < nanos.length; i++) {
@@ -72,6 +84,11 @@ public final class GemmTuner {
       }
       return new Result(s, beta != 0, nanos.length, fastest, nanos[0], nanos[fastest]);
     }
+  }
+
+  private void fill(Fp8 q, Mem plain, long rows, long cols, long stream) {
+    kernels.randomNormal(plain, rows * cols, 0, 1, 1, stream, DType.BF16);
+    kernels.fp8().quantize(q, plain, rows, cols, cols, DType.BF16);
   }
 
   private static long median(Clock clock, Runnable product) {

@@ -44,6 +44,7 @@ public final class Kernels implements AutoCloseable {
   private final Int8Kernels int8;
   private final ExpertKernels experts;
   private final LatentKernels latent;
+  private final Fp8Kernels fp8;
 
   /**
    * Opens the CPU.
@@ -76,6 +77,7 @@ public final class Kernels implements AutoCloseable {
     int8 = new Int8Kernels(this, ctx);
     experts = new ExpertKernels(this, ctx);
     latent = new LatentKernels(this, ctx);
+    fp8 = new Fp8Kernels(this, ctx);
   }
 
   /** The instruction set or the card's name. */
@@ -120,6 +122,11 @@ public final class Kernels implements AutoCloseable {
   /** The functions on the heads of latent attention. */
   public LatentKernels latent() {
     return latent;
+  }
+
+  /** What works on matrices in e4m3. */
+  public Fp8Kernels fp8() {
+    return fp8;
   }
 
   /** Waits until everything issued is done; on a GPU also tells what no kernel could return, such as an id out of range. */

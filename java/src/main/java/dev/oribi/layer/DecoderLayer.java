@@ -55,12 +55,17 @@ public final class DecoderLayer {
     return inputNorm.trainable() || attention.trainable() || midNorm.trainable() || mlp.trainable();
   }
 
+  /** Its linear layers in the order of the forward pass. */
+  public List<Projection> linears() {
+    List<Projection> all = new ArrayList<>(attention.linears());
+    all.addAll(mlp.linears());
+    return all;
+  }
+
   /** The frozen weights in 4 bits, by the names of their projections. */
   public Map<String, FrozenStack> in4Bits() {
-    List<Projection> linears = new ArrayList<>(attention.linears());
-    linears.addAll(mlp.linears());
     Map<String, FrozenStack> all = new LinkedHashMap<>();
-    for (Projection l : linears) {
+    for (Projection l : linears()) {
       if (l.in4Bits() != null) {
         all.put(l.name(), l.in4Bits());
       }

@@ -6,6 +6,7 @@ import dev.oribi.layer.Linear.Lora;
 import dev.oribi.layer.Parameters.Param;
 import dev.oribi.program.Emit;
 import dev.oribi.program.EmitLora;
+import dev.oribi.program.Fp8Matrix;
 import dev.oribi.program.Nf4Matrix;
 import dev.oribi.program.Op.Kind;
 import dev.oribi.program.View;
@@ -22,7 +23,8 @@ import dev.oribi.program.View;
  * The scale is in h and g, each of which is rounded to 16 bits with it; y and dx are rounded once, after the adapter's part.
  * The large products go to the fused kernel or to the library, whichever was faster where it was measured ({@link
  * dev.oribi.kernel.LoraPaths}). A weight in 4 bits is read by the fused kernel only if it is one matrix: a stack of several
- * has several offsets, and is dequantized first.
+ * has several offsets, and is dequantized first. One in FP8 is multiplied by the library, and the adapters' products stand
+ * before it: it adds to what they wrote.
  */
 final class FusedLora {
   private final Emit e;
@@ -60,6 +62,19 @@ final class FusedLora {
 
   /** y = from x and h */
   void emitProduct(View y, View x, View h) {
+    Fp8Matrix fp8 = weight.fp8(e);
+    if (fp8 != null) {
+      // The smaller part first, where it fills all of y: the product with the weight hides some of reading it, a thin one none.
+      boolean everywhere = lora.adapters().stream().mapToLong(Adapter::outFeatures).sum() == weight.rows();
+      if (!everywhere) {
+        e.fp8().matmul(name, y, x, fp8, 0);
+      }
+      emitB(y, h, everywhere ? 0 : 1);
+      if (everywhere) {
+        e.fp8().matmul(name, y, x, fp8, 1);
+      }
+      return;
+    }
     Nf4Matrix nf4 = in4Bits(false);
     if (nf4 != null) {
       kernels.matmul(name, y, x, null, nf4, h, lora.b().value(), shape.ldY(y.ld()));
@@ -71,9 +86,14 @@ final class FusedLora {
       return;
     }
     e.matmul(Kind.MATMUL, name, y, x, w, 1, 0);
+    emitB(y, h, 1);
+  }
+
+  /** y = or += h·Bᵀ, in the columns that have an adapter. */
+  private void emitB(View y, View h, float beta) {
     for (Adapter p : lora.adapters()) {
       View yp = y.cols(p.firstRow(), p.outFeatures());
-      e.matmul(Kind.LORA, name + ".lora_B", yp, h.cols(p.firstRank(), p.rank()), p.b().value(), 1, 1);
+      e.matmul(Kind.LORA, name + ".lora_B", yp, h.cols(p.firstRank(), p.rank()), p.b().value(), 1, beta);
     }
   }
 
@@ -81,6 +101,12 @@ final class FusedLora {
   void emitDx(View dx, View dy, View g, View h) {
     kernels.gDb(name, g, lora.b().grad(), dy, lora.b().value(), h, shape.ldY(dy.ld()));
     if (dx == null) {
+      return;
+    }
+    Fp8Matrix fp8 = weight.fp8(e);
+    if (fp8 != null) {
+      e.matmulDx(Kind.LORA_DX, name + ".lora_A", dx, g, lora.a().value(), 1, 0);
+      e.fp8().matmulDx(name, dx, dy, fp8, 1);
       return;
     }
     Nf4Matrix nf4 = in4Bits(true);
@@ -104,7 +130,7 @@ final class FusedLora {
 
   /** The weight in 4 bits, if it is one matrix and the fused kernel is to read it; else null. */
   private Nf4Matrix in4Bits(boolean dx) {
-    Nf4Matrix whole = weight.frozen() == null || e.holdsCopy(weight.frozen()) ? null : weight.frozen().whole();
+    Nf4Matrix whole = weight.frozen() == null || e.copies().plain(weight.frozen()) != null ? null : weight.frozen().whole();
     return whole != null && kernels.fusesProduct(shape, dx, true) ? whole : null;
   }
 

@@ -3,6 +3,7 @@ package dev.oribi.layer;
 import dev.oribi.layer.Parameters.Param;
 import dev.oribi.program.Buffer;
 import dev.oribi.program.Emit;
+import dev.oribi.program.Fp8Matrix;
 import dev.oribi.program.FrozenStack;
 import dev.oribi.program.Op.Kind;
 import dev.oribi.program.View;
@@ -20,7 +21,8 @@ import java.util.List;
  * The A of all adapted projections are stacked too, so that x is read once for h and once for dA. Only h[N,R] is saved; a
  * frozen W gets no gradient. With dropout each projection has a mask of its own, as in PEFT, which is drawn again in the
  * backward pass. Where the device has kernels for it, {@link FusedLora} writes the layer with fewer passes over memory; the
- * products one by one, below, are what always works. A weight in 4 bits is dequantized before each product that reads it.
+ * products one by one, below, are what always works. A weight in 4 bits is dequantized before each product that reads it; one in
+ * FP8 is multiplied as it lies, by x or dy in FP8, and the adapters read x and dy as they are.
  * Derivation: docs/derivations/lora.md
  */
 public final class Linear implements Projection {
@@ -92,6 +94,11 @@ public final class Linear implements Projection {
     return weight.frozen();
   }
 
+  /** Its weight in FP8, if it is held so alone; else null. */
+  public Fp8Matrix inFp8() {
+    return weight.inFp8();
+  }
+
   /** The adapters' inner products [N,R], which the backward pass reads; null without adapters. */
   public Buffer h(Emit e) {
     return lora == null ? null : e.activation(name + ".h", lora.a.value().rows());
@@ -122,7 +129,12 @@ public final class Linear implements Projection {
       fused.emitProduct(y, x, h);
       return;
     }
-    e.matmul(Kind.MATMUL, name, y, x, weight(e), 1, 0);
+    Fp8Matrix fp8 = weight.fp8(e);
+    if (fp8 != null) {
+      e.fp8().matmul(name, y, x, fp8, 0);
+    } else {
+      e.matmul(Kind.MATMUL, name, y, x, weight(e), 1, 0);
+    }
     if (lora != null) {
       for (Adapter p : lora.adapters) {
         View yp = y.cols(p.firstRow, p.outFeatures);
@@ -153,7 +165,10 @@ public final class Linear implements Projection {
       fused.emitDx(dx, dy, g, h);
       return g;
     }
-    if (dx != null) {
+    Fp8Matrix fp8 = weight.fp8(e);
+    if (dx != null && fp8 != null) {
+      e.fp8().matmulDx(name, dx, dy, fp8, 0);
+    } else if (dx != null) {
       e.matmulDx(Kind.MATMUL_DX, name, dx, dy, weight(e), 1, 0);
     }
     if (lora != null) {

@@ -2,16 +2,20 @@ package dev.oribi.layer;
 
 import dev.oribi.OribiException;
 import dev.oribi.kernel.DType;
+import dev.oribi.kernel.Fp8;
 import dev.oribi.kernel.Int8;
 import dev.oribi.kernel.Nf4;
 import dev.oribi.program.Buffer;
 import dev.oribi.program.Buffer.Lifetime;
 import dev.oribi.program.Buffer.Rows;
+import dev.oribi.program.Emit;
+import dev.oribi.program.Fp8Matrix;
 import dev.oribi.program.FrozenStack;
 import dev.oribi.program.Int8Matrix;
 import dev.oribi.program.Nf4Matrix;
 import dev.oribi.program.View;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.Collections;
 import java.util.Iterator;
 import java.util.List;
@@ -21,7 +25,7 @@ import java.util.List;
  * tests walk this table.
  *
  * <p>Frozen tensors have a buffer of their own in the storage type, or several in 4 bits ({@link
- * Nf4Matrix}) or 8 ({@link Int8Matrix}). All that learns lies in two {@link Group}s, with and
+ * Nf4Matrix}), 8 ({@link Int8Matrix}) or FP8 ({@link Fp8Matrix}). All that learns lies in two {@link Group}s, with and
  * without weight decay: fp32 values, gradients and moments side by side at equal offsets, so that one launch updates a
  * group; with 16-bit storage also a 16-bit copy, which is what the products read.
  */
@@ -39,24 +43,32 @@ public final class Parameters {
   /**
    * One tensor of the checkpoint.
    *
-   * @param value in the type that the products read; null if it is in 4 or 8 bits
+   * @param value in the type that the products read; null if it is in 4 or 8 bits or FP8
    * @param nf4 where its parts lie; null unless it is in 4 bits
    * @param int8 where its parts lie; null unless it is in 8 bits
+   * @param fp8 the rows of the stack that it is part of; null unless it is in FP8
    * @param group where its fp32 value, gradient and moments lie; null if it is frozen
    * @param offset elements from the beginning of the group
    */
-  public record Tensor(String name, long[] shape, View value, Nf4Matrix nf4, Int8Matrix int8, Group group, long offset) {
+  public record Tensor(
+      String name, long[] shape, View value, Nf4Matrix nf4, Int8Matrix int8, Fp8Rows fp8, Group group, long offset) {
     public boolean trainable() {
       return group != null;
     }
 
     public long elements() {
-      return nf4 != null ? nf4.count() : int8 != null ? int8.rows() * int8.cols() : value.elements();
+      if (value != null) {
+        return value.elements();
+      }
+      return nf4 != null ? nf4.count() : int8 != null ? int8.rows() * int8.cols() : fp8.rows * fp8.stack.cols();
     }
 
     /** What holds its value, but for the fp32 original of what learns. */
     List<Buffer> buffers() {
-      return nf4 != null ? nf4.buffers() : int8 != null ? int8.buffers() : List.of(value.buffer());
+      if (value != null) {
+        return List.of(value.buffer());
+      }
+      return nf4 != null ? nf4.buffers() : int8 != null ? int8.buffers() : fp8.stack.buffers();
     }
 
     /** The fp32 value, gradient or moment of a trainable tensor. */
@@ -65,17 +77,30 @@ public final class Parameters {
     }
   }
 
+  /** One tensor's rows of a stack in FP8, which is rounded as a whole: a scale of its columns is that of all tensors in it. */
+  public record Fp8Rows(Fp8Matrix stack, long first, long rows) {
+    public boolean last() {
+      return first + rows == stack.rows();
+    }
+  }
+
   /**
    * One or several tensors stacked by rows, as a layer uses them.
    *
-   * @param value null where {@code frozen} or {@code int8} holds it
+   * @param value null where {@code frozen}, {@code int8} or {@code inFp8} holds it
    * @param grad null if frozen
    * @param frozen null unless something of it is in 4 bits
    * @param int8 null unless it is in 8 bits
+   * @param inFp8 null unless it is in FP8 and nothing else
    */
-  public record Param(View value, View grad, FrozenStack frozen, Int8Matrix int8) {
+  public record Param(View value, View grad, FrozenStack frozen, Int8Matrix int8, Fp8Matrix inFp8) {
     public Param(View value, View grad) {
-      this(value, grad, null, null);
+      this(value, grad, null, null, null);
+    }
+
+    /** What products in FP8 read: the weight itself, or the copy that the plan keeps of one in 4 bits; null if neither is there. */
+    public Fp8Matrix fp8(Emit e) {
+      return inFp8 != null ? inFp8 : frozen != null ? e.copies().fp8(frozen) : null;
     }
 
     public boolean trainable() {
@@ -83,11 +108,11 @@ public final class Parameters {
     }
 
     public long rows() {
-      return frozen != null ? frozen.rows() : int8 != null ? int8.rows() : value.rows();
+      return value != null ? value.rows() : frozen != null ? frozen.rows() : int8 != null ? int8.rows() : inFp8.rows();
     }
 
     public long cols() {
-      return frozen != null ? frozen.cols() : int8 != null ? int8.cols() : value.cols();
+      return value != null ? value.cols() : frozen != null ? frozen.cols() : int8 != null ? int8.cols() : inFp8.cols();
     }
 
     public Param rows(long begin, long count) {
@@ -133,7 +158,7 @@ public final class Parameters {
   /** A frozen vector in fp32, whatever the storage type. */
   public Param addF32(String name, long cols) {
     View value = View.of(new Buffer(name, Lifetime.WEIGHT, DType.F32, Rows.FIXED, 1, cols));
-    tensors.add(new Tensor(name, new long[] {cols}, value, null, null, null, 0));
+    tensors.add(new Tensor(name, new long[] {cols}, value, null, null, null, null, 0));
     return new Param(value, null);
   }
 
@@ -155,7 +180,7 @@ public final class Parameters {
     long at = 0;
     for (int i = 0; i < names.size(); i++) {
       long[] shape = vector ? new long[] {rows[i] * cols} : new long[] {rows[i], cols};
-      tensors.add(new Tensor(names.get(i), shape, value.rows(at, rows[i]), null, null, group, base + at * cols));
+      tensors.add(new Tensor(names.get(i), shape, value.rows(at, rows[i]), null, null, null, group, base + at * cols));
       at += rows[i];
     }
     return new Param(value, trainable ? View.matrix(group.grad, base, total, cols) : null);
@@ -187,9 +212,22 @@ public final class Parameters {
               ? new FrozenStack.Part(null, matrices.next())
               : new FrozenStack.Part(plain(names.get(i), rows[i], cols), null);
       parts.add(part);
-      tensors.add(new Tensor(names.get(i), new long[] {rows[i], cols}, part.plain(), part.nf4(), null, null, 0));
+      tensors.add(new Tensor(names.get(i), new long[] {rows[i], cols}, part.plain(), part.nf4(), null, null, null, 0));
     }
-    return new Param(null, null, new FrozenStack(total, cols, parts), null);
+    return new Param(null, null, new FrozenStack(total, cols, parts), null, null);
+  }
+
+  /** Several frozen tensors [rows_i, cols] in FP8, used as one [sum of rows, cols], whose shape {@link Fp8#fits}. */
+  public Param stackInFp8(List<String> names, long[] rows, long cols) {
+    Fp8Matrix stack = Fp8Matrix.of(label(names), Lifetime.WEIGHT_FP8, Arrays.stream(rows).sum(), cols);
+    long at = 0;
+    for (int i = 0; i < rows.length; i++) {
+      tensors.add(
+          new Tensor(
+              names.get(i), new long[] {rows[i], cols}, null, null, null, new Fp8Rows(stack, at, rows[i]), null, 0));
+      at += rows[i];
+    }
+    return new Param(null, null, null, null, stack);
   }
 
   /** A frozen tensor [rows, cols] in 8 bits. */
@@ -199,8 +237,8 @@ public final class Parameters {
           name + " [" + rows + ", " + cols + "] cannot be in 8 bits: its rows are no multiple of " + Int8.BLOCK + " long");
     }
     Int8Matrix int8 = Int8Matrix.of(name, rows, cols);
-    tensors.add(new Tensor(name, new long[] {rows, cols}, null, null, int8, null, 0));
-    return new Param(null, null, null, int8);
+    tensors.add(new Tensor(name, new long[] {rows, cols}, null, null, int8, null, null, 0));
+    return new Param(null, null, null, int8, null);
   }
 
   private static void checkBlocks(String name, long rows, long cols) {

@@ -3,6 +3,7 @@ package dev.oribi.model;
 import dev.oribi.OribiException;
 import dev.oribi.io.Half;
 import dev.oribi.kernel.DType;
+import dev.oribi.kernel.Fp8;
 import dev.oribi.kernel.LatentShape;
 import dev.oribi.layer.Attention;
 import dev.oribi.layer.DecoderLayer;
@@ -32,6 +33,7 @@ import dev.oribi.model.family.Architecture.SelfAttentionSpec;
 import dev.oribi.program.Buffer;
 import dev.oribi.program.Buffer.Lifetime;
 import dev.oribi.program.Buffer.Rows;
+import dev.oribi.program.Copies;
 import dev.oribi.program.Emit;
 import dev.oribi.program.Emit.Heads;
 import dev.oribi.program.Emit.KvCache;
@@ -39,6 +41,7 @@ import dev.oribi.program.Emit.RopeTable;
 import dev.oribi.program.Head;
 import dev.oribi.program.View;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
@@ -134,6 +137,9 @@ public final class Decoder {
       throw new OribiException(
           "weights in 4 bits cannot learn: train an adapter (without --full), or give the 16-bit model without"
               + " --load-in-4bit");
+    }
+    if (training.full && storage.fp8()) {
+      throw new OribiException("weights in FP8 cannot learn: train an adapter (without --full), or leave --fp8 out");
     }
     this.config = config;
     this.training = training;
@@ -308,8 +314,11 @@ public final class Decoder {
       in4Bits[i] = storage.layers() != null && storage.layers().quantizes(modules.get(i));
       any |= in4Bits[i];
     }
-    return any
-        ? parameters.stackIn4Bits(names, out, in, in4Bits)
+    if (any) {
+      return parameters.stackIn4Bits(names, out, in, in4Bits);
+    }
+    return storage.fp8() && Fp8.fits(Arrays.stream(out).sum(), in)
+        ? parameters.stackInFp8(names, out, in)
         : parameters.stack(names, out, in, false, training.full, true);
   }
 
@@ -387,8 +396,25 @@ public final class Decoder {
     }
     if (parameters.trainable().isEmpty()) {
       throw new OribiException(
-          "target_modules " + lora.targetModules() + " names no layer of this model: use names such as q_proj, v_proj,"
-              + " down_proj, or all-linear");
+          "target_modules " + lora.targetModules() + " names no layer of this model: it has " + String.join(", ", linearModules)
+              + "; all-linear means all of them");
+    }
+  }
+
+  /**
+   * Refuses a name among target_modules that fits no layer of this model, though others do. Files of PEFT may have such names, and
+   * PEFT passes them by; in what a user asks for they are a mistake.
+   */
+  public void checkEveryTargetIsThere() {
+    if (training.lora == null || !(training.lora.targetModules() instanceof List<?> names)) {
+      return;
+    }
+    for (Object name : names) {
+      boolean there = parameters.trainable().stream().anyMatch(t -> t.name().contains("." + name + ".lora_A."));
+      if (!there) {
+        throw new OribiException(
+            "--target-modules names " + name + ", which this model does not have: it has " + String.join(", ", linearModules));
+      }
     }
   }
 
@@ -414,6 +440,11 @@ public final class Decoder {
     return storage.layers();
   }
 
+  /** Whether products with frozen weights are in FP8 where their shapes have such products. */
+  public boolean fp8() {
+    return storage.fp8();
+  }
+
   public Parameters parameters() {
     return parameters;
   }
@@ -427,7 +458,8 @@ public final class Decoder {
       }
     }
     long in4Bits = largest == 0 ? 0 : Nf4Loader.scratchBytes(largest);
-    return head.int8() == null ? in4Bits : Math.max(in4Bits, Int8Loader.scratchBytes(head.int8()));
+    long quantizing = Math.max(in4Bits, Fp8Loader.scratchBytes(parameters));
+    return head.int8() == null ? quantizing : Math.max(quantizing, Int8Loader.scratchBytes(head.int8()));
   }
 
   /** The same model with fewer layers, to be measured; nothing of it is shared. */
@@ -610,6 +642,15 @@ public final class Decoder {
           new KvCache(cache("k_cache." + i, i, slots), cache("v_cache." + i, i, slots), slotOfRow, start, length));
     }
     return caches;
+  }
+
+  /** The last layers' weights in 4 bits once more as products read them: in 16 bits, or in FP8 where that is asked for. */
+  public Copies emitCopies(Emit e, int count) {
+    Copies copies = new Copies();
+    for (DecoderLayer layer : layers.subList(layers.size() - count, layers.size())) {
+      layer.in4Bits().forEach((name, stack) -> e.lora().copy(name, stack, storage.fp8(), copies));
+    }
+    return copies;
   }
 
   private Buffer cache(String name, int layer, long slots) {

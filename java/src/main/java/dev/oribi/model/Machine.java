@@ -184,6 +184,13 @@ public record Machine(
     return List.of();
   }
 
+  /** @throws OribiException if there are no products in FP8 here */
+  public void checkFp8() {
+    if (!gemm.noFp8().isEmpty()) {
+      throw new OribiException("--fp8: " + gemm.noFp8() + "; leave the option out, or take a card of that kind: H100, H200, GH200");
+    }
+  }
+
   public boolean isCuda() {
     return device.name().equals("cuda");
   }

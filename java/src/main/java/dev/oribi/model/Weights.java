@@ -41,6 +41,7 @@ public final class Weights {
   private final Nf4Loader nf4;
   private long bytesRead;
   private final Int8Loader int8;
+  private final Fp8Loader fp8;
 
   /** Of a model that quantizes nothing as it is loaded. The plan that holds it must have been taken. */
   public Weights(Decoder model, Machine machine) {
@@ -57,6 +58,7 @@ public final class Weights {
     this.machine = machine;
     this.nf4 = new Nf4Loader(machine, scratch);
     this.int8 = new Int8Loader(machine, scratch);
+    this.fp8 = new Fp8Loader(machine, scratch, model.parameters().type());
     fillRopeTables();
   }
 
@@ -192,18 +194,27 @@ public final class Weights {
       int8.quantize(files, info, t);
       return;
     }
-    SafetensorsFile file = files.fileOf(info);
-    View to = t.trainable() ? t.part(t.group().value()) : t.value();
-    boolean same = info.type() == TensorType.BF16 && to.type() == DType.BF16;
-    if (same || info.type() == TensorType.F16 && to.type() == DType.F16) {
-      copyRaw(file, info, to.mem());
+    if (t.fp8() != null) {
+      copy(files.fileOf(info), info, fp8.place(t), model.parameters().type());
+      fp8.filled(t);
       return;
     }
+    View to = t.trainable() ? t.part(t.group().value()) : t.value();
+    copy(files.fileOf(info), info, to.mem(), to.type());
+  }
+
+  private void copy(SafetensorsFile file, TensorInfo info, Mem to, DType type) {
+    boolean same = info.type() == TensorType.BF16 && type == DType.BF16;
+    if (same || info.type() == TensorType.F16 && type == DType.F16) {
+      copyRaw(file, info, to);
+      return;
+    }
+    long elements = to.bytes() / type.bytes();
     FloatBuffer chunk = FloatBuffer.allocate(CHUNK);
-    for (long at = 0; at < t.elements(); at += CHUNK) {
-      chunk.clear().limit((int) Math.min(CHUNK, t.elements() - at));
+    for (long at = 0; at < elements; at += CHUNK) {
+      chunk.clear().limit((int) Math.min(CHUNK, elements - at));
       file.readFloats(info, at, chunk);
-      write(to, at, chunk.flip());
+      write(to, type, at, chunk.flip());
     }
   }
 
@@ -215,18 +226,18 @@ public final class Weights {
     }
   }
 
-  /** Elements from {@code at} on of a contiguous view. */
-  private void write(View to, long at, FloatBuffer values) {
+  /** Elements from {@code at} on. */
+  private void write(Mem to, DType type, long at, FloatBuffer values) {
     int n = values.remaining();
-    if (to.type() == DType.F32) {
-      machine.device().write(to.mem().slice(4 * at, 4L * n), values.array(), values.position(), n);
+    if (type == DType.F32) {
+      machine.device().write(to.slice(4 * at, 4L * n), values.array(), values.position(), n);
       return;
     }
     ByteBuffer half = ByteBuffer.allocateDirect(2 * n).order(ByteOrder.nativeOrder());
     while (values.hasRemaining()) {
-      half.putShort(to.type() == DType.BF16 ? Half.toBf16(values.get()) : Half.toF16(values.get()));
+      half.putShort(type == DType.BF16 ? Half.toBf16(values.get()) : Half.toF16(values.get()));
     }
-    machine.device().write(to.mem().slice(2 * at, 2L * n), half.flip());
+    machine.device().write(to.slice(2 * at, 2L * n), half.flip());
   }
 
   /** The 16-bit copies of all that learns, from the fp32 values. */
@@ -280,6 +291,11 @@ public final class Weights {
         drawIn8Bits(t, std, seed, stream);
         continue;
       }
+      if (t.fp8() != null) {
+        machine.kernels().randomNormal(fp8.place(t), t.elements(), 0, std, seed, stream, model.parameters().type());
+        fp8.filled(t);
+        continue;
+      }
       View to = t.trainable() ? t.part(t.group().value()) : t.value();
       if (t.shape().length == 1) {
         boolean one = model.architecture().norm() == NormWeight.PLAIN && !t.name().endsWith("bias");
@@ -311,7 +327,7 @@ public final class Weights {
 
   /**
    * Elements of a tensor from {@code offset} on, as fp32: of what learns the fp32 value, not its 16-bit copy. Not of one in 4
-   * or 8 bits.
+   * or 8 bits or FP8.
    */
   public void read(Tensor t, long offset, FloatBuffer into) {
     View from = t.trainable() ? t.part(t.group().value()) : t.value();

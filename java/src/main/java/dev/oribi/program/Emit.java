@@ -16,7 +16,6 @@ import dev.oribi.program.Buffer.Rows;
 import dev.oribi.program.Op.Kind;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.Map;
 
 /**
  * Appends ops to a program: one method a kind of op, each stating what it reads, writes, moves and computes. Layers are
@@ -29,7 +28,8 @@ public final class Emit {
   private final Sizes sizes;
   private final Library library;
   private final EmitLora lora;
-  private final Map<FrozenStack, Buffer> copies;
+  private final EmitFp8 fp8;
+  private final Copies copies;
   private final EmitLoss loss;
   private final EmitExperts experts;
   private final EmitLatent latent;
@@ -69,16 +69,17 @@ public final class Emit {
   }
 
   public Emit(Program program, Sizes sizes, Library library) {
-    this(program, sizes, library, Map.of());
+    this(program, sizes, library, Copies.NONE);
   }
 
-  /** @param copies weights in 4 bits that the plan keeps in 16 bits too */
-  public Emit(Program program, Sizes sizes, Library library, Map<FrozenStack, Buffer> copies) {
+  /** @param copies of weights in 4 bits that the plan keeps too */
+  public Emit(Program program, Sizes sizes, Library library, Copies copies) {
     this.copies = copies;
     this.program = program;
     this.sizes = sizes;
     this.library = library;
     this.lora = new EmitLora(this, library.kernels());
+    this.fp8 = new EmitFp8(this, library.gemm());
     this.loss = new EmitLoss(this, library);
     this.experts = new EmitExperts(this);
     this.latent = new EmitLatent(this);
@@ -93,13 +94,14 @@ public final class Emit {
     return lora;
   }
 
-  Map<FrozenStack, Buffer> copies() {
-    return copies;
+  /** The ops of products in FP8. */
+  public EmitFp8 fp8() {
+    return fp8;
   }
 
-  /** Whether the plan keeps this weight in 16 bits too. */
-  public boolean holdsCopy(FrozenStack stack) {
-    return copies.containsKey(stack);
+  /** The second copies of weights in 4 bits. */
+  public Copies copies() {
+    return copies;
   }
 
   /** The ops of routed experts. */

@@ -1,6 +1,7 @@
 package dev.oribi.program;
 
 import dev.oribi.kernel.DType;
+import dev.oribi.kernel.Fp8;
 import dev.oribi.kernel.Kernels;
 import dev.oribi.kernel.LoraPaths;
 import dev.oribi.kernel.LoraShape;
@@ -34,13 +35,28 @@ public final class EmitLora {
    * keeps the weight in 16 bits too, that is what the products read.
    */
   public Buffer dequantize(String name, FrozenStack stack) {
-    Buffer copy = emit.copies().get(stack);
+    Buffer copy = emit.copies().plain(stack);
     if (copy != null) {
       return copy;
     }
     Buffer w = new Buffer(name + ".dequantized", Lifetime.ACTIVATION, emit.type(), Rows.FIXED, stack.rows(), stack.cols());
     unpack(name, w, stack);
     return w;
+  }
+
+  /** Keeps the weight once more for products to read: in FP8 where that is asked for and its shape has such products. */
+  public void copy(String name, FrozenStack stack, boolean inFp8, Copies copies) {
+    if (inFp8 && Fp8.fits(stack.rows(), stack.cols())) {
+      Fp8Matrix copy = Fp8Matrix.of(name, Lifetime.COPY_FP8, stack.rows(), stack.cols());
+      Buffer plain = new Buffer(name + ".16bit", Lifetime.ACTIVATION, emit.type(), Rows.FIXED, stack.rows(), stack.cols());
+      unpack(name, plain, stack);
+      emit.fp8().quantize(name, copy, plain);
+      copies.put(stack, copy);
+      return;
+    }
+    Buffer copy = new Buffer(name + ".16bit", Lifetime.COPY, emit.type(), Rows.FIXED, stack.rows(), stack.cols());
+    unpack(name, copy, stack);
+    copies.put(stack, copy);
   }
 
   /** w = the weight in the storage of activations */

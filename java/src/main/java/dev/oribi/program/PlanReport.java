@@ -20,7 +20,9 @@ public final class PlanReport {
 
   /** What stays the same in training; in generation the cache counts to it. */
   private static final Set<Lifetime> FROZEN =
-      EnumSet.of(Lifetime.WEIGHT, Lifetime.WEIGHT_4BIT, Lifetime.WEIGHT_8BIT, Lifetime.COPY, Lifetime.CACHE);
+      EnumSet.of(
+          Lifetime.WEIGHT, Lifetime.WEIGHT_4BIT, Lifetime.WEIGHT_8BIT, Lifetime.WEIGHT_FP8, Lifetime.COPY, Lifetime.COPY_FP8,
+          Lifetime.CACHE);
 
   private final Plan plan;
 

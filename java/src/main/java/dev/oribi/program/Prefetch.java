@@ -13,7 +13,8 @@ import java.util.Set;
  */
 public final class Prefetch {
   private static final Set<Kind> PRODUCTS =
-      EnumSet.of(Kind.LORA_MATMUL, Kind.LORA_MATMUL_DX, Kind.MATMUL, Kind.MATMUL_DX, Kind.CROSS_ENTROPY);
+      EnumSet.of(Kind.LORA_MATMUL, Kind.LORA_MATMUL_DX, Kind.MATMUL, Kind.MATMUL_DX, Kind.FP8_MATMUL,
+          Kind.FP8_MATMUL_DX, Kind.CROSS_ENTROPY);
 
   private Prefetch() {}
 

@@ -10,6 +10,7 @@ import dev.oribi.model.Decoder;
 import dev.oribi.model.Decoder.Inputs;
 import dev.oribi.model.Machine;
 import dev.oribi.model.Weights;
+import dev.oribi.program.Copies;
 import dev.oribi.program.Emit;
 import dev.oribi.program.Executor;
 import dev.oribi.program.Op;
@@ -62,15 +63,20 @@ public record Calibration(Map<String, Timed> seconds, double link) {
   /**
    * Runs the calibration; takes and gives back the memory of a step of so few layers.
    *
-   * @param model the same model with {@link #LAYERS} layers
+   * @param whole of which {@link #LAYERS} layers are run, and one more where weights in 4 bits may also be multiplied in FP8
    * @param sizes of the planned micro-batch
    */
-  static Calibration measure(Decoder model, Machine machine, Emit.Sizes sizes, long logitsBudget) {
+  static Calibration measure(Decoder whole, Machine machine, Emit.Sizes sizes, long logitsBudget) {
+    int copies = whole.fp8() && whole.layers().stream().anyMatch(l -> !l.in4Bits().isEmpty()) ? 1 : 0;
+    Decoder model = whole.withLayers(LAYERS + copies);
     Program program = new Program("calibration");
+    Program unpack = new Program("unpack");
     Inputs inputs = model.inputs(sizes);
+    Copies inFp8 = model.emitCopies(new Emit(unpack, sizes, machine.library()), Math.min(copies, model.layers().size()));
     model.emitTrain(
-        new Emit(program, sizes, machine.library()), inputs, Collections.nCopies(LAYERS, Saving.REBUILD), logitsBudget);
-    try (Plan plan = new Plan(List.of(program), model.parameters().buffers(), model.loadingBytes());
+        new Emit(program, sizes, machine.library(), inFp8), inputs,
+        Collections.nCopies(model.layers().size(), Saving.REBUILD), logitsBudget);
+    try (Plan plan = new Plan(List.of(program, unpack), model.parameters().buffers(), model.loadingBytes());
         Executor executor = new Executor()) {
       plan.take(machine.device(), "the calibration of the planner");
       Weights weights = new Weights(model, machine, plan.shared());
@@ -82,6 +88,7 @@ public record Calibration(Map<String, Timed> seconds, double link) {
       BatchRows rows = BatchRows.of(batch);
       rows.write(machine.device(), inputs, 1.0 / sizes.tokens());
       Run run = rows.run(machine.library(), rows.targets(), 0);
+      executor.run(unpack, Run.fixed(machine.library()));
       Times times = new Times(machine.device().clock());
       executor.listen(times);
       int warmUp = machine.isCuda() ? WARM_UP : 1;

@@ -47,6 +47,9 @@ final class ConfigCheck {
     if (c.trainsAllWeights() && c.headIn8bit) {
       throw new OribiException("--head-in-8bit and --full exclude each other: weights in 8 bits cannot learn; take one away.");
     }
+    if (c.trainsAllWeights() && c.fp8) {
+      throw new OribiException("--fp8 and --full exclude each other: weights in FP8 cannot learn; take one away.");
+    }
     if (c.evalFraction > 0 && !c.evalData.isEmpty()) {
       throw new OribiException("--eval-fraction and --eval-data exclude each other: take one away.");
     }

@@ -53,8 +53,14 @@ public final class FineTuning implements AutoCloseable {
     start.end("device");
     Training training = lora == null ? Training.FULL : Training.adapter(lora);
     try {
-      FrozenStorage storage = FrozenStorage.of(numbers, config.loadIn4bit, config.headIn8bit);
+      if (config.fp8) {
+        machine.checkFp8();
+      }
+      FrozenStorage storage = FrozenStorage.of(numbers, config.loadIn4bit, config.headIn8bit).withFp8(config.fp8);
       this.model = new Decoder(numbers, config.dtype.on(machine, numbers), training, storage, longest(data));
+      if (config.adapter == null) {
+        model.checkEveryTargetIsThere();
+      }
       this.step = new ModelStep(model, machine, options(config, data));
       start.end("plan");
     } catch (RuntimeException e) {
@@ -154,6 +160,7 @@ public final class FineTuning implements AutoCloseable {
 
   /** Takes the memory, fills it and trains to the end, or until the run is stopped. */
   public Trainer.Result train() {
+    step.fp8Report().ifPresent(out::println);
     Weights weights = step.take();
     start.end("memory");
     fill(weights);

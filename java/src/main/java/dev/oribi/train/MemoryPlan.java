@@ -25,7 +25,7 @@ import java.util.Set;
  *   <li>f is made again in the pass that reads gu anyway; then x1 and x2, and q and k after their norm, each one pass over
  *       memory. Where attention's output has a norm of its own, so is r1.
  *   <li>Tensors go to the host and come back, as many as the bus carries while a layer computes. That costs no time.
- *   <li>The second copies, in 16 bits, of weights in 4 bits are given up.
+ *   <li>The second copies, in 16 bits or FP8, of weights in 4 bits are given up.
  *   <li>The embedding's table lies in the host's memory; its rows are read from there.
  *   <li>What is left is made again by products and attention, the best first.
  *   <li>The MLP is made in tiles of tokens, and logits in smaller chunks; what was on the host but for r0 is made again too.
@@ -36,7 +36,7 @@ public final class MemoryPlan {
    * One way to run a step.
    *
    * @param savings of each layer
-   * @param copies layers, from the last, whose weights in 4 bits are kept in 16 bits too
+   * @param copies layers, from the last, whose weights in 4 bits are kept in 16 bits or FP8 too
    * @param prefetch the other weights in 4 bits are dequantized beside the product before
    */
   public record Choice(List<Saving> savings, int copies, boolean embeddingOnHost, boolean prefetch, long logitsBudget) {
@@ -60,6 +60,11 @@ public final class MemoryPlan {
 
     /** In a few words, such as "f rebuilt in 31 layers, r0 on the host in 31". */
     public String describe(int layers) {
+      return describe(layers, false);
+    }
+
+    /** {@code fp8}: the second copies of weights in 4 bits are in FP8. */
+    public String describe(int layers, boolean fp8) {
       List<String> parts = new ArrayList<>();
       for (Tensor t : Tensor.values()) {
         for (How how : List.of(How.REBUILD, How.OFFLOAD)) {
@@ -70,7 +75,7 @@ public final class MemoryPlan {
         }
       }
       if (copies > 0) {
-        parts.add("weights in 16 bits too" + in(copies, layers));
+        parts.add((fp8 ? "weights in FP8 too" : "weights in 16 bits too") + in(copies, layers));
       }
       if (embeddingOnHost) {
         parts.add("embedding on the host");
@@ -98,7 +103,7 @@ public final class MemoryPlan {
   /**
    * What there is to choose from.
    *
-   * @param frozen4Bit weights are in 4 bits and could be kept in 16 bits too
+   * @param frozen4Bit weights are in 4 bits and could be kept in 16 bits or FP8 too
    * @param device has memory of its own, so that something can be sent to the host
    * @param embedding its table is frozen and nothing else uses it
    * @param hostBudget bytes of the host's memory that may be pinned

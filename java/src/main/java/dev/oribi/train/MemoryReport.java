@@ -13,7 +13,8 @@ public final class MemoryReport {
 
   /** The choice in one line. */
   public static String choice(ModelStep step) {
-    return "plan: " + step.point().choice().describe(step.model().layers().size()) + System.lineSeparator();
+    String fp8 = step.fp8Report().map(s -> s + System.lineSeparator()).orElse("");
+    return "plan: " + step.describe(step.point().choice()) + System.lineSeparator() + fp8;
   }
 
   /** Memory against predicted speed, from the fastest plan to the smallest. */
@@ -44,6 +45,6 @@ public final class MemoryReport {
   private static String line(Point p, ModelStep step, String end) {
     return String.format(
         Locale.ROOT, "%11s %11s %,9.0f  %s%s%n", MemorySize.format(p.bytes()), MemorySize.format(p.hostBytes()), step.plannedTokens() / p.seconds(),
-        p.choice().describe(step.model().layers().size()), end);
+        step.describe(p.choice()), end);
   }
 }

@@ -12,9 +12,9 @@ import dev.oribi.model.Weights;
 import dev.oribi.optim.OptimizerType;
 import dev.oribi.program.Buffer;
 import dev.oribi.program.Buffer.Rows;
+import dev.oribi.program.Copies;
 import dev.oribi.program.Emit;
 import dev.oribi.program.Executor;
-import dev.oribi.program.FrozenStack;
 import dev.oribi.program.Op;
 import dev.oribi.program.Plan;
 import dev.oribi.program.Prefetch;
@@ -24,9 +24,8 @@ import dev.oribi.program.Run;
 import java.nio.FloatBuffer;
 import java.util.ArrayList;
 import java.util.EnumSet;
-import java.util.IdentityHashMap;
 import java.util.List;
-import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
 
 /**
@@ -71,7 +70,7 @@ public final class ModelStep implements TrainStep {
   /**
    * The programs that a choice decides, and the memory of all.
    *
-   * @param unpack fills the second copies of weights in 4 bits, once they are loaded
+   * @param unpack fills the second copies of weights in 4 bits, in 16 bits or FP8, once they are loaded
    */
   private record Written(Program micro, Program evaluate, Program unpack, Plan plan) {}
 
@@ -162,8 +161,8 @@ public final class ModelStep implements TrainStep {
     Program unpack = new Program("unpack");
     Emit.Library library = machine.library();
     model.placeEmbedding(choice.embeddingOnHost());
-    Map<FrozenStack, Buffer> in16Bits = emitCopies(new Emit(unpack, sizes, library), choice.copies());
-    model.emitTrain(new Emit(micro, sizes, library, in16Bits), inputs, choice.savings(), choice.logitsBudget());
+    Copies copies = model.emitCopies(new Emit(unpack, sizes, library), choice.copies());
+    model.emitTrain(new Emit(micro, sizes, library, copies), inputs, choice.savings(), choice.logitsBudget());
     if (choice.prefetch()) {
       micro = Prefetch.of(micro);
     }
@@ -173,26 +172,12 @@ public final class ModelStep implements TrainStep {
               new Emit.Sizes(
                   options.evalTokens, options.evalTokens, options.evalSequences, sizes.longest(), sizes.type(), false, 0));
       long tile = choice.savings().get(0).tileRows();
-      model.emitEvaluate(new Emit(evaluate, evalSizes, library, in16Bits), inputs, tile, choice.logitsBudget());
+      model.emitEvaluate(new Emit(evaluate, evalSizes, library, copies), inputs, tile, choice.logitsBudget());
     }
     List<Buffer> held = new ArrayList<>(model.parameters().buffers());
     held.add(gradNorm);
     Plan whole = new Plan(List.of(micro, evaluate, norm, update, clear, unpack), held, model.loadingBytes());
     return new Written(micro, evaluate, unpack, whole);
-  }
-
-  /** The last layers' weights in 4 bits once more in 16 bits, for as many layers as there is room for. */
-  private Map<FrozenStack, Buffer> emitCopies(Emit e, int layers) {
-    Map<FrozenStack, Buffer> in16Bits = new IdentityHashMap<>();
-    int count = model.layers().size();
-    for (int i = count - layers; i < count; i++) {
-      model.layers().get(i).in4Bits().forEach((name, stack) -> {
-        Buffer copy = new Buffer(name + ".16bit", Buffer.Lifetime.COPY, sizes.type(), Rows.FIXED, stack.rows(), stack.cols());
-        in16Bits.put(stack, copy);
-        e.lora().unpack(name, copy, stack);
-      });
-    }
-    return in16Bits;
   }
 
   /** Choices written out and placed; times once something was calibrated. */
@@ -219,9 +204,9 @@ public final class ModelStep implements TrainStep {
     }
   }
 
-  private Calibration calibrated() {
+  Calibration calibrated() {
     if (calibration == null) {
-      calibration = Calibration.measure(model.withLayers(Calibration.LAYERS), machine, sizes, options.logitsBudget);
+      calibration = Calibration.measure(model, machine, sizes, options.logitsBudget);
     }
     return calibration;
   }
@@ -265,6 +250,16 @@ public final class ModelStep implements TrainStep {
     List<MemoryPlan.Point> points = memory.curve(count);
     model.placeEmbedding(point.choice().embeddingOnHost());
     return points;
+  }
+
+  /** A choice in a few words. */
+  public String describe(MemoryPlan.Choice choice) {
+    return choice.describe(model.layers().size(), model.fp8());
+  }
+
+  /** Which products are in FP8, as a sentence; empty where none is asked for. */
+  public Optional<String> fp8Report() {
+    return model.fp8() ? Optional.of(Fp8Report.of(model, point.choice().copies())) : Optional.empty();
   }
 
   /** Tokens of the micro-batch that is planned. */

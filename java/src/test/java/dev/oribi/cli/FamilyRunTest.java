@@ -62,6 +62,7 @@ final class FamilyRunTest {
 
     Path adapter = folder.resolve("adapter");
     train(model, rows, adapter, "--lora-r=4", "--learning-rate=1e-2");
+    checkTargets(adapter);
     Path qlora = folder.resolve("qlora");
     train(model, rows, qlora, "--lora-r=8", "--learning-rate=1e-2", "--load-in-4bit");
     Path full = folder.resolve("full");
@@ -78,6 +79,18 @@ final class FamilyRunTest {
     String modelType = FAMILIES.get(family).modelType();
     for (String what : List.of("scratch", "lora", "qlora", "full")) {
       Passed.record(modelType, "run " + folder.getFileName(), what, what.equals("qlora") ? "nf4" : "float32");
+    }
+  }
+
+  /** all-linear is written as the names of the model's own modules, each of which has an adapter: PEFT would find no others. */
+  private static void checkTargets(Path adapter) {
+    List<String> names = new ArrayList<>();
+    Json.readObject(adapter.resolve("adapter_config.json")).get("target_modules").forEach(n -> names.add(n.textValue()));
+    try (Checkpoint file = Checkpoint.open(adapter.resolve("adapter_model.safetensors"))) {
+      for (String name : names) {
+        assertThat(file.tensors().keySet()).anyMatch(t -> t.endsWith("." + name + ".lora_A.weight"));
+      }
+      assertThat(file.tensors().keySet()).allMatch(t -> names.stream().anyMatch(n -> t.contains("." + n + ".lora_")));
     }
   }
 

@@ -26,6 +26,13 @@ class MainTest {
   }
 
   @Test
+  void aTargetThatTheModelHasNotIsRefused() {
+    Outcome outcome = TinyRun.run(tiny.train(folder.resolve("out"), "--target-modules=q_proj,qkv_proj"));
+    assertThat(outcome.code()).isNotZero();
+    assertThat(outcome.err()).contains("--target-modules names qkv_proj, which this model does not have: it has q_proj, k_proj");
+  }
+
+  @Test
   void trainsAnAdapter() throws IOException {
     Path out = folder.resolve("out");
     Outcome outcome = TinyRun.run(tiny.train(out, "--num_train_epochs=2", "eval_fraction=0.2"));

@@ -4,6 +4,7 @@ import dev.oribi.device.Mem;
 import dev.oribi.io.Half;
 import dev.oribi.kernel.DType;
 import dev.oribi.kernel.LoraKernels;
+import dev.oribi.layer.Parameters.Fp8Rows;
 import dev.oribi.layer.Parameters.Tensor;
 import dev.oribi.model.FrozenStorage;
 import dev.oribi.model.Decoder;
@@ -14,6 +15,7 @@ import dev.oribi.model.config.ModelConfig;
 import dev.oribi.model.config.QuantizationConfig;
 import dev.oribi.optim.OptimizerType;
 import dev.oribi.program.Emit;
+import dev.oribi.program.Fp8Matrix;
 import dev.oribi.program.View;
 import dev.oribi.testing.ReferenceDecoder.Sequence;
 import dev.oribi.train.MemoryPlan;
@@ -116,7 +118,8 @@ public final class StepFixture implements AutoCloseable {
     this(config, training, storage, plan, seed, TestMachine.open(plan.threads));
   }
 
-  private StepFixture(
+  /** The same on {@code machine}, which is closed with this. */
+  public StepFixture(
       ModelConfig config, Training training, FrozenStorage storage, Plan plan, long seed, Machine machine) {
     this.machine = machine;
     model = new Decoder(config, plan.type, training, storage, 512);
@@ -145,8 +148,12 @@ public final class StepFixture implements AutoCloseable {
     } else if (t.int8() != null) {
       quantizeTo8Bits(t, w);
       exact = Int8Reference.roundTrip(w);
+    } else if (t.fp8() != null) {
+      roundToFp8(t.fp8(), w);
+      exact = Fp8Reference.roundTrip(stored(w), (int) t.shape()[1]);
     } else {
-      write(t, w);
+      View to = t.trainable() ? t.part(t.group().value()) : t.value();
+      write(to.mem(), to.type(), w);
     }
     values.put(t.name(), exact);
   }
@@ -165,17 +172,41 @@ public final class StepFixture implements AutoCloseable {
     machine.kernels().int8().quantize(t.int8().place(0, rows), null, null, values, rows, t.int8().cols(), DType.F32);
   }
 
-  private void write(Tensor t, float[] w) {
-    View to = t.trainable() ? t.part(t.group().value()) : t.value();
-    if (to.type() == DType.F32) {
-      machine.device().write(to.mem(), w, 0, w.length);
+  /** With the last tensor of its stack, as the loader does. The values are those of rows; the columns have their own scales. */
+  private void roundToFp8(Fp8Rows rows, float[] w) {
+    Fp8Matrix q = rows.stack();
+    DType type = model.parameters().type();
+    Mem all = step.plan().shared();
+    write(all.slice(rows.first() * q.cols() * type.bytes(), (long) w.length * type.bytes()), type, w);
+    if (rows.last()) {
+      machine.kernels().fp8().quantize(q.place(), all, q.rows(), q.cols(), q.cols(), type);
+      machine.kernels().fp8().quantizeTransposed(q.turned(), all, q.rows(), q.cols(), q.cols(), type);
+    }
+  }
+
+  /** As the storage type holds them. */
+  private float[] stored(float[] w) {
+    float[] all = w.clone();
+    for (int i = 0; i < all.length; i++) {
+      all[i] = switch (model.parameters().type()) {
+        case BF16 -> Half.fromBf16(Half.toBf16(w[i]));
+        case F16 -> Half.fromF16(Half.toF16(w[i]));
+        default -> w[i];
+      };
+    }
+    return all;
+  }
+
+  private void write(Mem to, DType type, float[] w) {
+    if (type == DType.F32) {
+      machine.device().write(to, w, 0, w.length);
       return;
     }
     ByteBuffer half = ByteBuffer.allocate(2 * w.length).order(ByteOrder.nativeOrder());
     for (float x : w) {
-      half.putShort(to.type() == DType.F16 ? Half.toF16(x) : Half.toBf16(x));
+      half.putShort(type == DType.F16 ? Half.toF16(x) : Half.toBf16(x));
     }
-    machine.device().write(to.mem(), half.flip());
+    machine.device().write(to, half.flip());
   }
 
   public Machine machine() {

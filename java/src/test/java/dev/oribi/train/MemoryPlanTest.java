@@ -150,6 +150,23 @@ final class MemoryPlanTest {
     }
   }
 
+  /** Where heads and outputs have norms, what these read is planned like the rest: at last nothing stays but the layers' inputs. */
+  @Test
+  void tensorsOfMoreNormsAreGivenUpToo() {
+    ByHand estimate = new ByHand(50e9);
+    Options all = new Options(LAYERS, 8192, true, true, true, true, 256L << 20, HOST, EnumSet.allOf(Tensor.class));
+    MemoryPlan plan = new MemoryPlan(all, estimate);
+    List<Point> curve = plan.curve(60);
+    Choice least = curve.get(curve.size() - 1).choice();
+    for (Tensor t : Tensor.values()) {
+      assertThat(least.savings()).as(t.name()).noneMatch(s -> s.of(t) == How.KEEP && t != Tensor.R0);
+    }
+    Choice first = curve.stream().map(Point::choice).filter(c -> c.savings().get(0).of(Tensor.QK) == How.REBUILD).findFirst().orElseThrow();
+    assertThat(first.savings().get(0).of(Tensor.Y)).as("cheap ones go before y").isEqualTo(How.KEEP);
+    Choice without = plan(50e9, true, HOST).curve(60).get(0).choice();
+    assertThat(without.savings().get(0).of(Tensor.D)).isEqualTo(How.KEEP);
+  }
+
   @Test
   void tooLittleIsSaidWithTheLeast() {
     assertThatThrownBy(() -> plan(50e9, true, HOST).fit(1L << 30))

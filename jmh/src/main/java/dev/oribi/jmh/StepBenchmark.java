@@ -37,7 +37,7 @@ public class StepBenchmark {
     machine = Machine.open(device, 0);
     StepBench.Options options =
         new StepBench.Options(
-            shape, batch, seq, 16, false, false, false, false, 0, false, 0, dtype, OptimizerType.ADAMW_TORCH, 0, null);
+            shape, batch, seq, 16, false, false, false, false, false, 0, false, 0, dtype, OptimizerType.ADAMW_TORCH, 0, null);
     bench = StepBench.open(options, machine);
   }
 
