@@ -38,6 +38,9 @@ final class ExpertModules {
 
   /** @param shared the MLP beside them; null: none */
   Experts declare(FeedForward shared) {
+    if (storage.fp8()) {
+      throw new OribiException("--fp8: weights of routed experts are not multiplied in FP8: leave the option out");
+    }
     Param gate = parameters.add(layer + "." + spec.router() + WEIGHT, experts(), hidden, false, training.full(), true);
     Param bias = spec.choiceBias() == null ? null : parameters.addF32(layer + "." + spec.choiceBias(), experts());
     Experts.Router router = new Experts.Router(gate, bias == null ? null : bias.value().buffer(), spec.shape());
