@@ -86,15 +86,15 @@ void time_rms_norm(cuda_bench::Bench& bench, int64_t n) {
     return largest_error(rows(out, kC), dx) <= kTolerance;
   };
   bench.time("rms_norm_forward", shape(n, "4096"), kType, bytes(2 * row), [&] {
-    return oribi_rms_norm_forward(bench.ctx(), y, rstd.as<float>(), x, w, n, kC, kEps, kType);
+    return oribi_rms_norm_forward(bench.ctx(), y, rstd.as<float>(), x, w, n, kC, kEps, ORIBI_NORM_WEIGHT, kType);
   }, [&] { return forward_holds(x); });
   bench.time("add_rms_norm_forward", shape(n, "4096"), kType, bytes(4 * row), [&] {
-    return oribi_add_rms_norm_forward(bench.ctx(), r, y, rstd.as<float>(), x, delta, w, n, kC, kEps, kType);
+    return oribi_add_rms_norm_forward(bench.ctx(), r, y, rstd.as<float>(), x, delta, w, n, kC, kEps, ORIBI_NORM_WEIGHT, kType);
   }, [&] { return forward_holds(r); });
-  if (oribi_rms_norm_forward(bench.ctx(), y, rstd.as<float>(), x, w, n, kC, kEps, kType) != ORIBI_OK) return;
+  if (oribi_rms_norm_forward(bench.ctx(), y, rstd.as<float>(), x, w, n, kC, kEps, ORIBI_NORM_WEIGHT, kType) != ORIBI_OK) return;
   const auto backward = [&](bool with_dw, int32_t accumulate) {
     return oribi_rms_norm_backward(bench.ctx(), accumulate != 0 ? r : y, with_dw ? dw.as<float>() : nullptr, rstd.as<float>(), delta,
-                                   x, w, workspace, n, kC, accumulate, kType);
+                                   x, w, workspace, n, kC, accumulate, ORIBI_NORM_WEIGHT, kType);
   };
   bench.time("rms_norm_backward", shape(n, "4096"), kType, bytes(3 * row), [&] { return backward(false, 0); },
              [&] { return backward_holds(y, {}); });
@@ -107,7 +107,7 @@ void time_rms_norm(cuda_bench::Bench& bench, int64_t n) {
 
 void time_head_norm(cuda_bench::Bench& bench, int64_t n) {
   const int64_t c = kHeads * kHeadSize;
-  const oribi_head_norm_shape s = {n, kHeads, kHeadSize, c, c, kEps, kType};
+  const oribi_head_norm_shape s = {n, kHeads, kHeadSize, c, c, kEps, kType, ORIBI_NORM_WEIGHT, 0};
   const Memory x = normals(n * c, kType, 1, 1), dy = normals(n * c, kType, 1, 2), w = normals(kHeadSize, kType, 1, 3);
   const Memory y(static_cast<size_t>(n * c) * 2), rstd(static_cast<size_t>(n * kHeads) * 4);
   const Memory workspace(static_cast<size_t>(oribi_head_norm_backward_workspace(n, kHeads, kHeadSize)));
@@ -143,12 +143,12 @@ void time_rope(cuda_bench::Bench& bench, int64_t n) {
   for (int64_t i = 0; i < n; i++) positions.push_back(static_cast<int32_t>(i % 2048 + 5));
   const Memory qk = normals(n * c, kType), cos = cuda_bench::upload(cosines), sin = cuda_bench::upload(sines), at = cuda_bench::upload(positions);
   std::vector<double> q = rows(qk, c);
-  const oribi_rope_shape s = {n, kHeads, kKeyHeads, kHeadSize, c, c, kMaxPosition, kType, 0};
+  const oribi_rope_shape s = {n, kHeads, kKeyHeads, kHeadSize, c, c, kMaxPosition, kType, 0, 0};
   uint16_t* const k = qk.as<uint16_t>() + kHeads * kHeadSize;
   bench.time("rope", shape(n, "(32+8)x128"), kType, bytes(2 * kSize * static_cast<double>(n * c)),
              [&] { return oribi_rope(bench.ctx(), qk, k, cos.as<float>(), sin.as<float>(), at.as<int32_t>(), &s); }, [&] {
                reference::rope<double>(q, {cosines.begin(), cosines.end()}, {sines.begin(), sines.end()}, positions, kVerified,
-                                       kHeads + kKeyHeads, kHeadSize, c, false);
+                                       kHeads + kKeyHeads, kHeadSize, kHeadSize, c, false);
                return largest_error(rows(qk, c), q) <= kTolerance;
              });
 }

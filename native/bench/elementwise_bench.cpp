@@ -110,30 +110,30 @@ void time_rms_norm(Bench& b) {
   reference::rms_norm_forward<double>(y, rstd, x, w, kVerified, kC, 1e-5, identity);
   reference::rms_norm_backward<double>(dx, dw, rstd, dy, x, w, kVerified, kC);
   b.time("rms_norm_forward", "4096x576 f32", 8.0 * count, [&] {
-    return oribi_rms_norm_forward(b.ctx, b.out.data(), b.rstd.data(), b.gu.data(), b.w.data(), kRows, kC, 1e-5f, ORIBI_F32);
+    return oribi_rms_norm_forward(b.ctx, b.out.data(), b.rstd.data(), b.gu.data(), b.w.data(), kRows, kC, 1e-5f, ORIBI_NORM_WEIGHT, ORIBI_F32);
   }, y);
   b.time("rms_norm_backward", "4096x576 f32", 12.0 * count, [&] {
     return oribi_rms_norm_backward(b.ctx, b.out.data(), nullptr, b.rstd.data(), b.table.data(), b.gu.data(), b.w.data(),
-                                   nullptr, kRows, kC, 0, ORIBI_F32);
+                                   nullptr, kRows, kC, 0, ORIBI_NORM_WEIGHT, ORIBI_F32);
   }, dx);
   b.time("rms_norm_backward, dw", "4096x576 f32", 12.0 * count, [&] {
     return oribi_rms_norm_backward(b.ctx, b.out.data(), b.dw.data(), b.rstd.data(), b.table.data(), b.gu.data(), b.w.data(),
-                                   b.workspace.data(), kRows, kC, 0, ORIBI_F32);
+                                   b.workspace.data(), kRows, kC, 0, ORIBI_NORM_WEIGHT, ORIBI_F32);
   }, dx);
   /* The bits of fp32 numbers are no sensible bf16 ones; fill in some that are. */
   std::vector<float> x16(kRows * kC / 2), w16(kC);
   bench::must(b.ctx, oribi_cast(b.ctx, x16.data(), b.gu.data(), kRows * kC, ORIBI_BF16, ORIBI_F32));
   bench::must(b.ctx, oribi_cast(b.ctx, w16.data(), b.w.data(), kC, ORIBI_BF16, ORIBI_F32));
   b.time("rms_norm_forward", "4096x576 bf16", 4.0 * count, [&] {
-    return oribi_rms_norm_forward(b.ctx, b.out.data(), b.rstd.data(), x16.data(), w16.data(), kRows, kC, 1e-5f, ORIBI_BF16);
+    return oribi_rms_norm_forward(b.ctx, b.out.data(), b.rstd.data(), x16.data(), w16.data(), kRows, kC, 1e-5f, ORIBI_NORM_WEIGHT, ORIBI_BF16);
   });
 }
 
 void time_rope(Bench& b) {
   std::vector<double> q = doubles(b.gu, kVerified * kC);
   reference::rope<double>(q, doubles(b.cos, kVerified * kHeadSize / 2), doubles(b.sin, kVerified * kHeadSize / 2), b.positions,
-                          kVerified, kHeads, kHeadSize, kC, false);
-  const oribi_rope_shape shape = {kRows, kHeads, 0, kHeadSize, kC, 0, kMaxPosition, ORIBI_F32, 0};
+                          kVerified, kHeads, kHeadSize, kHeadSize, kC, false);
+  const oribi_rope_shape shape = {kRows, kHeads, 0, kHeadSize, kC, 0, kMaxPosition, ORIBI_F32, 0, 0};
   std::memcpy(b.out.data(), b.gu.data(), kRows * kC * sizeof(float));
   auto run = [&] { return oribi_rope(b.ctx, b.out.data(), nullptr, b.cos.data(), b.sin.data(), b.positions.data(), &shape); };
   b.time("rope", "4096x9x64 f32", 8.0 * kRows * kC, run, q);

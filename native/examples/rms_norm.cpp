@@ -13,7 +13,7 @@ int main() {
   alignas(64) const float x[2][4] = {{1, 2, 3, 4}, {-2, 0, 2, 0}};
   alignas(64) const float w[4] = {1, 1, 0.5f, 2};
   alignas(64) float y[2][4], rstd[2];
-  const oribi_status status = oribi_rms_norm_forward(ctx, y, rstd, x, w, 2, 4, 1e-5f, ORIBI_F32);
+  const oribi_status status = oribi_rms_norm_forward(ctx, y, rstd, x, w, 2, 4, 1e-5f, ORIBI_NORM_WEIGHT, ORIBI_F32);
   if (status != ORIBI_OK) {
     std::fprintf(stderr, "%s\n", oribi_ctx_message(ctx));
     oribi_ctx_destroy(ctx);

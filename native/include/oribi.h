@@ -50,6 +50,12 @@ typedef enum oribi_activation {
   ORIBI_GELU_ERF = 2   /* exact */
 } oribi_activation;
 
+/* How the weight of a norm is applied. */
+typedef enum oribi_norm_weight {
+  ORIBI_NORM_WEIGHT = 0,         /* round(x * rstd) * w: the rounding to t before the product is that of Hugging Face's Llama */
+  ORIBI_NORM_ONE_PLUS_WEIGHT = 1 /* x * rstd * (1 + w), rounded once: Gemma */
+} oribi_norm_weight;
+
 /* A device, its stream and its threads. One context is used by one thread at a time. */
 typedef struct oribi_ctx oribi_ctx;
 
@@ -86,6 +92,18 @@ ORIBI_API oribi_status oribi_cast_rows(oribi_ctx* ctx, void* y, const void* x, i
 /* y[count] = a[count] + b[count]; y may be a or b. */
 ORIBI_API oribi_status oribi_add(oribi_ctx* ctx, void* y, const void* a, const void* b, int64_t count, oribi_dtype t);
 
+/* y[count] = x * scale, then softcap * tanh(that / softcap) unless softcap is 0; rounded once; y may be x. */
+ORIBI_API oribi_status oribi_scale(oribi_ctx* ctx, void* y, const void* x, int64_t count, float scale, float softcap,
+                                   oribi_dtype t);
+
+/* y[rows,cols] += b[cols], with ld elements from one row of y to the next. */
+ORIBI_API oribi_status oribi_bias_add(oribi_ctx* ctx, void* y, const void* b, int64_t rows, int64_t cols, int64_t ld,
+                                      oribi_dtype t);
+/* db[cols] += sum over rows of dy[rows,cols], fp32. workspace: oribi_bias_backward_workspace bytes. */
+ORIBI_API oribi_status oribi_bias_backward(oribi_ctx* ctx, float* db, const void* dy, void* workspace, int64_t rows,
+                                           int64_t cols, int64_t ld, oribi_dtype t);
+ORIBI_API int64_t oribi_bias_backward_workspace(int64_t rows, int64_t cols);
+
 /* y[count] = value */
 ORIBI_API oribi_status oribi_fill(oribi_ctx* ctx, void* y, int64_t count, float value, oribi_dtype t);
 
@@ -120,32 +138,34 @@ ORIBI_API oribi_status oribi_embedding_backward(oribi_ctx* ctx, float* dtable, c
 
 /* --------------------------------------------------------------------------------------------------------- rms_norm */
 
-/* y[N,C] = round(x * rstd) * w[C], rstd[N] = 1/sqrt(mean(x^2) + eps) in fp32, saved. The rounding to t before the
-   multiplication by w is that of Hugging Face's Llama. */
+/* y[N,C] = round(x * rstd) * w[C], or x * rstd * (1 + w[C]), as `weight` says; rstd[N] = 1/sqrt(mean(x^2) + eps) in fp32,
+   saved. */
 ORIBI_API oribi_status oribi_rms_norm_forward(oribi_ctx* ctx, void* y, float* rstd, const void* x, const void* w,
-                                              int64_t n, int64_t c, float eps, oribi_dtype t);
+                                              int64_t n, int64_t c, float eps, oribi_norm_weight weight, oribi_dtype t);
 /* r[N,C] = x + delta, rounded to t; then y, rstd = rms_norm(r). r may be x. */
 ORIBI_API oribi_status oribi_add_rms_norm_forward(oribi_ctx* ctx, void* r, void* y, float* rstd, const void* x,
                                                   const void* delta, const void* w, int64_t n, int64_t c, float eps,
-                                                  oribi_dtype t);
-/* dx[N,C] = (accumulate ? dx : 0) + rstd * (g - xhat * mean(g * xhat)), g = dy*w, xhat = x*rstd.
+                                                  oribi_norm_weight weight, oribi_dtype t);
+/* dx[N,C] = (accumulate ? dx : 0) + rstd * (g - xhat * mean(g * xhat)), g = dy*w or dy*(1+w), xhat = x*rstd.
    dw[C] += sum over rows of dy * xhat, unless dw is NULL. workspace: oribi_rms_norm_backward_workspace bytes, or NULL
    when dw is NULL. dx may be dy when accumulate is 0. */
 ORIBI_API oribi_status oribi_rms_norm_backward(oribi_ctx* ctx, void* dx, float* dw, const float* rstd, const void* dy,
                                                const void* x, const void* w, void* workspace, int64_t n, int64_t c,
-                                               int32_t accumulate, oribi_dtype t);
+                                               int32_t accumulate, oribi_norm_weight weight, oribi_dtype t);
 ORIBI_API int64_t oribi_rms_norm_backward_workspace(int64_t n, int64_t c);
 
 /* rms_norm of each head: x[N,H,D] with ld_x elements from one row to the next, w[D], rstd[N,H]. The query and key norm of
    Qwen3 (H heads of q, then a second call for k) and Gemma 3. y may be x. */
 typedef struct oribi_head_norm_shape {
-  int64_t n, h, d, ld_x, ld_y; /* backward: ld_x of x, ld_y of dy and dx */
+  int64_t n, h, d, ld_x, ld_y; /* backward: ld_x of x, ld_y of dy, and of dx unless ld_dx says otherwise */
   float eps;
   oribi_dtype t;
+  oribi_norm_weight weight;
+  int64_t ld_dx; /* 0: ld_y */
 } oribi_head_norm_shape;
 ORIBI_API oribi_status oribi_head_norm_forward(oribi_ctx* ctx, void* y, float* rstd, const void* x, const void* w,
                                                const oribi_head_norm_shape* shape);
-/* dx =, dw[D] += unless NULL; dx may be dy. workspace: oribi_head_norm_backward_workspace bytes, or NULL with dw NULL. */
+/* dx =, dw[D] += unless NULL; dx may be dy where their strides are one. workspace: oribi_head_norm_backward_workspace bytes, or NULL with dw NULL. */
 ORIBI_API oribi_status oribi_head_norm_backward(oribi_ctx* ctx, void* dx, float* dw, const float* rstd, const void* dy,
                                                 const void* x, const void* w, void* workspace,
                                                 const oribi_head_norm_shape* shape);
@@ -153,13 +173,15 @@ ORIBI_API int64_t oribi_head_norm_backward_workspace(int64_t n, int64_t h, int64
 
 /* ------------------------------------------------------------------------------------------------------------- rope */
 
-/* Rotates q[N,H,D] and k[N,Hkv,D] in place, half-split: (x_i, x_{i+D/2}) by the angle of positions[row] and i < D/2.
-   cos, sin [max_position, D/2] fp32. ld_q, ld_k: elements from one row to the next. inverse: rotates back, which is the
-   backward pass. A position outside [0, max_position) is INVALID_ARGUMENT. */
+/* Rotates q[N,H,D] and k[N,Hkv,D] in place, half-split: of the first R channels of each head, R = rotated, or D where that
+   is 0, (x_i, x_{i+R/2}) by the angle of positions[row] and i < R/2; the other channels stay. cos, sin [max_position, R/2]
+   fp32. ld_q, ld_k: elements from one row to the next. inverse: rotates back, which is the backward pass. A position outside
+   [0, max_position) is INVALID_ARGUMENT. */
 typedef struct oribi_rope_shape {
   int64_t n, h, h_kv, d, ld_q, ld_k, max_position;
   oribi_dtype t;
   int32_t inverse;
+  int64_t rotated; /* even, at most d; 0: d */
 } oribi_rope_shape;
 ORIBI_API oribi_status oribi_rope(oribi_ctx* ctx, void* q, void* k, const float* cos, const float* sin,
                                   const int32_t* positions, const oribi_rope_shape* shape);
@@ -212,6 +234,31 @@ ORIBI_API int64_t oribi_attention_workspace(const oribi_ctx* ctx, const oribi_at
 ORIBI_API oribi_status oribi_packed_offsets(oribi_ctx* ctx, int64_t* offsets, int32_t* lengths, const int32_t* cu_seqlens,
                                             const int64_t* strides, int64_t arrays, int64_t pitch, int64_t slots,
                                             int64_t sequences);
+
+/* ------------------------------------------------------------------------------------------------- latent attention */
+
+/* The heads of multi-head latent attention (DeepSeek V2): a head of q and k is D = nope + rope channels, of which the last
+   `rope` are rotated and, in k, the same for every head; a head of v has v <= D channels, and zeros up to D, so that q, k and
+   v have the shape that attention takes. Pairs that are rotated together: (2i, 2i+1) where interleaved, else
+   (i, i + rope/2). A pair stays where it is: scores do not change with the order of channels. */
+typedef struct oribi_latent_shape {
+  int64_t n, h, nope, rope, v;   /* rope is even */
+  int64_t ld_q, ld_k, ld_v;      /* of q[N,H,D], k[N,H,D], v[N,H,D] and their gradients: elements from one row to the next */
+  int64_t ld_kv, ld_r;           /* of kv[N,H,nope+v] and k_rope[N,rope] and their gradients */
+  int64_t max_position;
+  int32_t interleaved;
+  oribi_dtype t;
+} oribi_latent_shape;
+/* k, v =, from kv and k_rope; q is rotated in place, unless it is NULL. cos, sin [max_position, rope/2] fp32. A position
+   outside [0, max_position) is INVALID_ARGUMENT. */
+ORIBI_API oribi_status oribi_latent_forward(oribi_ctx* ctx, void* q, void* k, void* v, const void* kv, const void* k_rope,
+                                            const float* cos, const float* sin, const int32_t* positions,
+                                            const oribi_latent_shape* shape);
+/* dkv, dk_rope =, the latter the sum over heads, in their order in fp32, rotated back; dq is rotated back in place. The
+   gradient of v's padding is not looked at. */
+ORIBI_API oribi_status oribi_latent_backward(oribi_ctx* ctx, void* dq, void* dkv, void* dk_rope, const void* dk,
+                                             const void* dv, const float* cos, const float* sin, const int32_t* positions,
+                                             const oribi_latent_shape* shape);
 
 /* ---------------------------------------------------------------------------------------------------- cross_entropy */
 
@@ -381,6 +428,78 @@ ORIBI_API oribi_status oribi_lora_da(oribi_ctx* ctx, float* da, const void* g, c
 ORIBI_API int64_t oribi_lora_workspace(const oribi_ctx* ctx, const oribi_lora_shape* shape);
 /* Why a call with this shape and kind of weight has no kernel on the context's device: one sentence; NULL: it has one. */
 ORIBI_API const char* oribi_lora_unsupported(oribi_ctx* ctx, const oribi_lora_shape* shape, int32_t nf4);
+
+/* ---------------------------------------------------------------------------------------------------------- experts */
+
+typedef enum oribi_router_score { ORIBI_SOFTMAX = 0, ORIBI_SIGMOID = 1 } oribi_router_score;
+
+/* How each token chooses k of E experts. Its scores are softmax or sigmoid of its logits, in fp32. The experts stand in
+   `groups` groups of neighbours; a token chooses among those of its top_groups best groups, a group's worth being the sum of
+   its group_best best choices (1: DeepSeek V2, 2: V3). Among equals the lower index wins. E is at most 1024, k at most 32,
+   groups at most 32. */
+typedef struct oribi_router_shape {
+  int64_t n, experts, k;
+  int64_t groups, top_groups, group_best; /* 1, 1, 1: no groups */
+  oribi_router_score score;
+  int32_t normalize; /* a token's weights are divided by their sum, plus 1e-20 */
+  float scale;       /* and then multiplied by this */
+  oribi_dtype t;     /* of logits and dlogits */
+} oribi_router_shape;
+/* expert[N,k] in the order of choice, weight[N,k] fp32, from logits[N,E]. bias[E] fp32 is added to the scores for the choice
+   alone; NULL: none. NaN is chosen last. */
+ORIBI_API oribi_status oribi_router_forward(oribi_ctx* ctx, int32_t* expert, float* weight, const void* logits,
+                                            const float* bias, const oribi_router_shape* shape);
+/* dlogits[N,E] = from dweight[N,k]; the choice has no gradient. */
+ORIBI_API oribi_status oribi_router_backward(oribi_ctx* ctx, void* dlogits, const int32_t* expert, const float* dweight,
+                                             const void* logits, const oribi_router_shape* shape);
+
+/* Sorts the N*k pairs of a token and a chosen expert by expert, and by pair within an expert, where pair = token*k + j:
+   offsets[E+1]   the rows of expert e are offsets[e] .. offsets[e+1]
+   pair[N*k]      of each row
+   token[N*k]     of each row
+   row[N*k]       of each pair
+   An expert outside [0, E) is INVALID_ARGUMENT; a GPU takes it for 0. workspace: oribi_route_workspace bytes. */
+ORIBI_API oribi_status oribi_route(oribi_ctx* ctx, int32_t* offsets, int32_t* pair, int32_t* token, int32_t* row,
+                                   const int32_t* expert, void* workspace, int64_t n, int64_t k, int64_t experts);
+ORIBI_API int64_t oribi_route_workspace(int64_t n, int64_t k, int64_t experts);
+/* y[N,C] = (accumulate ? y : 0) + the sum over j < k of x[row[token*k + j],:], in that order in fp32, rounded once. */
+ORIBI_API oribi_status oribi_unroute(oribi_ctx* ctx, void* y, const void* x, const int32_t* row, int64_t n, int64_t k,
+                                     int64_t c, int32_t accumulate, oribi_dtype t);
+
+/* A product with a matrix for each expert. Row i of x and y belongs to the expert e with offsets[e] <= i < offsets[e+1]. */
+typedef struct oribi_grouped_shape {
+  int64_t n; /* rows, no fewer than offsets[E]; those beyond belong to no expert and stay as they are */
+  int64_t experts, in, out;
+  int64_t ld_x, ld_y;      /* of x and dx, of y and dy */
+  int64_t ld_w, expert_w;  /* elements from one row of a W[out,in] to the next, and from one expert's to the next */
+  const int32_t* offsets;  /* [E+1], from 0, ascending, in the device's memory */
+  const int32_t* x_row;    /* [n]: where row i of x is read; NULL: at i */
+  const int32_t* y_row;    /* the same of dy */
+  float scale;
+  int32_t accumulate;
+  oribi_dtype t; /* of x, y, w and their gradients but dw */
+} oribi_grouped_shape;
+/* y[i] = (accumulate ? y[i] : 0) + scale * x[x_row[i]]·W_eᵀ; the sum in fp32, rounded once. y_row must be NULL. */
+ORIBI_API oribi_status oribi_grouped_matmul(oribi_ctx* ctx, void* y, const void* x, const void* w,
+                                            const oribi_grouped_shape* shape);
+/* dx[i] = (accumulate ? dx[i] : 0) + scale * dy[y_row[i]]·W_e. x_row must be NULL. */
+ORIBI_API oribi_status oribi_grouped_matmul_dx(oribi_ctx* ctx, void* dx, const void* dy, const void* w,
+                                               const oribi_grouped_shape* shape);
+/* dW_e[out,in] += scale * the sum over the rows i of e of dy[y_row[i]]ᵀ·x[x_row[i]], fp32, with the strides of w.
+   accumulate must be 1. */
+ORIBI_API oribi_status oribi_grouped_matmul_dw(oribi_ctx* ctx, float* dw, const void* dy, const void* x,
+                                               const oribi_grouped_shape* shape);
+
+/* f[n,F] = weight[pair[i]] * round(act(gate)) * up of gu[n,2F]: a glu whose rows are weighted, which weights what the next
+   product, linear in f, makes of them. pair[n] in [0, n) as oribi_route makes it, weight[n] fp32. */
+ORIBI_API oribi_status oribi_weighted_glu_forward(oribi_ctx* ctx, void* f, const void* gu, const float* weight,
+                                                  const int32_t* pair, int64_t n, int64_t f_size, oribi_activation act,
+                                                  oribi_dtype t);
+/* dgu[n,2F] =, dweight[pair[i]] = unless dweight is NULL; dgu may be gu. f = the forward pass's f once more, to the bit,
+   unless f is NULL; f may be df. */
+ORIBI_API oribi_status oribi_weighted_glu_backward(oribi_ctx* ctx, void* dgu, void* f, float* dweight, const void* df,
+                                                   const void* gu, const float* weight, const int32_t* pair, int64_t n,
+                                                   int64_t f_size, oribi_activation act, oribi_dtype t);
 
 /* --------------------------------------------------------------------------------------------------------- sampling */
 

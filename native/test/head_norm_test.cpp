@@ -24,14 +24,20 @@ struct Case {
   oribi_head_norm_shape shape;
   reference::HeadNormSizes sizes;
   Values x, w, dy, dx0, dw0, rstd;
+  Values w64, w32; /* what the definition multiplies by, in double and in fp32: w, or 1 + w */
 
-  Case(const char* name, Shape s_, oribi_dtype t_) : s(s_), t(t_) {
+  Case(const char* name, Shape s_, oribi_dtype t_, oribi_norm_weight weight = ORIBI_NORM_WEIGHT) : s(s_), t(t_) {
     where = std::string(name) + " n=" + std::to_string(s.n) + " h=" + std::to_string(s.h) + " d=" + std::to_string(s.d) + " " + name_of(t);
-    shape = {s.n, s.h, s.d, s.h * s.d + s.pad_x, s.h * s.d + s.pad_y, kEps, t};
+    shape = {s.n, s.h, s.d, s.h * s.d + s.pad_x, s.h * s.d + s.pad_y, kEps, t, weight, 0};
     sizes = {s.n, s.h, s.d, shape.ld_x, shape.ld_y};
     Random random(static_cast<uint64_t>(s.n * 10007 + s.d));
     x = rounded(random.normals(s.n * shape.ld_x, 0.3, 1.7), t);
     w = rounded(random.normals(s.d, 0.8, 0.5), t);
+    const bool plus = weight == ORIBI_NORM_ONE_PLUS_WEIGHT;
+    for (double v : w) {
+      w64.push_back(plus ? 1 + v : v);
+      w32.push_back(plus ? 1.0f + static_cast<float>(v) : v);
+    }
     dy = rounded(random.normals(s.n * shape.ld_y, 0.05, 0.9), t);
     dx0 = rounded(random.normals(s.n * shape.ld_y, 0, 2), t);
     dw0 = rounded(random.normals(s.d, 0, 3), ORIBI_F32);
@@ -41,15 +47,17 @@ struct Case {
   }
 };
 
-void check_forward(Shape s, oribi_dtype t) {
-  const Case c("forward", s, t);
+void check_forward(Shape s, oribi_dtype t, oribi_norm_weight weight) {
+  const Case c(weight == ORIBI_NORM_WEIGHT ? "forward" : "forward 1+w", s, t, weight);
+  const bool rounds = weight == ORIBI_NORM_WEIGHT;
   Context ctx;
   Array x(c.x, t), w(c.w, t), y(c.dx0, t), rstd(s.n * s.h, ORIBI_F32, 7);
   CHECK_OK(ctx, oribi_head_norm_forward(ctx, y.data(), rstd.f32(), x.data(), w.data(), &c.shape));
   /* What lies between the rows of y stays as it was. */
   Values exact_y(c.dx0), plain_y(c.dx0), exact_rstd, plain_rstd;
-  reference::head_norm_forward<double>(exact_y, exact_rstd, c.x, c.w, c.sizes, kEps, identity);
-  reference::head_norm_forward<float>(plain_y, plain_rstd, c.x, c.w, c.sizes, kEps, [t](double v) { return round_to(v, t); });
+  reference::head_norm_forward<double>(exact_y, exact_rstd, c.x, c.w64, c.sizes, kEps, identity);
+  reference::head_norm_forward<float>(plain_y, plain_rstd, c.x, c.w32, c.sizes, kEps,
+                                      [=](double v) { return rounds ? round_to(v, t) : v; });
   compare("y", y.values(), exact_y, rounded(plain_y, t), t);
   compare("rstd", rstd.values(), exact_rstd, plain_rstd, ORIBI_F32);
   for (int64_t i = 0; i < s.n * c.shape.ld_y; i++) {
@@ -57,21 +65,21 @@ void check_forward(Shape s, oribi_dtype t) {
   }
 }
 
-void check_backward(Shape s, oribi_dtype t, bool with_dw) {
-  const Case c("backward", s, t);
+void check_backward(Shape s, oribi_dtype t, bool with_dw, oribi_norm_weight weight) {
+  const Case c(weight == ORIBI_NORM_WEIGHT ? "backward" : "backward 1+w", s, t, weight);
   Context ctx;
   Array x(c.x, t), w(c.w, t), dy(c.dy, t), dx(c.dx0, t), dw(c.dw0, ORIBI_F32), rstd(c.rstd, ORIBI_F32);
   Array workspace(oribi_head_norm_backward_workspace(s.n, s.h, s.d) / 4, ORIBI_F32, NAN);
   CHECK_OK(ctx, oribi_head_norm_backward(ctx, dx.data(), with_dw ? dw.f32() : nullptr, rstd.f32(), dy.data(), x.data(),
                                          w.data(), with_dw ? workspace.data() : nullptr, &c.shape));
   Values exact_dx(c.dx0), plain_dx(c.dx0), exact_dw(c.dw0), plain_dw(c.dw0);
-  reference::head_norm_backward<double>(exact_dx, exact_dw, c.rstd, c.dy, c.x, c.w, c.sizes);
-  reference::head_norm_backward<float>(plain_dx, plain_dw, c.rstd, c.dy, c.x, c.w, c.sizes);
+  reference::head_norm_backward<double>(exact_dx, exact_dw, c.rstd, c.dy, c.x, c.w64, c.sizes);
+  reference::head_norm_backward<float>(plain_dx, plain_dw, c.rstd, c.dy, c.x, c.w32, c.sizes);
   double dx_term = 0, dw_term = largest(c.dw0);
   for (int64_t i = 0; i < s.n * s.h; i++) {
     for (int64_t j = 0; j < s.d; j++) {
       const double scaled = c.rstd[i] * c.dy[i / s.h * c.shape.ld_y + i % s.h * s.d + j];
-      dx_term = std::fmax(dx_term, std::fabs(scaled * c.w[j]));
+      dx_term = std::fmax(dx_term, std::fabs(scaled) * (std::fabs(c.w[j]) + std::fabs(c.w64[j])));
       dw_term = std::fmax(dw_term, std::fabs(scaled * c.x[i / s.h * c.shape.ld_x + i % s.h * s.d + j]));
     }
   }
@@ -86,15 +94,20 @@ void check_backward(Shape s, oribi_dtype t, bool with_dw) {
 
 TEST(forward) {
   for (oribi_dtype t : kDtypes) {
-    for (Shape s : kShapes) check_forward(s, t);
+    for (Shape s : kShapes) {
+      check_forward(s, t, ORIBI_NORM_WEIGHT);
+      check_forward(s, t, ORIBI_NORM_ONE_PLUS_WEIGHT);
+    }
   }
 }
 
 TEST(backward) {
   for (oribi_dtype t : kDtypes) {
     for (Shape s : kShapes) {
-      check_backward(s, t, true);
-      check_backward(s, t, false);
+      for (oribi_norm_weight weight : {ORIBI_NORM_WEIGHT, ORIBI_NORM_ONE_PLUS_WEIGHT}) {
+        check_backward(s, t, true, weight);
+        check_backward(s, t, false, weight);
+      }
     }
   }
 }
@@ -137,6 +150,29 @@ TEST(reference_backward_by_finite_differences) {
   compare_derivative("dw", c.w, dw, [&](const Values& w) { return loss(c.x, w); });
 }
 
+/* From rows of q and k alone into rows of q, k and v. */
+TEST(dx_in_rows_of_its_own) {
+  for (oribi_dtype t : kDtypes) {
+    for (Shape s : {Shape{5, 8, 128, 256, 0}, Shape{13, 3, 26, 1, 0}, Shape{3, 2, 1024, 0, 0}}) {
+      Case c("own rows", s, t);
+      Context ctx;
+      const int64_t ld = c.shape.ld_y + 24;
+      Array x(c.x, t), w(c.w, t), dy(c.dy, t), dx(c.dx0, t), wide(s.n * ld, t, 7), rstd(c.rstd, ORIBI_F32);
+      CHECK_OK(ctx, oribi_head_norm_backward(ctx, dx.data(), nullptr, rstd.f32(), dy.data(), x.data(), w.data(), nullptr, &c.shape));
+      c.shape.ld_dx = ld;
+      CHECK_OK(ctx, oribi_head_norm_backward(ctx, wide.data(), nullptr, rstd.f32(), dy.data(), x.data(), w.data(), nullptr, &c.shape));
+      bool same = true;
+      for (int64_t row = 0; row < s.n; row++) {
+        for (int64_t i = 0; i < ld; i++) same &= wide.get(row * ld + i) == (i < s.h * s.d ? dx.get(row * c.shape.ld_y + i) : 7);
+      }
+      CHECK(same);
+      c.shape.ld_dx = s.h * s.d - 1;
+      CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "ld_dx must be at least ",
+                   oribi_head_norm_backward(ctx, wide.data(), nullptr, rstd.f32(), dy.data(), x.data(), w.data(), nullptr, &c.shape));
+    }
+  }
+}
+
 TEST(same_bits_for_any_number_of_threads) {
   for (oribi_dtype t : kDtypes) {
     const Shape s{301, 9, 64, 0, 0};
@@ -166,7 +202,7 @@ TEST(arguments) {
   Context ctx;
   Array a(16, ORIBI_F32, 3), rstd(4, ORIBI_F32, 5);
   void* p = a.data();
-  oribi_head_norm_shape s = {2, 2, 4, 8, 8, kEps, ORIBI_F32};
+  oribi_head_norm_shape s = {2, 2, 4, 8, 8, kEps, ORIBI_F32, ORIBI_NORM_WEIGHT, 0};
   const auto forward = [&] { return oribi_head_norm_forward(ctx, p, rstd.f32(), p, p, &s); };
   s.n = -1;
   CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "oribi_head_norm_forward: n must be at least 0, found -1", forward());

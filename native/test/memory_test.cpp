@@ -117,6 +117,36 @@ TEST(add_and_fill) {
   }
 }
 
+/* tanhf may differ by a few units in the last place from one library to the next. */
+TEST(scale) {
+  Context ctx;
+  for (oribi_dtype t : kDtypes) {
+    for (int64_t count : kCounts) {
+      for (double softcap : {0.0, 30.0}) {
+        where = std::string(name_of(t)) + " count=" + std::to_string(count) + " softcap=" + std::to_string(softcap);
+        Random random(static_cast<uint64_t>(count));
+        const Values x_values = rounded(random.normals(count, 1, 20), t);
+        const float scale = 1.7f;
+        Values exact(count), plain(count);
+        for (int64_t i = 0; i < count; i++) {
+          const double z = x_values[i] * static_cast<double>(scale);
+          const float f = static_cast<float>(x_values[i]) * scale;
+          exact[i] = softcap == 0 ? z : softcap * std::tanh(z / softcap);
+          plain[i] = softcap == 0 ? f : static_cast<float>(softcap) * std::tanh(f / static_cast<float>(softcap));
+        }
+        Array x(x_values, t), y(count, t, 7);
+        CHECK_OK(ctx, oribi_scale(ctx, y.data(), x.data(), count, scale, static_cast<float>(softcap), t));
+        compare("y", y.values(), exact, rounded(plain, t), t);
+        CHECK_OK(ctx, oribi_scale(ctx, x.data(), x.data(), count, scale, static_cast<float>(softcap), t));
+        CHECK(x.same_bits(y));
+      }
+    }
+  }
+  Array x(4, ORIBI_F32, 1);
+  CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "softcap must not be negative, found -1", oribi_scale(ctx, x.data(), x.data(), 4, 1, -1, ORIBI_F32));
+  CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "oribi_scale: x is NULL", oribi_scale(ctx, x.data(), nullptr, 4, 1, 0, ORIBI_F32));
+}
+
 TEST(gather_and_scatter) {
   Context ctx;
   for (oribi_dtype t : kDtypes) {

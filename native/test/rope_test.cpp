@@ -9,11 +9,13 @@ using Values = std::vector<double>;
 namespace {
 
 struct Shape {
-  int64_t n, h, h_kv, d, pad_q, pad_k;
+  int64_t n, h, h_kv, d, pad_q, pad_k, rotated; /* rotated 0: all of d */
 };
-constexpr Shape kShapes[] = {{1, 1, 1, 2, 0, 0},   {13, 3, 1, 26, 0, 0},  {113, 9, 3, 64, 0, 0}, {113, 9, 3, 64, 6 * 64, 12 * 64},
-                             {1023, 2, 2, 6, 1, 5}, {7, 32, 8, 128, 0, 0}, {5, 0, 3, 80, 0, 3},   {5, 3, 0, 80, 2, 0},
-                             {9, 4, 1, 256, 8, 0},  {3, 1, 1, 1200, 0, 0}};
+/* The last four turn a part of each head: all sizes of access on a GPU, and Phi-4 mini's 96 of 128. */
+constexpr Shape kShapes[] = {{1, 1, 1, 2, 0, 0, 0},   {13, 3, 1, 26, 0, 0, 0},  {113, 9, 3, 64, 0, 0, 0}, {113, 9, 3, 64, 6 * 64, 12 * 64, 0},
+                             {1023, 2, 2, 6, 1, 5, 0}, {7, 32, 8, 128, 0, 0, 0}, {5, 0, 3, 80, 0, 3, 0},   {5, 3, 0, 80, 2, 0, 0},
+                             {9, 4, 1, 256, 8, 0, 0},  {3, 1, 1, 1200, 0, 0, 0}, {7, 24, 8, 128, 0, 0, 96}, {13, 3, 1, 26, 4, 1, 10},
+                             {29, 4, 2, 80, 0, 0, 20}, {5, 2, 1, 64, 3, 0, 64}};
 constexpr int64_t kMaxPosition = 300;
 
 struct Case {
@@ -25,13 +27,14 @@ struct Case {
   Case(Shape shape_, oribi_dtype t, bool inverse) : s(shape_) {
     where = "n=" + std::to_string(s.n) + " h=" + std::to_string(s.h) + " h_kv=" + std::to_string(s.h_kv) +
             " d=" + std::to_string(s.d) + (inverse ? " inverse " : " ") + name_of(t);
-    shape = {s.n, s.h, s.h_kv, s.d, s.h * s.d + s.pad_q, s.h_kv * s.d + s.pad_k, kMaxPosition, t, inverse};
+    shape = {s.n, s.h, s.h_kv, s.d, s.h * s.d + s.pad_q, s.h_kv * s.d + s.pad_k, kMaxPosition, t, inverse, s.rotated};
     Random random(static_cast<uint64_t>(s.n * 31 + s.d));
     q = rounded(random.normals(s.n * shape.ld_q, 0.1, 1.3), t);
     k = rounded(random.normals(s.n * shape.ld_k, -0.2, 0.8), t);
     for (int64_t position = 0; position < kMaxPosition; position++) {
-      for (int64_t i = 0; i < s.d / 2; i++) {
-        const double angle = static_cast<double>(position) * std::pow(10000.0, -2.0 * static_cast<double>(i) / static_cast<double>(s.d));
+      for (int64_t i = 0; i < rotated() / 2; i++) {
+        const double exponent = -2.0 * static_cast<double>(i) / static_cast<double>(rotated());
+        const double angle = static_cast<double>(position) * std::pow(10000.0, exponent);
         cos.push_back(static_cast<float>(std::cos(angle)));
         sin.push_back(static_cast<float>(std::sin(angle)));
       }
@@ -40,12 +43,14 @@ struct Case {
     for (int64_t i = 0; i < s.n; i++) positions.push_back(static_cast<int32_t>(i % 257 % kMaxPosition + 3));
   }
 
+  int64_t rotated() const { return s.rotated == 0 ? s.d : s.rotated; }
+
   template <class Real>
   void reference_result(Values& q_out, Values& k_out) const {
     q_out = q;
     k_out = k;
-    reference::rope<Real>(q_out, cos, sin, positions, s.n, s.h, s.d, shape.ld_q, shape.inverse);
-    reference::rope<Real>(k_out, cos, sin, positions, s.n, s.h_kv, s.d, shape.ld_k, shape.inverse);
+    reference::rope<Real>(q_out, cos, sin, positions, s.n, s.h, s.d, rotated(), shape.ld_q, shape.inverse);
+    reference::rope<Real>(k_out, cos, sin, positions, s.n, s.h_kv, s.d, rotated(), shape.ld_k, shape.inverse);
   }
 };
 
@@ -81,7 +86,7 @@ TEST(rotation) {
 
 /* The rotation is linear, so its backward pass is its transpose: <rope(x), y> = <x, rope^-1(y)>. */
 TEST(inverse_is_the_backward_pass) {
-  Case forward({7, 3, 1, 26, 0, 0}, ORIBI_F32, false), backward({7, 3, 1, 26, 0, 0}, ORIBI_F32, true);
+  Case forward({7, 3, 1, 26, 0, 0, 0}, ORIBI_F32, false), backward({7, 3, 1, 26, 0, 0, 0}, ORIBI_F32, true);
   Random random(77);
   backward.q = random.normals(static_cast<int64_t>(backward.q.size()));
   Values rotated, rotated_k, gradient, gradient_k;
@@ -89,7 +94,7 @@ TEST(inverse_is_the_backward_pass) {
   backward.reference_result<double>(gradient, gradient_k);
   compare_derivative("dq", forward.q, gradient, [&](const Values& x) {
     Values y(x);
-    reference::rope<double>(y, forward.cos, forward.sin, forward.positions, 7, 3, 26, 3 * 26, false);
+    reference::rope<double>(y, forward.cos, forward.sin, forward.positions, 7, 3, 26, 26, 3 * 26, false);
     double sum = 0;
     for (size_t i = 0; i < y.size(); i++) sum += y[i] * backward.q[i];
     return sum;
@@ -97,7 +102,7 @@ TEST(inverse_is_the_backward_pass) {
 }
 
 TEST(same_bits_for_any_number_of_threads) {
-  const Case c({1023, 9, 3, 64, 0, 0}, ORIBI_BF16, false);
+  const Case c({1023, 9, 3, 64, 0, 0, 0}, ORIBI_BF16, false);
   Array cos(c.cos, ORIBI_F32), sin(c.sin, ORIBI_F32), first(c.q, ORIBI_BF16);
   Plain<int32_t> positions(c.positions);
   for (int32_t threads : {1, 2, 3}) {
@@ -111,7 +116,7 @@ TEST(same_bits_for_any_number_of_threads) {
 /* A CPU refuses a position out of range and writes nothing; a GPU writes zeros in its row alone, and tells afterwards. */
 TEST(positions_out_of_range) {
   for (int32_t bad : {300, -1}) {
-    Case c({3, 2, 1, 4, 0, 0}, ORIBI_F32, false);
+    Case c({3, 2, 1, 4, 0, 0, 0}, ORIBI_F32, false);
     where = "position " + std::to_string(bad);
     Values exact_q, exact_k;
     c.reference_result<double>(exact_q, exact_k);
@@ -138,7 +143,7 @@ TEST(positions_out_of_range) {
 }
 
 TEST(arguments) {
-  Case c({3, 2, 1, 4, 0, 0}, ORIBI_F32, false);
+  Case c({3, 2, 1, 4, 0, 0, 0}, ORIBI_F32, false);
   Context ctx;
   Array q(c.q, ORIBI_F32), k(c.k, ORIBI_F32), cos(c.cos, ORIBI_F32), sin(c.sin, ORIBI_F32);
   Plain<int32_t> positions(c.positions);
@@ -146,6 +151,11 @@ TEST(arguments) {
   c.shape.d = 3;
   CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "d must be even, found 3", call());
   c.shape.d = 4;
+  for (int64_t rotated : {3, 6, -2}) {
+    c.shape.rotated = rotated;
+    CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "rotated must be even and at most d, found ", call());
+  }
+  c.shape.rotated = 0;
   c.shape.ld_q = 7;
   CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "ld_q must be at least 8, found 7", call());
   CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "shape is NULL",

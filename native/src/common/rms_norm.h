@@ -1,4 +1,4 @@
-/* How the backward passes of rms_norm and head_norm cut their rows for dw, and what head_norm checks. One workspace size serves every device: it is
+/* How the backward passes of rms_norm, head_norm and bias cut their rows for dw, and what head_norm and bias check. One workspace size serves every device: it is
    the larger of what the CPU and a GPU need. */
 #ifndef ORIBI_COMMON_RMS_NORM_H
 #define ORIBI_COMMON_RMS_NORM_H
@@ -46,10 +46,24 @@ inline int64_t head_norm_backward_workspace(int64_t n, int64_t h, int64_t d) {
   return n <= 0 || h <= 0 || d <= 0 || n > INT64_MAX / h ? 0 : rms_norm_backward_workspace(n * h, d);
 }
 
+inline Check& check_bias(Check& check, int64_t rows, int64_t cols, int64_t ld, oribi_dtype t) {
+  check.size("rows", rows).size("cols", cols).dtype("t", t).size("ld", ld, cols);
+  return check.elements("y", rows, ld);
+}
+
+inline Check& check_weight(Check& check, oribi_norm_weight weight) {
+  return check.that(weight == ORIBI_NORM_WEIGHT || weight == ORIBI_NORM_ONE_PLUS_WEIGHT,
+                    "weight is %d, expected ORIBI_NORM_WEIGHT or ORIBI_NORM_ONE_PLUS_WEIGHT", static_cast<int>(weight));
+}
+
+/* Elements from one row of dx to the next. */
+inline int64_t stride_of_dx(const oribi_head_norm_shape& s) { return s.ld_dx == 0 ? s.ld_y : s.ld_dx; }
+
 inline Check& check_head_norm(Check& check, const oribi_head_norm_shape& s) {
   check.size("n", s.n).size("h", s.h).size("d", s.d, 1).dtype("t", s.t).elements("a row of x", s.h, s.d);
-  if (!check.ok()) return check;
+  if (!check_weight(check, s.weight).ok()) return check;
   check.size("ld_x", s.ld_x, s.h * s.d).size("ld_y", s.ld_y, s.h * s.d);
+  if (s.ld_dx != 0) check.size("ld_dx", s.ld_dx, s.h * s.d).elements("dx", s.n, s.ld_dx);
   return check.elements("x", s.n, s.ld_x).elements("y", s.n, s.ld_y);
 }
 

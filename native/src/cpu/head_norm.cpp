@@ -1,10 +1,10 @@
 /*
- * Math        for each head: rstd = 1 / sqrt(mean(x^2) + eps);  y = round(x * rstd) * w
- *             g = dy * w, xhat = x * rstd:  dx = rstd * (g - xhat * mean(g * xhat));  dw = sum over heads of dy * xhat
+ * Math        for each head: rstd = 1 / sqrt(mean(x^2) + eps);  y = round(x * rstd) * w, or x * rstd * (1 + w)
+ *             g = dy * w or dy * (1 + w), xhat = x * rstd:  dx = rstd * (g - xhat * mean(g * xhat));  dw = sum over heads of dy * xhat
  * Shapes      x, y, dx, dy (N,H,D)  w, dw (D)  rstd (N,H)
  * Layout      rows of x and y may be strided, heads within a row lie side by side; any D
  * Precision   storage fp32, bf16 or fp16; sums fp32 over a head; the product x * rstd is rounded to the storage type
- *             before it meets w, as in Hugging Face's Qwen3
+ *             before it meets w, as in Hugging Face's Qwen3; with 1 + w all is fp32 and rounded once, as in Gemma 3
  * Saved       rstd, fp32
  * Writes      y =, rstd =, dx =, dw +=; y may be x, dx may be dy
  * Determinism bit-exact for any number of threads: dw is summed over fixed chunks of heads, then chunk after chunk
@@ -28,7 +28,7 @@ template <class T>
 void forward(const oribi_ctx* ctx, T* y, float* rstd, const T* x, const T* w, const oribi_head_norm_shape& s) {
   parallel_ranges(ctx, s.n * s.h, rows_per_chunk(s.d), [=](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) {
-      normalize_row(y + head_at(i, s, s.ld_y), rstd + i, x + head_at(i, s, s.ld_x), w, s.d, s.eps);
+      normalize_row(y + head_at(i, s, s.ld_y), rstd + i, x + head_at(i, s, s.ld_x), w, s.d, s.eps, s.weight);
     }
   });
 }
@@ -42,7 +42,7 @@ void backward(const oribi_ctx* ctx, T* dx, float* dw, const float* rstd, const T
     if (partial != nullptr) std::memset(partial, 0, static_cast<size_t>(s.d) * sizeof(float));
     for (int64_t i = begin; i < end; i++) {
       const int64_t at = head_at(i, s, s.ld_y);
-      backward_row(dx + at, partial, rstd[i], dy + at, x + head_at(i, s, s.ld_x), w, s.d, false);
+      backward_row(dx + head_at(i, s, stride_of_dx(s)), partial, rstd[i], dy + at, x + head_at(i, s, s.ld_x), w, s.d, false, s.weight);
     }
   });
   if (dw != nullptr) add_partials(ctx, dw, partials, partials_of(heads), s.d);

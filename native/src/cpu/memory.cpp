@@ -1,5 +1,6 @@
 /*
  * Math        cast: y = x;  cast_rows: y = (accumulate ? y : 0) + x;  add: y = a + b;  fill: y = value
+ *             scale: y = x * scale, then softcap * tanh(y / softcap)
  *             gather_rows: y[i,:] = x[index[i],:];  scatter_rows: y[index[i],:] = x[i,:]
  * Shapes      x, y, a, b (count), or (rows, cols) with row strides; index (n)
  * Layout      any size; rows may be strided
@@ -9,6 +10,7 @@
  * Determinism bit-exact for any number of threads: every element is written once
  * Limits      none; the rows named by index are checked before anything is written
  */
+#include <cmath>
 #include <cstring>
 
 #include "common/context.h"
@@ -50,6 +52,18 @@ void add(const oribi_ctx* ctx, T* y, const T* a, const T* b, int64_t count) {
   parallel_ranges(ctx, count, kChunkElements, [=](int64_t begin, int64_t end) {
 #pragma omp simd
     for (int64_t i = begin; i < end; i++) y[i] = from_float<T>(to_float(a[i]) + to_float(b[i]));
+  });
+}
+
+template <class T>
+void scale(const oribi_ctx* ctx, T* y, const T* x, int64_t count, float factor, float softcap) {
+  parallel_ranges(ctx, count, kChunkElements, [=](int64_t begin, int64_t end) {
+    if (softcap != 0) {
+      for (int64_t i = begin; i < end; i++) y[i] = from_float<T>(softcap * std::tanh(to_float(x[i]) * factor / softcap));
+    } else {
+#pragma omp simd
+      for (int64_t i = begin; i < end; i++) y[i] = from_float<T>(to_float(x[i]) * factor);
+    }
   });
 }
 
@@ -113,6 +127,19 @@ extern "C" oribi_status oribi_add(oribi_ctx* ctx, void* y, const void* a, const 
   dispatch(t, [&](auto type) {
     using T = decltype(type);
     add(ctx, static_cast<T*>(y), static_cast<const T*>(a), static_cast<const T*>(b), count);
+  });
+  return ORIBI_OK;
+}
+
+extern "C" oribi_status oribi_scale(oribi_ctx* ctx, void* y, const void* x, int64_t count, float factor, float softcap,
+                                    oribi_dtype t) {
+  Check check(ctx, "oribi_scale");
+  check.size("count", count).elements("y", count, 1).dtype("t", t).pointer("y", y, count).pointer("x", x, count);
+  check.that(softcap >= 0, "softcap must not be negative, found %g", static_cast<double>(softcap));
+  if (!check.ok()) return check.status();
+  dispatch(t, [&](auto type) {
+    using T = decltype(type);
+    scale(ctx, static_cast<T*>(y), static_cast<const T*>(x), count, factor, softcap);
   });
   return ORIBI_OK;
 }

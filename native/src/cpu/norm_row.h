@@ -27,32 +27,39 @@ float sum_of_squares(const T* x, int64_t c) {
   return sum;
 }
 
-/* Of g * x. */
+/* Of g * x. `offset` is 1 where the weight is 1 + w. */
 template <class T>
-float sum_of_products(const T* dy, const T* w, const T* x, int64_t c) {
+float sum_of_products(const T* dy, const T* w, const T* x, int64_t c, float offset) {
   float sum = 0;
   for (int64_t begin = 0; begin < c; begin += kSummedAtOnce) {
     const int64_t end = std::min(c, begin + kSummedAtOnce);
     float part = 0;
 #pragma omp simd reduction(+ : part)
-    for (int64_t i = begin; i < end; i++) part += to_float(dy[i]) * to_float(w[i]) * to_float(x[i]);
+    for (int64_t i = begin; i < end; i++) part += to_float(dy[i]) * (to_float(w[i]) + offset) * to_float(x[i]);
     sum += part;
   }
   return sum;
 }
 
 template <class T>
-void normalize_row(T* y, float* rstd, const T* x, const T* w, int64_t c, float eps) {
+void normalize_row(T* y, float* rstd, const T* x, const T* w, int64_t c, float eps, oribi_norm_weight weight) {
   const float scale = 1.0f / std::sqrt(sum_of_squares(x, c) / static_cast<float>(c) + eps);
   *rstd = scale;
+  if (weight == ORIBI_NORM_ONE_PLUS_WEIGHT) {
+#pragma omp simd
+    for (int64_t i = 0; i < c; i++) y[i] = from_float<T>(to_float(x[i]) * scale * (1.0f + to_float(w[i])));
+    return;
+  }
 #pragma omp simd
   for (int64_t i = 0; i < c; i++) y[i] = from_float<T>(round_to<T>(to_float(x[i]) * scale) * to_float(w[i]));
 }
 
 /* One row. dw, the partial sum of this row's chunk, may be NULL. dy is read before dx is written: they may be one. */
 template <class T>
-void backward_row(T* dx, float* dw, float rstd, const T* dy, const T* x, const T* w, int64_t c, bool accumulate) {
-  const float mean = sum_of_products(dy, w, x, c) * rstd / static_cast<float>(c);
+void backward_row(T* dx, float* dw, float rstd, const T* dy, const T* x, const T* w, int64_t c, bool accumulate,
+                  oribi_norm_weight weight) {
+  const float offset = weight == ORIBI_NORM_ONE_PLUS_WEIGHT ? 1.0f : 0.0f;
+  const float mean = sum_of_products(dy, w, x, c, offset) * rstd / static_cast<float>(c);
   if (dw != nullptr) {
 #pragma omp simd
     for (int64_t i = 0; i < c; i++) dw[i] += to_float(dy[i]) * (to_float(x[i]) * rstd);
@@ -60,13 +67,13 @@ void backward_row(T* dx, float* dw, float rstd, const T* dy, const T* x, const T
   if (accumulate) {
 #pragma omp simd
     for (int64_t i = 0; i < c; i++) {
-      const float d = rstd * (to_float(dy[i]) * to_float(w[i]) - to_float(x[i]) * rstd * mean);
+      const float d = rstd * (to_float(dy[i]) * (to_float(w[i]) + offset) - to_float(x[i]) * rstd * mean);
       dx[i] = from_float<T>(to_float(dx[i]) + d);
     }
   } else {
 #pragma omp simd
     for (int64_t i = 0; i < c; i++) {
-      dx[i] = from_float<T>(rstd * (to_float(dy[i]) * to_float(w[i]) - to_float(x[i]) * rstd * mean));
+      dx[i] = from_float<T>(rstd * (to_float(dy[i]) * (to_float(w[i]) + offset) - to_float(x[i]) * rstd * mean));
     }
   }
 }

@@ -1,7 +1,7 @@
 /*
- * Math        (x_i, x_{i+D/2}) -> (x_i cos - x_{i+D/2} sin, x_{i+D/2} cos + x_i sin) for i < D/2, the angle being that
- *             of row positions[n] of the table; inverse: sin changes its sign
- * Shapes      q (N,H,D)  k (N,Hkv,D)  cos, sin (max_position, D/2)  positions (N)
+ * Math        (x_i, x_{i+R/2}) -> (x_i cos - x_{i+R/2} sin, x_{i+R/2} cos + x_i sin) for i < R/2, the angle being that
+ *             of row positions[n] of the table; inverse: sin changes its sign. R is D, or fewer: the rest of a head stays
+ * Shapes      q (N,H,D)  k (N,Hkv,D)  cos, sin (max_position, R/2)  positions (N)
  * Layout      rows of q and k may be strided; D even
  * Precision   storage fp32, bf16 or fp16; the tables and the arithmetic are fp32, rounded once
  * Saved       nothing: the rotation is orthogonal, its inverse is the backward pass
@@ -18,8 +18,7 @@ namespace oribi {
 namespace {
 
 template <class T>
-void rotate_heads(T* x, const float* cos, const float* sin, int64_t heads, int64_t d, float sign) {
-  const int64_t half = d / 2;
+void rotate_heads(T* x, const float* cos, const float* sin, int64_t heads, int64_t d, int64_t half, float sign) {
   for (int64_t head = 0; head < heads; head++) {
     T* low = x + head * d;
     T* high = low + half;
@@ -35,14 +34,14 @@ void rotate_heads(T* x, const float* cos, const float* sin, int64_t heads, int64
 template <class T>
 void rope(const oribi_ctx* ctx, T* q, T* k, const float* cos, const float* sin, const int32_t* positions,
           const oribi_rope_shape& s) {
-  const int64_t half = s.d / 2;
+  const int64_t half = rotated_of(s) / 2;
   const float sign = s.inverse != 0 ? -1.0f : 1.0f;
   parallel_ranges(ctx, s.n, rows_per_chunk((s.h + s.h_kv) * s.d), [=](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; row++) {
       const float* row_cos = cos + positions[row] * half;
       const float* row_sin = sin + positions[row] * half;
-      if (s.h > 0) rotate_heads(q + row * s.ld_q, row_cos, row_sin, s.h, s.d, sign);
-      if (s.h_kv > 0) rotate_heads(k + row * s.ld_k, row_cos, row_sin, s.h_kv, s.d, sign);
+      if (s.h > 0) rotate_heads(q + row * s.ld_q, row_cos, row_sin, s.h, s.d, half, sign);
+      if (s.h_kv > 0) rotate_heads(k + row * s.ld_k, row_cos, row_sin, s.h_kv, s.d, half, sign);
     }
   });
 }

@@ -1,11 +1,11 @@
 /*
- * Math        for each head: rstd = 1 / sqrt(mean(x^2) + eps);  y = round(x * rstd) * w
- *             g = dy * w, xhat = x * rstd:  dx = rstd * (g - xhat * mean(g * xhat));  dw = sum over heads of dy * xhat
+ * Math        for each head: rstd = 1 / sqrt(mean(x^2) + eps);  y = round(x * rstd) * w, or x * rstd * (1 + w)
+ *             g = dy * w or dy * (1 + w), xhat = x * rstd:  dx = rstd * (g - xhat * mean(g * xhat));  dw = sum over heads of dy * xhat
  * Shapes      x, y, dx, dy (N,H,D)  w, dw (D)  rstd (N,H)
  * Layout      rows of x and y may be strided, heads within a row lie side by side; D and the strides multiples of 16
  *             bytes' worth of elements are read 16 bytes at a time
  * Precision   storage fp32, bf16 or fp16; sums fp32 over a head; the product x * rstd is rounded to the storage type
- *             before it meets w, as in Hugging Face's Qwen3
+ *             before it meets w, as in Hugging Face's Qwen3; with 1 + w all is fp32 and rounded once, as in Gemma 3
  * Saved       rstd, fp32
  * Writes      y =, rstd =, dx =, dw +=; y may be x, dx may be dy
  * Determinism bit-exact on one GPU: no atomics; dw is summed over fixed chunks of heads, then over the chunks
@@ -35,6 +35,8 @@ struct HeadNorm {
   uint32_t heads, chunk; /* of all rows, below 2^31; of a block */
   oribi_head_norm_shape s;
   Divider per_row; /* by s.h */
+  float offset; /* of w */
+  int64_t ld_out; /* of y or dx */
 };
 
 /* Where head number i of all N*H begins. */
@@ -76,7 +78,7 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(const HeadNorm<T> h) 
     const float scale = 1.0f / sqrtf(lane_sum<kLanes>(squares(x[m])) / static_cast<float>(h.s.d) + h.s.eps);
     if (!used || i >= end) continue;
     if (lane == 0) h.rstd[i] = scale;
-    *reinterpret_cast<P*>(h.out + head_at(h, i, h.s.ld_y) + at) = normalized(x[m], w, scale);
+    *reinterpret_cast<P*>(h.out + head_at(h, i, h.ld_out) + at) = normalized(x[m], w, scale, h.offset);
   }
 }
 
@@ -106,9 +108,10 @@ __global__ void __launch_bounds__(kThreads, kResidentBlocks) backward_kernel(con
 #pragma unroll
     for (int m = 0; m < kBackwardHeads; m++) {
       const uint32_t i = first + group + m * kGroups;
-      const float mean = lane_sum<kLanes>(dots(dy[m], w, x[m])) * scale[m] / static_cast<float>(h.s.d);
+      const float mean = lane_sum<kLanes>(dots(dy[m], w, x[m], h.offset)) * scale[m] / static_cast<float>(h.s.d);
       if (!used || i >= end) continue;
-      *reinterpret_cast<P*>(h.out + head_at(h, i, h.s.ld_y) + at) = gradient(dy[m], w, x[m], P{}, scale[m], mean, false);
+      *reinterpret_cast<P*>(h.out + head_at(h, i, h.ld_out) + at) =
+          gradient(dy[m], w, x[m], P{}, scale[m], mean, false, h.offset);
       if (kWeight) add_products(dw, dy[m], x[m], scale[m]);
     }
   }
@@ -138,8 +141,8 @@ __global__ void __launch_bounds__(kThreads) forward_loop_kernel(const HeadNorm<T
   const float scale = 1.0f / sqrtf(lane_sum<32>(sum) / static_cast<float>(h.s.d) + h.s.eps);
   if (lane == 0) h.rstd[i] = scale;
   for (int64_t j = lane; j < packs; j += 32) {
-    pack_of<kWidth>(h.out + head_at(h, i, h.s.ld_y), 0, 0, j) =
-        normalized(pack_of<kWidth>(x, 0, 0, j), pack_of<kWidth>(h.w, 0, 0, j), scale);
+    pack_of<kWidth>(h.out + head_at(h, i, h.ld_out), 0, 0, j) =
+        normalized(pack_of<kWidth>(x, 0, 0, j), pack_of<kWidth>(h.w, 0, 0, j), scale, h.offset);
   }
 }
 
@@ -152,13 +155,13 @@ __global__ void __launch_bounds__(kThreads) dx_loop_kernel(const HeadNorm<T> h) 
   const T *x = h.x + head_at(h, i, h.s.ld_x), *dy = h.dy + head_at(h, i, h.s.ld_y);
   float dot = 0;
   for (int64_t j = lane; j < packs; j += 32) {
-    dot += dots(pack_of<kWidth>(dy, 0, 0, j), pack_of<kWidth>(h.w, 0, 0, j), pack_of<kWidth>(x, 0, 0, j));
+    dot += dots(pack_of<kWidth>(dy, 0, 0, j), pack_of<kWidth>(h.w, 0, 0, j), pack_of<kWidth>(x, 0, 0, j), h.offset);
   }
   const float scale = h.rstd[i], mean = lane_sum<32>(dot) * scale / static_cast<float>(h.s.d);
   for (int64_t j = lane; j < packs; j += 32) {
-    pack_of<kWidth>(h.out + head_at(h, i, h.s.ld_y), 0, 0, j) =
+    pack_of<kWidth>(h.out + head_at(h, i, h.ld_out), 0, 0, j) =
         gradient(pack_of<kWidth>(dy, 0, 0, j), pack_of<kWidth>(h.w, 0, 0, j), pack_of<kWidth>(x, 0, 0, j),
-                 Pack<T, kWidth>{}, scale, mean, false);
+                 Pack<T, kWidth>{}, scale, mean, false, h.offset);
   }
 }
 
@@ -254,7 +257,7 @@ extern "C" oribi_status oribi_head_norm_forward(oribi_ctx* ctx, void* y, float* 
   dispatch_pack(s.t, 1, [&](auto type, auto) {
     using T = decltype(type);
     const HeadNorm<T> h{static_cast<T*>(y), rstd, static_cast<const T*>(x), nullptr, static_cast<const T*>(w), nullptr,
-                        static_cast<uint32_t>(s.n * s.h), 0, s, Divider(s.h)};
+                        static_cast<uint32_t>(s.n * s.h), 0, s, Divider(s.h), offset_of(s.weight), s.ld_y};
     launch_forward(stream_of(ctx), h, pointers && (s.d | s.ld_x | s.ld_y) % kWide<T> == 0);
   });
   return launch_status(ctx, function);
@@ -280,8 +283,8 @@ extern "C" oribi_status oribi_head_norm_backward(oribi_ctx* ctx, void* dx, float
     using T = decltype(type);
     const HeadNorm<T> h{static_cast<T*>(dx), const_cast<float*>(rstd), static_cast<const T*>(x), static_cast<const T*>(dy),
                         static_cast<const T*>(w), static_cast<float*>(workspace), static_cast<uint32_t>(s.n * s.h), 0, s,
-                        Divider(s.h)};
-    launch_backward(stream_of(ctx), dw, h, pointers && (s.d | s.ld_x | s.ld_y) % kWide<T> == 0);
+                        Divider(s.h), offset_of(s.weight), stride_of_dx(s)};
+    launch_backward(stream_of(ctx), dw, h, pointers && (s.d | s.ld_x | s.ld_y | s.ld_dx) % kWide<T> == 0);
   });
   return launch_status(ctx, function);
 }

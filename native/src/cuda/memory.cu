@@ -1,5 +1,6 @@
 /*
  * Math        cast: y = x;  cast_rows: y = (accumulate ? y : 0) + x;  add: y = a + b;  fill: y = value
+ *             scale: y = x * scale, then softcap * tanh(y / softcap)
  *             gather_rows: y[i,:] = x[index[i],:];  scatter_rows: y[index[i],:] = x[i,:]
  * Shapes      x, y, a, b (count), or (rows, cols) with row strides; index (n)
  * Layout      any size; rows may be strided. 16 bytes at a time where pointers and strides allow it
@@ -58,6 +59,27 @@ struct Add {
     reinterpret_cast<Pack<T, kWidth>*>(y)[i] = out;
   }
   __device__ void one(int64_t i) const { y[i] = sum(a[i], b[i]); }
+};
+
+template <class T, int kW>
+struct Scale {
+  static constexpr int kWidth = kW;
+  using Loaded = Pack<T, kWidth>;
+  T* y;
+  const T* x;
+  float factor, softcap;
+
+  __device__ T scaled(T x) const {
+    const float z = to_float(x) * factor;
+    return from_float<T>(softcap != 0 ? softcap * tanhf(z / softcap) : z);
+  }
+  __device__ Loaded load(int64_t i) const { return reinterpret_cast<const Loaded*>(x)[i]; }
+  __device__ void store(int64_t i, Loaded in) const {
+#pragma unroll
+    for (int k = 0; k < kWidth; k++) in.element[k] = scaled(in.element[k]);
+    reinterpret_cast<Loaded*>(y)[i] = in;
+  }
+  __device__ void one(int64_t i) const { y[i] = scaled(x[i]); }
 };
 
 template <class T, int kW>
@@ -179,6 +201,22 @@ extern "C" oribi_status oribi_add(oribi_ctx* ctx, void* y, const void* a, const 
   dispatch_pack(t, aligned({y, a, b}) ? 0 : 1, [&](auto type, auto width) {
     using T = decltype(type);
     const Add<T, decltype(width)::value> op{static_cast<T*>(y), static_cast<const T*>(a), static_cast<const T*>(b)};
+    status = launch_map(ctx, function, op, count);
+  });
+  return status;
+}
+
+extern "C" oribi_status oribi_scale(oribi_ctx* ctx, void* y, const void* x, int64_t count, float factor, float softcap,
+                                    oribi_dtype t) {
+  const char* const function = "oribi_scale";
+  Check check(ctx, function);
+  check.size("count", count).elements("y", count, 1).dtype("t", t).pointer("y", y, count).pointer("x", x, count);
+  check.that(softcap >= 0, "softcap must not be negative, found %g", static_cast<double>(softcap));
+  if (!check.ok()) return check.status();
+  oribi_status status = ORIBI_OK;
+  dispatch_pack(t, aligned({y, x}) ? 0 : 1, [&](auto type, auto width) {
+    using T = decltype(type);
+    const Scale<T, decltype(width)::value> op{static_cast<T*>(y), static_cast<const T*>(x), factor, softcap};
     status = launch_map(ctx, function, op, count);
   });
   return status;

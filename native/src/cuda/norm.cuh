@@ -36,32 +36,39 @@ __device__ float squares(const Pack<T, kWidth>& x) {
   return sum;
 }
 
+/* What is added to w: 1 where the weight is 1 + w, and then nothing is rounded before the product. The kernels take it as a
+   number, the same for all threads: as a template it would make twice as many kernels that wait for memory all the same. */
+inline float offset_of(oribi_norm_weight weight) { return weight == ORIBI_NORM_ONE_PLUS_WEIGHT ? 1.0f : 0.0f; }
+
 template <class T, int kWidth>
-__device__ Pack<T, kWidth> normalized(Pack<T, kWidth> x, const Pack<T, kWidth>& w, float scale) {
+__device__ Pack<T, kWidth> normalized(Pack<T, kWidth> x, const Pack<T, kWidth>& w, float scale, float offset) {
 #pragma unroll
   for (int k = 0; k < kWidth; k++) {
-    x.element[k] = from_float<T>(round_to<T>(to_float(x.element[k]) * scale) * to_float(w.element[k]));
+    const float xhat = to_float(x.element[k]) * scale;
+    x.element[k] = from_float<T>((offset != 0 ? xhat : round_to<T>(xhat)) * (to_float(w.element[k]) + offset));
   }
   return x;
 }
 
 /* A part of the sum of g * x. */
 template <class T, int kWidth>
-__device__ float dots(const Pack<T, kWidth>& dy, const Pack<T, kWidth>& w, const Pack<T, kWidth>& x) {
+__device__ float dots(const Pack<T, kWidth>& dy, const Pack<T, kWidth>& w, const Pack<T, kWidth>& x, float offset) {
   float sum = 0;
 #pragma unroll
-  for (int k = 0; k < kWidth; k++) sum += to_float(dy.element[k]) * to_float(w.element[k]) * to_float(x.element[k]);
+  for (int k = 0; k < kWidth; k++) {
+    sum += to_float(dy.element[k]) * (to_float(w.element[k]) + offset) * to_float(x.element[k]);
+  }
   return sum;
 }
 
 /* dx; `before` is what it held, for accumulate. */
 template <class T, int kWidth>
 __device__ Pack<T, kWidth> gradient(const Pack<T, kWidth>& dy, const Pack<T, kWidth>& w, const Pack<T, kWidth>& x,
-                                    Pack<T, kWidth> before, float scale, float mean, bool accumulate) {
+                                    Pack<T, kWidth> before, float scale, float mean, bool accumulate, float offset) {
   const float slope = scale * mean;
 #pragma unroll
   for (int k = 0; k < kWidth; k++) {
-    const float g = to_float(dy.element[k]) * to_float(w.element[k]);
+    const float g = to_float(dy.element[k]) * (to_float(w.element[k]) + offset);
     const float d = scale * (g - to_float(x.element[k]) * slope);
     before.element[k] = from_float<T>(accumulate ? to_float(before.element[k]) + d : d);
   }

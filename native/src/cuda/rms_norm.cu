@@ -1,15 +1,16 @@
 /*
- * Math        rstd = 1 / sqrt(mean(x^2) + eps);  y = round(x * rstd) * w
+ * Math        rstd = 1 / sqrt(mean(x^2) + eps);  y = round(x * rstd) * w, or x * rstd * (1 + w)
  * Shapes      x, y, r, delta (N,C)  w (C)  rstd (N)
  * Layout      row-major, 16-byte aligned; C a multiple of 16 bytes' worth of elements is read 16 bytes at a time. A row of
  *             up to 2048 packs of 16 bytes is read once and stays in registers, a longer or odd one is read twice
  * Precision   storage fp32, bf16 or fp16; sums fp32 over a row; the product x * rstd is rounded to the storage type
- *             before it meets w, as in Hugging Face's Llama
+ *             before it meets w, as in Hugging Face's Llama; with 1 + w all is fp32 and rounded once, as in Gemma
  * Saved       rstd, fp32
  * Writes      y =, r =, rstd =; r may be x
  * Determinism bit-exact on one GPU
  * Limits      N up to 2^31 - 1; more returns UNSUPPORTED
  */
+#include "common/rms_norm.h"
 #include "cuda/norm.cuh"
 
 namespace oribi {
@@ -21,7 +22,7 @@ struct Forward {
   float* rstd;
   const T *x, *delta, *w; /* delta NULL: r is not written, x is normalised. Otherwise r = x + delta is */
   int64_t n, c;
-  float eps;
+  float eps, offset;
 };
 
 /* kThreads threads a row, which they hold in registers between its sum and its result: one read and one barrier. */
@@ -61,7 +62,7 @@ __global__ void __launch_bounds__(kThreads < kLeastThreads ? kLeastThreads : kTh
     const int i = static_cast<int>(threadIdx.x) + j * kThreads;
     if (i >= packs) break;
     stay_packed(x[j]);
-    pack_of<kWidth>(f.y, row, f.c, i) = normalized(x[j], w[j], scale);
+    pack_of<kWidth>(f.y, row, f.c, i) = normalized(x[j], w[j], scale, f.offset);
   }
 }
 
@@ -84,7 +85,8 @@ __global__ void __launch_bounds__(kLoopThreads) forward_loop_kernel(const Forwar
   /* Each thread reads again what it wrote itself, so that no barrier is needed in between. */
   const T* in = f.delta != nullptr ? f.r : f.x;
   for (int64_t i = threadIdx.x; i < packs; i += kLoopThreads) {
-    pack_of<kWidth>(f.y, row, f.c, i) = normalized(pack_of<kWidth>(in, row, f.c, i), pack_of<kWidth>(f.w, 0, f.c, i), scale);
+    pack_of<kWidth>(f.y, row, f.c, i) =
+        normalized(pack_of<kWidth>(in, row, f.c, i), pack_of<kWidth>(f.w, 0, f.c, i), scale, f.offset);
   }
 }
 
@@ -104,7 +106,7 @@ void launch_forward(cudaStream_t stream, const Forward<T>& f) {
 }
 
 oribi_status forward(oribi_ctx* ctx, const char* function, void* r, void* y, float* rstd, const void* x, const void* delta,
-                     const void* w, int64_t n, int64_t c, float eps, oribi_dtype t) {
+                     const void* w, int64_t n, int64_t c, float eps, oribi_norm_weight weight, oribi_dtype t) {
   if (n == 0) return ORIBI_OK;
   if (!fits_grid(n)) return too_large(ctx, function, n);
   const oribi_status status = select_device(ctx, function);
@@ -112,7 +114,7 @@ oribi_status forward(oribi_ctx* ctx, const char* function, void* r, void* y, flo
   dispatch_pack(t, 1, [&](auto type, auto) {
     using T = decltype(type);
     launch_forward<T>(stream_of(ctx), {static_cast<T*>(r), static_cast<T*>(y), rstd, static_cast<const T*>(x),
-                                       static_cast<const T*>(delta), static_cast<const T*>(w), n, c, eps});
+                                       static_cast<const T*>(delta), static_cast<const T*>(w), n, c, eps, offset_of(weight)});
   });
   return launch_status(ctx, function);
 }
@@ -123,20 +125,21 @@ oribi_status forward(oribi_ctx* ctx, const char* function, void* r, void* y, flo
 using namespace oribi;
 
 extern "C" oribi_status oribi_rms_norm_forward(oribi_ctx* ctx, void* y, float* rstd, const void* x, const void* w,
-                                               int64_t n, int64_t c, float eps, oribi_dtype t) {
+                                               int64_t n, int64_t c, float eps, oribi_norm_weight weight,
+                                               oribi_dtype t) {
   Check check(ctx, "oribi_rms_norm_forward");
   check.size("n", n).size("c", c, 1).elements("x", n, c).dtype("t", t);
   check.pointer("y", y, n * c).pointer("rstd", rstd, n).pointer("x", x, n * c).pointer("w", w, n > 0 ? c : 0);
-  if (!check.ok()) return check.status();
-  return forward(ctx, "oribi_rms_norm_forward", nullptr, y, rstd, x, nullptr, w, n, c, eps, t);
+  if (!check_weight(check, weight).ok()) return check.status();
+  return forward(ctx, "oribi_rms_norm_forward", nullptr, y, rstd, x, nullptr, w, n, c, eps, weight, t);
 }
 
 extern "C" oribi_status oribi_add_rms_norm_forward(oribi_ctx* ctx, void* r, void* y, float* rstd, const void* x,
                                                    const void* delta, const void* w, int64_t n, int64_t c, float eps,
-                                                   oribi_dtype t) {
+                                                   oribi_norm_weight weight, oribi_dtype t) {
   Check check(ctx, "oribi_add_rms_norm_forward");
   check.size("n", n).size("c", c, 1).elements("x", n, c).dtype("t", t).pointer("r", r, n * c).pointer("y", y, n * c);
   check.pointer("rstd", rstd, n).pointer("x", x, n * c).pointer("delta", delta, n * c).pointer("w", w, n > 0 ? c : 0);
-  if (!check.ok()) return check.status();
-  return forward(ctx, "oribi_add_rms_norm_forward", r, y, rstd, x, delta, w, n, c, eps, t);
+  if (!check_weight(check, weight).ok()) return check.status();
+  return forward(ctx, "oribi_add_rms_norm_forward", r, y, rstd, x, delta, w, n, c, eps, weight, t);
 }

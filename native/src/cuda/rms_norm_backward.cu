@@ -1,7 +1,7 @@
 /*
  * The backward pass of rms_norm.cu.
  *
- * Math        g = dy * w, xhat = x * rstd:  dx = rstd * (g - xhat * mean(g * xhat));  dw = sum over rows of dy * xhat
+ * Math        g = dy * w or dy * (1 + w), xhat = x * rstd:  dx = rstd * (g - xhat * mean(g * xhat));  dw = sum over rows of dy * xhat
  * Shapes      x, dx, dy (N,C)  w, dw (C)  rstd (N)
  * Layout      as forward; a row of up to 2048 packs of 16 bytes is read once and stays in registers (of 1024 where dw is
  *             wanted and storage has 16 bits), of a longer or odd one each array is read twice
@@ -28,6 +28,7 @@ struct Backward {
   float* partials;
   int64_t n, c;
   bool accumulate;
+  float offset; /* of w */
 };
 
 /* dx alone, a row in registers as in forward_kernel. */
@@ -52,7 +53,7 @@ __global__ void __launch_bounds__(kThreads < kLeastThreads ? kLeastThreads : kTh
   float dot = 0;
 #pragma unroll
   for (int j = 0; j < kPacks; j++) {
-    if (static_cast<int>(threadIdx.x) + j * kThreads < packs) dot += dots(dy[j], w[j], x[j]);
+    if (static_cast<int>(threadIdx.x) + j * kThreads < packs) dot += dots(dy[j], w[j], x[j], b.offset);
   }
   const float mean = row_sum<kThreads>(dot, warps) * scale / static_cast<float>(b.c);
 #pragma unroll
@@ -62,7 +63,7 @@ __global__ void __launch_bounds__(kThreads < kLeastThreads ? kLeastThreads : kTh
     stay_packed(x[j]);
     stay_packed(dy[j]);
     stay_packed(w[j]);
-    pack_of<kWidth>(b.dx, row, b.c, i) = gradient(dy[j], w[j], x[j], before[j], scale, mean, b.accumulate);
+    pack_of<kWidth>(b.dx, row, b.c, i) = gradient(dy[j], w[j], x[j], before[j], scale, mean, b.accumulate, b.offset);
   }
 }
 
@@ -72,7 +73,8 @@ __global__ void __launch_bounds__(kLoopThreads) dx_loop_kernel(const Backward<T>
   const int64_t row = blockIdx.x, packs = b.c / kWidth;
   float dot = 0;
   for (int64_t i = threadIdx.x; i < packs; i += kLoopThreads) {
-    dot += dots(pack_of<kWidth>(b.dy, row, b.c, i), pack_of<kWidth>(b.w, 0, b.c, i), pack_of<kWidth>(b.x, row, b.c, i));
+    dot += dots(pack_of<kWidth>(b.dy, row, b.c, i), pack_of<kWidth>(b.w, 0, b.c, i), pack_of<kWidth>(b.x, row, b.c, i),
+                b.offset);
   }
   const float scale = b.rstd[row], mean = row_sum<kLoopThreads>(dot, warps) * scale / static_cast<float>(b.c);
   for (int64_t i = threadIdx.x; i < packs; i += kLoopThreads) {
@@ -80,7 +82,7 @@ __global__ void __launch_bounds__(kLoopThreads) dx_loop_kernel(const Backward<T>
     if (b.accumulate) before = pack_of<kWidth>(b.dx, row, b.c, i);
     pack_of<kWidth>(b.dx, row, b.c, i) =
         gradient(pack_of<kWidth>(b.dy, row, b.c, i), pack_of<kWidth>(b.w, 0, b.c, i), pack_of<kWidth>(b.x, row, b.c, i),
-                 before, scale, mean, b.accumulate);
+                 before, scale, mean, b.accumulate, b.offset);
   }
 }
 
@@ -121,7 +123,7 @@ __global__ void __launch_bounds__(kThreads, kRowPacks == 1 ? kResidentThreads / 
     if (row + 1 < end) load(row + 1);
 #pragma unroll
     for (int j = 0; j < kRowPacks; j++) {
-      if (static_cast<int>(threadIdx.x) + j * kThreads < packs) dot += dots(dy[j], w[j], x[j]);
+      if (static_cast<int>(threadIdx.x) + j * kThreads < packs) dot += dots(dy[j], w[j], x[j], b.offset);
     }
     const float mean = row_sum<kThreads>(dot, warps[(row - begin) % 2]) * scale / static_cast<float>(b.c);
 #pragma unroll
@@ -133,7 +135,7 @@ __global__ void __launch_bounds__(kThreads, kRowPacks == 1 ? kResidentThreads / 
       stay_packed(w[j]);
       Pack<T, kWidth> before{};
       if (b.accumulate) before = pack_of<kWidth>(b.dx, row, b.c, i);
-      pack_of<kWidth>(b.dx, row, b.c, i) = gradient(dy[j], w[j], x[j], before, scale, mean, b.accumulate);
+      pack_of<kWidth>(b.dx, row, b.c, i) = gradient(dy[j], w[j], x[j], before, scale, mean, b.accumulate, b.offset);
       add_products(dw[j], dy[j], x[j], scale);
     }
   }
@@ -210,21 +212,22 @@ using namespace oribi;
 
 extern "C" oribi_status oribi_rms_norm_backward(oribi_ctx* ctx, void* dx, float* dw, const float* rstd, const void* dy,
                                                 const void* x, const void* w, void* workspace, int64_t n, int64_t c,
-                                                int32_t accumulate, oribi_dtype t) {
+                                                int32_t accumulate, oribi_norm_weight weight, oribi_dtype t) {
   const char* const function = "oribi_rms_norm_backward";
   Check check(ctx, function);
   check.size("n", n).size("c", c, 1).elements("x", n, c).dtype("t", t).pointer("dx", dx, n * c);
   check.pointer("rstd", rstd, n).pointer("dy", dy, n * c).pointer("x", x, n * c).pointer("w", w, n > 0 ? c : 0);
   check.pointer("workspace", workspace, dw != nullptr && n > 0 ? 1 : 0);
   check.that(accumulate == 0 || n == 0 || dx != dy, "dx may be dy only when accumulate is 0");
-  if (!check.ok() || n == 0) return check.status();
+  if (!check_weight(check, weight).ok() || n == 0) return check.status();
   if (!fits_grid(n)) return too_large(ctx, function, n);
   const oribi_status status = select_device(ctx, function);
   if (status != ORIBI_OK) return status;
   dispatch_pack(t, 1, [&](auto type, auto) {
     using T = decltype(type);
     launch_backward<T>(stream_of(ctx), {static_cast<T*>(dx), dw, rstd, static_cast<const T*>(dy), static_cast<const T*>(x),
-                                        static_cast<const T*>(w), static_cast<float*>(workspace), n, c, accumulate != 0});
+                                        static_cast<const T*>(w), static_cast<float*>(workspace), n, c, accumulate != 0,
+                                        offset_of(weight)});
   });
   return launch_status(ctx, function);
 }

@@ -1,11 +1,12 @@
 /*
- * Math        (x_i, x_{i+D/2}) -> (x_i cos - x_{i+D/2} sin, x_{i+D/2} cos + x_i sin) for i < D/2, the angle being that
- *             of row positions[n] of the table; inverse: sin changes its sign
- * Shapes      q (N,H,D)  k (N,Hkv,D)  cos, sin (max_position, D/2)  positions (N)
- * Layout      rows of q and k may be strided; D even. 16 bytes at a time where D/2 and the strides allow it
+ * Math        (x_i, x_{i+R/2}) -> (x_i cos - x_{i+R/2} sin, x_{i+R/2} cos + x_i sin) for i < R/2, the angle being that
+ *             of row positions[n] of the table; inverse: sin changes its sign. R is D, or fewer: the rest of a head stays
+ * Shapes      q (N,H,D)  k (N,Hkv,D)  cos, sin (max_position, R/2)  positions (N)
+ * Layout      rows of q and k may be strided; D even. 16 bytes at a time where D, R/2 and the strides allow it
  * Precision   storage fp32, bf16 or fp16; the tables and the arithmetic are fp32, rounded once
  * Saved       nothing: the rotation is orthogonal, its inverse is the backward pass
- * Writes      q, k in place, in one launch. A position out of range: zeros in its row of both
+ * Writes      q, k in place, in one launch. A position out of range: zeros in the channels of its row
+ *             that would turn
  * Determinism bit-exact: every pair is written once
  * Limits      as many blocks as a grid holds, heads and d below 2^30; more returns UNSUPPORTED
  */
@@ -32,6 +33,7 @@ struct Rope {
   const float *cos, *sin;
   const int32_t* positions;
   oribi_rope_shape s;
+  int half; /* pairs of a head that turn */
 };
 
 /* Both halves of the pairs of kWidth channels. Angles are taken from the cache 16 bytes at a time: all at once, they would cost
@@ -59,7 +61,7 @@ __global__ void __launch_bounds__(kThreads, kResident) rope_kernel(const Rope<T>
   using P = Pack<T, kWidth>;
   const int64_t row = static_cast<int64_t>(blockIdx.x) * blockDim.z + threadIdx.z;
   if (row >= r.s.n) return;
-  const int position = r.positions[row], half = static_cast<int>(r.s.d / 2), heads_of_q = static_cast<int>(r.s.h);
+  const int position = r.positions[row], half = r.half, heads_of_q = static_cast<int>(r.s.h);
   const int heads = heads_of_q + static_cast<int>(r.s.h_kv);
   const bool inside = position >= 0 && position < r.s.max_position;
   T* const q = r.q + row * r.s.ld_q;
@@ -86,10 +88,10 @@ __global__ void __launch_bounds__(kThreads, kResident) rope_kernel(const Rope<T>
 }
 
 /* Blocks of up to kThreads: threads along the channels, then the heads, then rows. */
-dim3 block_of(const oribi_rope_shape& s, int width) {
+dim3 block_of(const oribi_rope_shape& s, int64_t half, int width) {
   constexpr int64_t kMostRows = 64; /* the limit of a block's third dimension */
   constexpr int64_t kLeastThreads = 128;
-  const int64_t packs = s.d / 2 / width, heads = s.h + s.h_kv;
+  const int64_t packs = half / width, heads = s.h + s.h_kv;
   const int64_t x = packs < kThreads ? packs : kThreads;
   const int64_t y = heads < kThreads / x ? heads : kThreads / x;
   const int64_t wanted = divide_up(kLeastThreads, x * y), room = kThreads / (x * y);
@@ -99,7 +101,7 @@ dim3 block_of(const oribi_rope_shape& s, int width) {
 
 template <class T, int kWidth>
 oribi_status launch(oribi_ctx* ctx, const Rope<T>& r) {
-  const dim3 block = block_of(r.s, kWidth);
+  const dim3 block = block_of(r.s, r.half, kWidth);
   const int64_t blocks = divide_up(r.s.n, block.z);
   if (!fits_grid(blocks)) return too_large(ctx, "oribi_rope", blocks);
   const oribi_status status = select_device(ctx, "oribi_rope");
@@ -124,12 +126,13 @@ extern "C" oribi_status oribi_rope(oribi_ctx* ctx, void* q, void* k, const float
     return fail(ctx, ORIBI_UNSUPPORTED, "oribi_rope: h + h_kv is %lld and d is %lld, on a GPU both must be below 2^30",
                 static_cast<long long>(s.h + s.h_kv), static_cast<long long>(s.d));
   }
-  const int64_t strides = s.d / 2 | (s.h > 0 ? s.ld_q : 0) | (s.h_kv > 0 ? s.ld_k : 0);
+  const int half = static_cast<int>(rotated_of(s) / 2);
+  const int64_t strides = half | s.d | (s.h > 0 ? s.ld_q : 0) | (s.h_kv > 0 ? s.ld_k : 0);
   const bool wide = aligned({s.h > 0 ? q : nullptr, s.h_kv > 0 ? k : nullptr}) && aligned({cos, sin}, 2 * kAccess);
   oribi_status status = ORIBI_OK;
   dispatch_pack(s.t, wide ? strides : 1, [&](auto type, auto width) {
     using T = decltype(type);
-    status = launch<T, decltype(width)::value>(ctx, {static_cast<T*>(q), static_cast<T*>(k), cos, sin, positions, s});
+    status = launch<T, decltype(width)::value>(ctx, {static_cast<T*>(q), static_cast<T*>(k), cos, sin, positions, s, half});
   });
   return status;
 }

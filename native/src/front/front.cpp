@@ -208,6 +208,16 @@ FORWARD(oribi_cast_rows,
         (ctx, y, x, rows, cols, ldy, ldx, ty, tx, accumulate))
 FORWARD(oribi_add, (oribi_ctx * ctx, void* y, const void* a, const void* b, int64_t count, oribi_dtype t),
         (ctx, y, a, b, count, t))
+FORWARD(oribi_scale,
+        (oribi_ctx * ctx, void* y, const void* x, int64_t count, float scale, float softcap, oribi_dtype t),
+        (ctx, y, x, count, scale, softcap, t))
+FORWARD(oribi_bias_add,
+        (oribi_ctx * ctx, void* y, const void* b, int64_t rows, int64_t cols, int64_t ld, oribi_dtype t),
+        (ctx, y, b, rows, cols, ld, t))
+FORWARD(oribi_bias_backward,
+        (oribi_ctx * ctx, float* db, const void* dy, void* workspace, int64_t rows, int64_t cols, int64_t ld, oribi_dtype t),
+        (ctx, db, dy, workspace, rows, cols, ld, t))
+FORWARD_SIZE(oribi_bias_backward_workspace, (int64_t rows, int64_t cols), (rows, cols))
 FORWARD(oribi_fill, (oribi_ctx * ctx, void* y, int64_t count, float value, oribi_dtype t), (ctx, y, count, value, t))
 FORWARD(oribi_gather_rows,
         (oribi_ctx * ctx, void* y, const void* x, const int32_t* index, int64_t n, int64_t rows, int64_t c, int64_t ldy,
@@ -237,16 +247,16 @@ FORWARD(oribi_embedding_backward,
 
 FORWARD(oribi_rms_norm_forward,
         (oribi_ctx * ctx, void* y, float* rstd, const void* x, const void* w, int64_t n, int64_t c, float eps,
-         oribi_dtype t),
-        (ctx, y, rstd, x, w, n, c, eps, t))
+         oribi_norm_weight weight, oribi_dtype t),
+        (ctx, y, rstd, x, w, n, c, eps, weight, t))
 FORWARD(oribi_add_rms_norm_forward,
         (oribi_ctx * ctx, void* r, void* y, float* rstd, const void* x, const void* delta, const void* w, int64_t n,
-         int64_t c, float eps, oribi_dtype t),
-        (ctx, r, y, rstd, x, delta, w, n, c, eps, t))
+         int64_t c, float eps, oribi_norm_weight weight, oribi_dtype t),
+        (ctx, r, y, rstd, x, delta, w, n, c, eps, weight, t))
 FORWARD(oribi_rms_norm_backward,
         (oribi_ctx * ctx, void* dx, float* dw, const float* rstd, const void* dy, const void* x, const void* w,
-         void* workspace, int64_t n, int64_t c, int32_t accumulate, oribi_dtype t),
-        (ctx, dx, dw, rstd, dy, x, w, workspace, n, c, accumulate, t))
+         void* workspace, int64_t n, int64_t c, int32_t accumulate, oribi_norm_weight weight, oribi_dtype t),
+        (ctx, dx, dw, rstd, dy, x, w, workspace, n, c, accumulate, weight, t))
 FORWARD_SIZE(oribi_rms_norm_backward_workspace, (int64_t n, int64_t c), (n, c))
 
 FORWARD(oribi_head_norm_forward,
@@ -289,6 +299,15 @@ FORWARD(oribi_packed_offsets,
         (oribi_ctx * ctx, int64_t* offsets, int32_t* lengths, const int32_t* cu_seqlens, const int64_t* strides,
          int64_t arrays, int64_t pitch, int64_t slots, int64_t sequences),
         (ctx, offsets, lengths, cu_seqlens, strides, arrays, pitch, slots, sequences))
+
+FORWARD(oribi_latent_forward,
+        (oribi_ctx * ctx, void* q, void* k, void* v, const void* kv, const void* k_rope, const float* cos, const float* sin,
+         const int32_t* positions, const oribi_latent_shape* shape),
+        (ctx, q, k, v, kv, k_rope, cos, sin, positions, shape))
+FORWARD(oribi_latent_backward,
+        (oribi_ctx * ctx, void* dq, void* dkv, void* dk_rope, const void* dk, const void* dv, const float* cos,
+         const float* sin, const int32_t* positions, const oribi_latent_shape* shape),
+        (ctx, dq, dkv, dk_rope, dk, dv, cos, sin, positions, shape))
 
 FORWARD(oribi_cross_entropy,
         (oribi_ctx * ctx, void* dlogits, float* loss, const void* logits, const int32_t* labels, const float* grad_scale,
@@ -379,6 +398,40 @@ const char* oribi_lora_unsupported(oribi_ctx* ctx, const oribi_lora_shape* shape
   auto* function = ctx == nullptr ? nullptr : symbol.of(ctx->device);
   return function ? function(ctx, shape, nf4) : "this device's library has no LoRA kernels";
 }
+
+FORWARD(oribi_router_forward,
+        (oribi_ctx * ctx, int32_t* expert, float* weight, const void* logits, const float* bias,
+         const oribi_router_shape* shape),
+        (ctx, expert, weight, logits, bias, shape))
+FORWARD(oribi_router_backward,
+        (oribi_ctx * ctx, void* dlogits, const int32_t* expert, const float* dweight, const void* logits,
+         const oribi_router_shape* shape),
+        (ctx, dlogits, expert, dweight, logits, shape))
+FORWARD(oribi_route,
+        (oribi_ctx * ctx, int32_t* offsets, int32_t* pair, int32_t* token, int32_t* row, const int32_t* expert,
+         void* workspace, int64_t n, int64_t k, int64_t experts),
+        (ctx, offsets, pair, token, row, expert, workspace, n, k, experts))
+FORWARD_SIZE(oribi_route_workspace, (int64_t n, int64_t k, int64_t experts), (n, k, experts))
+FORWARD(oribi_unroute,
+        (oribi_ctx * ctx, void* y, const void* x, const int32_t* row, int64_t n, int64_t k, int64_t c, int32_t accumulate,
+         oribi_dtype t),
+        (ctx, y, x, row, n, k, c, accumulate, t))
+FORWARD(oribi_grouped_matmul,
+        (oribi_ctx * ctx, void* y, const void* x, const void* w, const oribi_grouped_shape* shape), (ctx, y, x, w, shape))
+FORWARD(oribi_grouped_matmul_dx,
+        (oribi_ctx * ctx, void* dx, const void* dy, const void* w, const oribi_grouped_shape* shape),
+        (ctx, dx, dy, w, shape))
+FORWARD(oribi_grouped_matmul_dw,
+        (oribi_ctx * ctx, float* dw, const void* dy, const void* x, const oribi_grouped_shape* shape),
+        (ctx, dw, dy, x, shape))
+FORWARD(oribi_weighted_glu_forward,
+        (oribi_ctx * ctx, void* f, const void* gu, const float* weight, const int32_t* pair, int64_t n, int64_t f_size,
+         oribi_activation act, oribi_dtype t),
+        (ctx, f, gu, weight, pair, n, f_size, act, t))
+FORWARD(oribi_weighted_glu_backward,
+        (oribi_ctx * ctx, void* dgu, void* f, float* dweight, const void* df, const void* gu, const float* weight,
+         const int32_t* pair, int64_t n, int64_t f_size, oribi_activation act, oribi_dtype t),
+        (ctx, dgu, f, dweight, df, gu, weight, pair, n, f_size, act, t))
 
 FORWARD(oribi_sample,
         (oribi_ctx * ctx, int32_t* token, const float* logits, const int32_t* seen, void* workspace, int64_t n, int64_t v,

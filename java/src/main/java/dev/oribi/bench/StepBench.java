@@ -2,8 +2,8 @@ package dev.oribi.bench;
 
 import dev.oribi.data.MicroBatch;
 import dev.oribi.model.FrozenStorage;
-import dev.oribi.model.Llama;
-import dev.oribi.model.Llama.Training;
+import dev.oribi.model.Decoder;
+import dev.oribi.model.Decoder.Training;
 import dev.oribi.model.Machine;
 import dev.oribi.model.Weights;
 import dev.oribi.model.config.LoraConfig;
@@ -79,7 +79,7 @@ public final class StepBench implements AutoCloseable {
     this.options = o;
     this.machine = machine;
     start.end("device");
-    Llama whole = model(o, machine, o.seq);
+    Decoder whole = model(o, machine, o.seq);
     if (o.layers > 0 && o.layers < whole.layers().size()) {
       ModelStep all = new ModelStep(whole, machine, plan(o, o.seq));
       this.whole = all.memoryBytes();
@@ -93,7 +93,7 @@ public final class StepBench implements AutoCloseable {
     this.batch = randomBatch(o, whole.config());
   }
 
-  private static Llama model(Options o, Machine machine, int seq) {
+  private static Decoder model(Options o, Machine machine, int seq) {
     ModelConfig config = Shapes.of(o.shape);
     LoraConfig lora = LoraConfig.of(o.r, o.r, 0, LoraConfig.ALL_LINEAR, false, List.of(), null);
     Training training = o.full ? Training.FULL : Training.adapter(lora);
@@ -101,7 +101,7 @@ public final class StepBench implements AutoCloseable {
       machine.checkFp8();
     }
     FrozenStorage storage = FrozenStorage.of(config, o.loadIn4bit, o.headIn8bit).withFp8(o.fp8);
-    return new Llama(config, o.dtype.on(machine, config), training, storage, seq);
+    return new Decoder(config, o.dtype.on(machine, config), training, storage, seq);
   }
 
   private static ModelStep.Options plan(Options o, int seq) {
@@ -133,7 +133,7 @@ public final class StepBench implements AutoCloseable {
   }
 
   private static long smallest(Options o, Machine machine, int seq, long host) {
-    Llama model = model(o, machine, seq);
+    Decoder model = model(o, machine, seq);
     long inputOfLayer = (long) o.batch * seq * model.config().hiddenSize() * model.parameters().type().bytes();
     boolean embedding = machine.isCuda() && model.embeddingIsAlone();
     MemoryPlan.Choice choice =

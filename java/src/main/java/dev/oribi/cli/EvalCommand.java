@@ -45,7 +45,7 @@ final class EvalCommand implements Callable<Integer> {
   public Integer call() {
     Path folder = model.folder();
     ModelConfig config = ModelConfig.read(folder);
-    int length = Math.min(model.maxSeqLength, config.maxPositionEmbeddings());
+    int length = Math.min(model.maxSeqLength, config.contextLength());
     Dataset rows = read(folder, config, length);
     System.out.println(rows.report().sentence());
     Batches batches = new Batches(rows, batchSize, length, false, false, 0);

@@ -8,10 +8,15 @@ import dev.oribi.data.RowInspector;
 import dev.oribi.io.Checkpoint;
 import dev.oribi.io.TensorInfo;
 import dev.oribi.io.TensorType;
-import dev.oribi.model.config.LlamaTensors;
+import dev.oribi.kernel.Kernels.NormWeight;
+import dev.oribi.model.config.GenerationConfig;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.model.config.ModelConfig;
+import dev.oribi.model.config.ModelTensors;
 import dev.oribi.model.config.QuantizationConfig;
+import dev.oribi.model.family.Architecture;
+import dev.oribi.model.family.Architecture.GatedMlpSpec;
+import dev.oribi.model.family.Architecture.SelfAttentionSpec;
 import dev.oribi.text.ChatTemplate;
 import dev.oribi.text.Tokenizer;
 import dev.oribi.train.RowSettings;
@@ -20,6 +25,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
+import java.util.Optional;
 import java.util.TreeSet;
 import java.util.concurrent.Callable;
 import java.util.stream.Collectors;
@@ -81,7 +87,7 @@ final class InspectCommand implements Callable<Integer> {
 
   private void showRows(Path folder) {
     ModelConfig config = ModelConfig.read(folder);
-    int length = Math.min(maxSeqLength, config.maxPositionEmbeddings());
+    int length = Math.min(maxSeqLength, config.contextLength());
     DataOptions options = new DataOptions(length, config.vocabSize(), Runtime.getRuntime().availableProcessors(), null);
     DataOptions all = settings.apply(options);
     boolean colours = System.getProperty("oribi.terminal.columns") != null;
@@ -109,21 +115,71 @@ final class InspectCommand implements Callable<Integer> {
   private void showModel(Path folder) {
     ModelConfig c = ModelConfig.read(folder);
     try (Checkpoint weights = Checkpoint.open(folder)) {
-      LlamaTensors.check(c, weights);
-      out.printf(Locale.ROOT, "%s: a %s model with %,d parameters%n", folder, c.modelType(), LlamaTensors.elements(c));
+      ModelTensors.check(c, weights);
+      out.printf(Locale.ROOT, "%s: a %s model with %,d parameters%n", folder, c.modelType(), ModelTensors.elements(c));
       line("layers", "%d, hidden size %d, feed-forward size %d, %s", c.numHiddenLayers(), c.hiddenSize(),
           c.intermediateSize(), c.hiddenAct());
       line("attention", "%d heads over %d of keys and values, head size %d", c.numAttentionHeads(),
           c.numKeyValueHeads(), c.headDim());
-      line("positions", "%,d, rotary: %s, theta %s", c.maxPositionEmbeddings(), c.rope().type(), c.rope().theta());
+      line("positions", "%,d, rotary: %s, theta %s%s", c.contextLength(), c.rope().type(), c.rope().theta(),
+          c.rope().partial() == 1 ? "" : ", " + c.rope().rotated(c.headDim()) + " channels of a head");
+      special(c).ifPresent(text -> line("special", "%s", text));
       line("vocabulary", "%,d tokens, output head %s", c.vocabSize(),
           c.tieWordEmbeddings() ? "shared with the embedding" : "of its own");
       line("weights", "%s", sizes(weights));
       if (c.quantization() != null) {
         line("quantization", "linear layers in 4 bits: NF4 with double quantization%s", skips(c.quantization()));
       }
+      showText(folder);
+      showFindings(folder, c, weights);
     }
-    showText(folder);
+  }
+
+  private void showFindings(Path folder, ModelConfig config, Checkpoint weights) {
+    if (!Tokenizer.exists(folder)) {
+      return;
+    }
+    try (Tokenizer tokenizer = Tokenizer.load(folder)) {
+      List<Integer> ends = GenerationConfig.read(folder, config).eosTokenIds();
+      for (ModelFindings.Finding f : ModelFindings.of(weights, tokenizer, ChatTemplate.load(folder).orElse(null), ends)) {
+        line(f.warning() ? "WARNING" : "note", "%s", f.text());
+      }
+    }
+  }
+
+  /** What its layers have that those of Llama have not. */
+  private static Optional<String> special(ModelConfig c) {
+    Architecture a = c.architecture();
+    List<String> found = new ArrayList<>();
+    long windows = 0;
+    int window = 0;
+    for (Architecture.Layer layer : a.layers()) {
+      if (layer.attention() instanceof SelfAttentionSpec s && s.window() > 0) {
+        windows++;
+        window = s.window();
+      }
+    }
+    if (windows > 0) {
+      found.add(String.format(Locale.ROOT, "a window of %,d tokens in %d of %d layers", window, windows, a.layers().size()));
+    }
+    Architecture.Layer first = a.layers().get(0);
+    if (first.attention() instanceof SelfAttentionSpec s) {
+      add(found, s.qkvBias() || s.oBias(), "biases in attention");
+      add(found, s.qNorm() != null, "norms of query and key heads");
+      add(found, s.outputNorm() != null, "norms after attention and MLP");
+      add(found, s.softcap() != 0, "scores capped at " + s.softcap());
+    }
+    add(found, first.mlp() instanceof GatedMlpSpec m && m.biases(), "biases in the MLP");
+    add(found, a.norm() == NormWeight.ONE_PLUS, "norms by 1 + w");
+    add(found, a.embeddingScale() != 1, "a scaled embedding");
+    add(found, a.logitSoftcap() != 0, "logits capped at " + a.logitSoftcap());
+    return found.isEmpty() ? Optional.empty() : Optional.of(String.join(", ", found));
+  }
+
+  private static void add(List<String> found, boolean there, String what) {
+    if (there) {
+      found.add(what);
+    }
   }
 
   private static String skips(QuantizationConfig quantization) {

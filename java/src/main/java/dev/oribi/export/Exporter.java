@@ -14,6 +14,7 @@ import dev.oribi.model.Quantizer;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.model.config.ModelConfig;
 import dev.oribi.model.config.QuantizationConfig;
+import dev.oribi.text.ChatTemplate;
 import java.io.IOException;
 import java.nio.FloatBuffer;
 import java.nio.file.Files;
@@ -46,6 +47,8 @@ public final class Exporter {
 
   /** From this share of the adapter's effect on, a merge that lost it is warned of. */
   private static final double LOST = 0.5;
+
+  private static final String TEMPLATE = "chat_template.jinja";
 
   /** A model that is exactly the base has no effect that could be lost; below this KL there is nothing to compare. */
   private static final double NO_EFFECT = 1e-9;
@@ -113,8 +116,8 @@ public final class Exporter {
   private Optional<Difference> adapter() {
     Difference[] found = new Difference[1];
     AtomicFiles.directory(request.output, temp -> {
-      ModelFiles.copy(request.adapter, temp, List.of(LoraConfig.WEIGHTS_FILE, LoraConfig.FILE, "README.md"));
       ModelFiles.copyCompanions(folder, temp);
+      ModelFiles.copy(request.adapter, temp, List.of(LoraConfig.WEIGHTS_FILE, LoraConfig.FILE, "README.md", TEMPLATE));
       found[0] = compare(folder, temp, request.storage);
       requireSame(found[0]);
     });
@@ -150,6 +153,15 @@ public final class Exporter {
       Json.write(temp.resolve(ModelConfig.FILE), json);
     }
     ModelFiles.copyCompanions(folder, temp);
+    if (request.adapter != null) {
+      ModelFiles.copy(request.adapter, temp, List.of(TEMPLATE));
+    }
+  }
+
+  /** The template that the adapter's answers were learned with, else the model's. */
+  private Optional<ChatTemplate> template() {
+    Optional<ChatTemplate> learned = request.adapter == null ? Optional.empty() : ChatTemplate.load(request.adapter);
+    return learned.or(() -> ChatTemplate.load(folder));
   }
 
   private void writeNf4(Path temp) throws IOException {
@@ -168,7 +180,7 @@ public final class Exporter {
 
   private Difference writeGguf(Path temp) {
     try (MergedModel merged = new MergedModel(folder, request.adapter)) {
-      GgufModelFile file = new GgufModelFile(merged, folder, request.mix, title());
+      GgufModelFile file = new GgufModelFile(merged, folder, request.mix, title(), template());
       checkSpace(file.bytes());
       file.write(temp);
     }
@@ -197,7 +209,7 @@ public final class Exporter {
     String name = "model-" + request.mix + ".gguf";
     AtomicFiles.directory(request.output, temp -> {
       found[0] = writeGguf(temp.resolve(name));
-      AtomicFiles.text(temp.resolve("Modelfile"), Modelfile.of(folder, name));
+      AtomicFiles.text(temp.resolve("Modelfile"), Modelfile.of(folder, name, template()));
     });
     warnIfLost(found[0]);
     return Optional.of(found[0]);

@@ -10,12 +10,14 @@ import dev.oribi.gguf.TokenizerKeys;
 import dev.oribi.model.config.GenerationConfig;
 import dev.oribi.model.config.ModelConfig;
 import dev.oribi.model.config.RopeConfig;
+import dev.oribi.text.ChatTemplate;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 
 /** Writes a merged model as one GGUF file: sizes, tokenizer, template and tensors under llama.cpp's names. */
 final class GgufModelFile {
@@ -27,14 +29,16 @@ final class GgufModelFile {
   private final GgufMix mix;
   private final Path folder;
   private final String title;
+  private final Optional<ChatTemplate> template;
 
-  GgufModelFile(MergedModel model, Path folder, GgufMix mix, String title) {
+  GgufModelFile(MergedModel model, Path folder, GgufMix mix, String title, Optional<ChatTemplate> template) {
     this.model = model;
     this.config = ModelConfig.read(folder);
     this.family = GgufFamily.ofModelType(config.modelType());
     this.mix = mix;
     this.folder = folder;
     this.title = title;
+    this.template = template;
   }
 
   /** Bytes of the tensors. */
@@ -123,7 +127,7 @@ final class GgufModelFile {
     if (mix.quantized()) {
       keys.put("general.quantization_version", GgufValue.u32(2));
     }
-    keys.putAll(TokenizerKeys.of(folder, config.vocabSize(), GenerationConfig.read(folder, config)));
+    keys.putAll(TokenizerKeys.of(folder, config.vocabSize(), GenerationConfig.read(folder, config), template));
     return keys;
   }
 }

@@ -27,8 +27,11 @@ final class Modelfile {
 
   private Modelfile() {}
 
-  /** @param from the name of the GGUF file beside it */
-  static String of(Path folder, String from) {
+  /**
+   * @param from the name of the GGUF file beside it
+   * @param template how a conversation is written
+   */
+  static String of(Path folder, String from, Optional<ChatTemplate> template) {
     ModelConfig config = ModelConfig.read(folder);
     GenerationConfig generation = GenerationConfig.read(folder, config);
     StringBuilder text = new StringBuilder("FROM ./" + from + "\n");
@@ -41,7 +44,7 @@ final class Modelfile {
       for (int id : generation.eosTokenIds()) {
         text.append("PARAMETER stop ").append(quoted(tokenizer.token(id))).append('\n');
       }
-      ChatTemplate.load(folder).flatMap(t -> template(t, tokenizer))
+      template.flatMap(t -> template(t, tokenizer))
           .ifPresent(t -> text.append("TEMPLATE \"\"\"").append(t).append("\"\"\"\n"));
     }
     return text.toString();

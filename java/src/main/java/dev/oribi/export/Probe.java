@@ -4,8 +4,8 @@ import dev.oribi.OribiException;
 import dev.oribi.generate.TextModel;
 import dev.oribi.kernel.DType;
 import dev.oribi.model.FrozenStorage;
-import dev.oribi.model.Llama;
-import dev.oribi.model.Llama.Inputs;
+import dev.oribi.model.Decoder;
+import dev.oribi.model.Decoder.Inputs;
 import dev.oribi.model.Machine;
 import dev.oribi.model.Weights;
 import dev.oribi.model.config.ModelConfig;
@@ -73,10 +73,10 @@ final class Probe {
   static float[][] logits(Path folder, Path adapter, TextModel.Storage storage, Machine machine, List<int[]> prompts) {
     ModelConfig config = ModelConfig.read(folder);
     int longest = prompts.stream().mapToInt(p -> p.length).max().orElseThrow();
-    Llama model = new Llama(config, machine.defaultType(config), TextModel.training(adapter),
+    Decoder model = new Decoder(config, machine.defaultType(config), TextModel.training(adapter),
         FrozenStorage.of(config, storage.layersIn4bit(), storage.headIn8bit()), longest);
     Emit.Sizes sizes = new Emit.Sizes(longest, longest, 1, longest, model.parameters().type(), false, 0);
-    Inputs in = Inputs.of(sizes);
+    Inputs in = model.inputs(sizes);
     Buffer out = new Buffer("logits", Lifetime.IO, DType.F32, Rows.TARGETS, longest, config.vocabSize());
     Program program = new Program("probe");
     model.emitLogits(new Emit(program, sizes, machine.library()), in, List.of(), out);
@@ -97,7 +97,7 @@ final class Probe {
     int[] counting = new int[n];
     Arrays.setAll(counting, i -> i);
     machine.device().write(in.ids().mem(), prompt, n);
-    machine.device().write(in.positions().mem(), counting, n);
+    machine.device().write(in.positions().mem(), in.places().of(counting, new int[] {0, n}), n);
     machine.device().write(in.cuSeqlens().mem(), new int[] {0, n}, 2);
     machine.device().write(in.targetRows().mem(), counting, n);
     executor.run(program, new Run(machine.library(), n, n, 1, n, 0));

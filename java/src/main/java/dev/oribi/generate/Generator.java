@@ -4,8 +4,8 @@ import dev.oribi.OribiException;
 import dev.oribi.device.Device;
 import dev.oribi.kernel.DType;
 import dev.oribi.kernel.Kernels;
-import dev.oribi.model.Llama;
-import dev.oribi.model.Llama.Inputs;
+import dev.oribi.model.Decoder;
+import dev.oribi.model.Decoder.Inputs;
 import dev.oribi.model.Machine;
 import dev.oribi.model.Weights;
 import dev.oribi.program.Buffer;
@@ -67,15 +67,15 @@ public final class Generator implements AutoCloseable {
     }
   }
 
-  private final Llama model;
+  private final Decoder model;
   private final Machine machine;
   private final int context;
   private final Inputs inputs;
   private final Buffer slots;
-  private final Buffer start = Llama.io("kv_start", DType.I32, Rows.FIXED, 1);
-  private final Buffer length = Llama.io("kv_length", DType.I32, Rows.FIXED, 1);
+  private final Buffer start = Decoder.io("kv_start", DType.I32, Rows.FIXED, 1);
+  private final Buffer length = Decoder.io("kv_length", DType.I32, Rows.FIXED, 1);
   private final Buffer logits;
-  private final Buffer token = Llama.io("token", DType.I32, Rows.FIXED, 1);
+  private final Buffer token = Decoder.io("token", DType.I32, Rows.FIXED, 1);
   private final Buffer seen;
   private final Buffer sampling;
   private final Program program = new Program("generate");
@@ -87,7 +87,7 @@ public final class Generator implements AutoCloseable {
    * @param model made for at least {@code context} positions
    * @param context most tokens of prompt and answer together
    */
-  public Generator(Llama model, Machine machine, int context) {
+  public Generator(Decoder model, Machine machine, int context) {
     this.model = model;
     this.machine = machine;
     this.executor = machine.executor();
@@ -95,11 +95,11 @@ public final class Generator implements AutoCloseable {
     long vocabulary = model.config().vocabSize();
     int chunk = Math.min(CHUNK, context);
     Emit.Sizes sizes = new Emit.Sizes(chunk, 1, 1, chunk, model.parameters().type(), false, 0);
-    inputs = Inputs.of(sizes);
-    slots = Llama.io("slots", DType.I32, Rows.TOKENS, chunk);
+    inputs = model.inputs(sizes);
+    slots = Decoder.io("slots", DType.I32, Rows.TOKENS, chunk);
     logits = new Buffer("logits", Lifetime.IO, DType.F32, Rows.TARGETS, 1, vocabulary);
-    seen = Llama.io("seen", DType.I32, Rows.FIXED, context);
-    sampling = Llama.io("sample.workspace", DType.U8, Rows.FIXED, Kernels.sampleWorkspace(1, vocabulary));
+    seen = Decoder.io("seen", DType.I32, Rows.FIXED, context);
+    sampling = Decoder.io("sample.workspace", DType.U8, Rows.FIXED, Kernels.sampleWorkspace(1, vocabulary));
     model.emitLogits(
         new Emit(program, sizes, machine.library()), inputs, model.caches(context, slots, start, length), logits);
     List<Buffer> held = new ArrayList<>(model.parameters().buffers());
@@ -187,7 +187,7 @@ public final class Generator implements AutoCloseable {
     }
     Device d = machine.device();
     d.write(inputs.ids().mem(), Arrays.copyOfRange(text, begin, begin + n), n);
-    d.write(inputs.positions().mem(), positions, n);
+    d.write(inputs.positions().mem(), inputs.places().of(positions, context), n);
     d.write(slots.mem(), positions, n);
     d.write(inputs.cuSeqlens().mem(), new int[] {0, n}, 2);
     d.write(start.mem(), new int[] {0}, 1);

@@ -1,7 +1,7 @@
 package dev.oribi.generate;
 
 import dev.oribi.model.FrozenStorage;
-import dev.oribi.model.Llama;
+import dev.oribi.model.Decoder;
 import dev.oribi.model.Machine;
 import dev.oribi.model.Weights;
 import dev.oribi.model.config.LoraConfig;
@@ -32,7 +32,7 @@ final class Runner implements AutoCloseable {
 
   private void load(Path wanted) {
     ModelConfig config = ModelConfig.read(folder);
-    Llama model = new Llama(config, machine.defaultType(config), TextModel.training(wanted),
+    Decoder model = new Decoder(config, machine.defaultType(config), TextModel.training(wanted),
         FrozenStorage.of(config, storage.layersIn4bit(), storage.headIn8bit()), context);
     Generator made = new Generator(model, machine, context);
     try {

@@ -2,7 +2,7 @@ package dev.oribi.generate;
 
 import dev.oribi.OribiException;
 import dev.oribi.gguf.GgufFolder;
-import dev.oribi.model.Llama.Training;
+import dev.oribi.model.Decoder.Training;
 import dev.oribi.model.Machine;
 import dev.oribi.model.config.GenerationConfig;
 import dev.oribi.model.config.LoraConfig;

@@ -1,6 +1,7 @@
 package dev.oribi.gguf;
 
 import dev.oribi.OribiException;
+import dev.oribi.io.Json;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -52,7 +53,7 @@ public record GgufFamily(String modelType, String architecture, boolean permutes
   /** The family of an architecture in a file. */
   static GgufFamily ofArchitecture(String architecture, String where) {
     return ALL.stream().filter(f -> f.architecture.equals(architecture)).findFirst().orElseThrow(() -> new OribiException(
-        where + ": general.architecture " + architecture + " is not supported; supported: "
+        where + ": general.architecture " + Json.shorten(architecture) + " is not supported; supported: "
             + ALL.stream().map(GgufFamily::architecture).toList()));
   }
 

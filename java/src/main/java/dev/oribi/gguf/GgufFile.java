@@ -72,7 +72,7 @@ public final class GgufFile implements AutoCloseable {
     int keyCount = in.count("the number of keys", MAX_KEYS, 13);
     Map<String, GgufValue> metadata = new LinkedHashMap<>();
     for (int i = 0; i < keyCount; i++) {
-      String key = in.string("a key", MAX_KEY);
+      String key = in.name("a key", MAX_KEY);
       if (metadata.put(key, in.value("the value of " + Json.shorten(key))) != null) {
         throw in.broken("the key " + Json.shorten(key) + " occurs twice");
       }
@@ -95,7 +95,7 @@ public final class GgufFile implements AutoCloseable {
   }
 
   private static GgufTensor tensor(GgufReader in) {
-    String name = in.string("the name of a tensor", MAX_NAME);
+    String name = in.name("the name of a tensor", MAX_NAME);
     String what = "tensor " + Json.shorten(name);
     int dims = in.u32(what);
     if (dims < 1 || dims > MAX_DIMS) {

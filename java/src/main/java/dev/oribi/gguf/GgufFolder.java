@@ -57,7 +57,7 @@ public final class GgufFolder {
   }
 
   /** Writes everything but the weights into a folder, and a link to the file. */
-  static void unpack(Path path, Path folder) throws IOException {
+  public static void unpack(Path path, Path folder) throws IOException {
     try (GgufModel model = GgufModel.open(path)) {
       GgufFile file = model.file();
       GgufSizes sizes = GgufSizes.read(file, model.family());

@@ -2,6 +2,7 @@ package dev.oribi.gguf;
 
 import dev.oribi.OribiException;
 import dev.oribi.gguf.GgufValue.Type;
+import dev.oribi.io.Json;
 import dev.oribi.io.MappedFile;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
@@ -100,6 +101,15 @@ final class GgufReader {
     } catch (CharacterCodingException e) {
       throw broken(what + " is not UTF-8");
     }
+  }
+
+  /** A name that messages may show: without line breaks and the like. */
+  String name(String what, long max) {
+    String name = string(what, max);
+    if (name.chars().anyMatch(Character::isISOControl)) {
+      throw broken(what + " has control characters: " + Json.shorten(name));
+    }
+    return name;
   }
 
   private Type type(String what) {

@@ -75,7 +75,7 @@ record GgufSizes(GgufFile file, String prefix, int layers, int hidden, int feedF
     switch (scaling) {
       case "none" -> json.putNull("rope_scaling");
       case "linear" -> json.putObject("rope_scaling").put("rope_type", "linear").put("factor", single(number("rope.scaling.factor", 1)));
-      default -> throw new OribiException(file.where(prefix + "rope.scaling.type") + " " + scaling + " is not supported.");
+      default -> throw new OribiException(file.where(prefix + "rope.scaling.type") + " " + Json.shorten(scaling) + " is not supported.");
     }
   }
 }

@@ -54,7 +54,7 @@ enum PreTokenizer {
 
   static PreTokenizer ofName(String name, String where) {
     return Arrays.stream(values()).filter(p -> p.ggufName.equals(name)).findFirst().orElseThrow(() -> new OribiException(
-        where + " " + name + " is not supported; supported: " + Arrays.stream(values()).map(PreTokenizer::ggufName).toList()));
+        where + " " + Json.shorten(name) + " is not supported; supported: " + Arrays.stream(values()).map(PreTokenizer::ggufName).toList()));
   }
 
   /** The entry that a tokenizer.json is. */

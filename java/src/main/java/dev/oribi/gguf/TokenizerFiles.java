@@ -15,6 +15,9 @@ import java.util.OptionalInt;
 final class TokenizerFiles {
   private static final String KEYS = TokenizerKeys.PREFIX;
 
+  /** All cuts of a piece are tried, which takes the square of its length. */
+  private static final int MAX_PIECE = 1024;
+
   private final GgufFile file;
   private final List<String> tokens;
   private final long[] types;
@@ -24,7 +27,7 @@ final class TokenizerFiles {
     this.file = file;
     String model = file.required(KEYS + "model").text(file.where(KEYS + "model"));
     if (!model.equals("gpt2") && !model.equals("llama")) {
-      throw new OribiException(file.where(KEYS + "model") + " " + model + " is not supported; gpt2 and llama are.");
+      throw new OribiException(file.where(KEYS + "model") + " " + Json.shorten(model) + " is not supported; gpt2 and llama are.");
     }
     pieces = model.equals("llama");
     tokens = file.required(KEYS + "tokens").strings(file.where(KEYS + "tokens"));
@@ -164,6 +167,9 @@ final class TokenizerFiles {
     List<Merge> merges = new ArrayList<>();
     for (Map.Entry<String, Integer> e : ids.entrySet()) {
       String piece = e.getKey();
+      if (piece.length() > MAX_PIECE) {
+        throw new OribiException(file.file() + ": has a token of " + piece.length() + " characters, and " + MAX_PIECE + " are allowed.");
+      }
       for (int cut = piece.offsetByCodePoints(0, piece.isEmpty() ? 0 : 1); cut < piece.length(); cut = piece.offsetByCodePoints(cut, 1)) {
         Integer left = ids.get(piece.substring(0, cut));
         Integer right = ids.get(piece.substring(cut));

@@ -13,6 +13,7 @@ import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 
 /**
  * The tokenizer of a model folder as the keys of a GGUF file: byte pairs as {@code gpt2}, pieces of SentencePiece as {@code
@@ -49,15 +50,16 @@ public final class TokenizerKeys {
    * The keys in the order in which they are written.
    *
    * @param vocabulary rows of the embedding, which may be more than there are tokens
+   * @param template how a conversation is written
    */
-  public static Map<String, GgufValue> of(Path folder, int vocabulary, GenerationConfig generation) {
+  public static Map<String, GgufValue> of(Path folder, int vocabulary, GenerationConfig generation, Optional<ChatTemplate> template) {
     Path file = folder.resolve("tokenizer.json");
     Map<String, GgufValue> keys = new LinkedHashMap<>();
     try (Tokenizer tokenizer = Tokenizer.load(folder)) {
       new TokenizerKeys(Json.read(file), file.toString(), vocabulary).putAll(keys);
       putSpecial(keys, tokenizer, generation);
     }
-    ChatTemplate.load(folder).ifPresent(t -> keys.put(TEMPLATE, GgufValue.string(plain(t.source()))));
+    template.ifPresent(t -> keys.put(TEMPLATE, GgufValue.string(plain(t.source()))));
     return keys;
   }
 

@@ -27,6 +27,14 @@ public final class Kernels implements AutoCloseable {
     GELU_ERF
   }
 
+  /** How the weight of a norm is applied, in the order of {@code oribi_norm_weight}. */
+  public enum NormWeight {
+    /** round(x * rstd) * w */
+    PLAIN,
+    /** x * rstd * (1 + w), rounded once */
+    ONE_PLUS
+  }
+
   /** How the next token is drawn; see {@code oribi_sample_options}. */
   public record Sampling(
       float temperature, int topK, float topP, float minP, float repetitionPenalty, long seed, long stream) {}
@@ -36,6 +44,8 @@ public final class Kernels implements AutoCloseable {
   private final Int8Kernels int8;
   private final GgmlKernels ggml;
   private final Fp8Kernels fp8;
+  private final ExpertKernels experts;
+  private final LatentKernels latent;
 
   /**
    * Opens the CPU.
@@ -68,6 +78,8 @@ public final class Kernels implements AutoCloseable {
     int8 = new Int8Kernels(this, ctx);
     ggml = new GgmlKernels(this, ctx);
     fp8 = new Fp8Kernels(this, ctx);
+    experts = new ExpertKernels(this, ctx);
+    latent = new LatentKernels(this, ctx);
   }
 
   /** The instruction set or the card's name. */
@@ -113,6 +125,16 @@ public final class Kernels implements AutoCloseable {
     return fp8;
   }
 
+  /** The functions on routed experts. */
+  public ExpertKernels experts() {
+    return experts;
+  }
+
+  /** The functions on the heads of latent attention. */
+  public LatentKernels latent() {
+    return latent;
+  }
+
   /** Waits until everything issued is done; on a GPU also tells what no kernel could return, such as an id out of range. */
   public void synchronize() {
     check(OribiNative.oribi_ctx_synchronize(ctx));
@@ -137,6 +159,24 @@ public final class Kernels implements AutoCloseable {
 
   public void add(Mem y, Mem a, Mem b, long count, DType t) {
     check(OribiNative.oribi_add(ctx, p(y), p(a), p(b), count, t.code()));
+  }
+
+  /** y = x * scale, then softcap * tanh(that / softcap) unless softcap is 0 */
+  public void scale(Mem y, Mem x, long count, float scale, float softcap, DType t) {
+    check(OribiNative.oribi_scale(ctx, p(y), p(x), count, scale, softcap, t.code()));
+  }
+
+  public void biasAdd(Mem y, Mem b, long rows, long cols, long ld, DType t) {
+    check(OribiNative.oribi_bias_add(ctx, p(y), p(b), rows, cols, ld, t.code()));
+  }
+
+  public void biasBackward(Mem db, Mem dy, Mem workspace, long rows, long cols, long ld, DType t) {
+    check(OribiNative.oribi_bias_backward(ctx, f(db), p(dy), p(workspace), rows, cols, ld, t.code()));
+  }
+
+  public static long biasBackwardWorkspace(long rows, long cols) {
+    NativeLibrary.load();
+    return size(OribiNative.oribi_bias_backward_workspace(rows, cols));
   }
 
   public void fill(Mem y, long count, float value, DType t) {
@@ -171,22 +211,24 @@ public final class Kernels implements AutoCloseable {
     check(OribiNative.oribi_embedding_backward(ctx, f(dtable), p(dy), i(ids), n, c, v, t.code()));
   }
 
-  public void rmsNormForward(Mem y, Mem rstd, Mem x, Mem w, long n, long c, float eps, DType t) {
-    check(OribiNative.oribi_rms_norm_forward(ctx, p(y), f(rstd), p(x), p(w), n, c, eps, t.code()));
+  public void rmsNormForward(Mem y, Mem rstd, Mem x, Mem w, long n, long c, float eps, NormWeight weight, DType t) {
+    check(OribiNative.oribi_rms_norm_forward(ctx, p(y), f(rstd), p(x), p(w), n, c, eps, weight.ordinal(), t.code()));
   }
 
   public void addRmsNormForward(
-      Mem r, Mem y, Mem rstd, Mem x, Mem delta, Mem w, long n, long c, float eps, DType t) {
+      Mem r, Mem y, Mem rstd, Mem x, Mem delta, Mem w, long n, long c, float eps, NormWeight weight, DType t) {
     check(
         OribiNative.oribi_add_rms_norm_forward(
-            ctx, p(r), p(y), f(rstd), p(x), p(delta), p(w), n, c, eps, t.code()));
+            ctx, p(r), p(y), f(rstd), p(x), p(delta), p(w), n, c, eps, weight.ordinal(), t.code()));
   }
 
   public void rmsNormBackward(
-      Mem dx, Mem dw, Mem rstd, Mem dy, Mem x, Mem w, Mem workspace, long n, long c, boolean accumulate, DType t) {
+      Mem dx, Mem dw, Mem rstd, Mem dy, Mem x, Mem w, Mem workspace, long n, long c, boolean accumulate, NormWeight weight,
+      DType t) {
     check(
         OribiNative.oribi_rms_norm_backward(
-            ctx, p(dx), f(dw), f(rstd), p(dy), p(x), p(w), p(workspace), n, c, accumulate ? 1 : 0, t.code()));
+            ctx, p(dx), f(dw), f(rstd), p(dy), p(x), p(w), p(workspace), n, c, accumulate ? 1 : 0, weight.ordinal(),
+            t.code()));
   }
 
   /** A size that the native library could not tell is an error of its installation, and never a size. */
@@ -205,26 +247,28 @@ public final class Kernels implements AutoCloseable {
 
   /** {@link #rmsNormForward} of each of the {@code heads} heads in a row of x; ld: elements from one row to the next. */
   public void headNormForward(
-      Mem y, Mem rstd, Mem x, Mem w, long n, int heads, int headDim, long ldX, long ldY, float eps, DType t) {
-    try (oribi_head_norm_shape s = headNorm(n, heads, headDim, ldX, ldY, eps, t)) {
+      Mem y, Mem rstd, Mem x, Mem w, long n, int heads, int headDim, long ldX, long ldY, float eps,
+      NormWeight weight, DType t) {
+    try (oribi_head_norm_shape s = headNorm(n, heads, headDim, ldX, ldY, eps, weight, t)) {
       check(OribiNative.oribi_head_norm_forward(ctx, p(y), f(rstd), p(x), p(w), s));
     }
   }
 
-  /** {@code ldX} of x, {@code ldY} of dy and dx; dw and workspace null: not wanted. */
+  /** {@code ldX} of x, {@code ldY} of dy, {@code ldDx} of dx; dw and workspace null: not wanted. */
   public void headNormBackward(
       Mem dx, Mem dw, Mem rstd, Mem dy, Mem x, Mem w, Mem workspace, long n, int heads, int headDim, long ldX, long ldY,
-      DType t) {
+      long ldDx, NormWeight weight, DType t) {
     // The backward pass reads rstd; the check of eps, which is the forward pass's, wants a positive number.
-    try (oribi_head_norm_shape s = headNorm(n, heads, headDim, ldX, ldY, 1e-6f, t)) {
+    try (oribi_head_norm_shape s = headNorm(n, heads, headDim, ldX, ldY, 1e-6f, weight, t)) {
+      s.ld_dx(ldDx);
       check(OribiNative.oribi_head_norm_backward(ctx, p(dx), f(dw), f(rstd), p(dy), p(x), p(w), p(workspace), s));
     }
   }
 
   private static oribi_head_norm_shape headNorm(
-      long n, int heads, int headDim, long ldX, long ldY, float eps, DType t) {
+      long n, int heads, int headDim, long ldX, long ldY, float eps, NormWeight weight, DType t) {
     oribi_head_norm_shape s = new oribi_head_norm_shape();
-    return s.n(n).h(heads).d(headDim).ld_x(ldX).ld_y(ldY).eps(eps).t(t.code());
+    return s.n(n).h(heads).d(headDim).ld_x(ldX).ld_y(ldY).eps(eps).t(t.code()).weight(weight.ordinal());
   }
 
   public static long headNormBackwardWorkspace(long n, int heads, int headDim) {
@@ -232,7 +276,10 @@ public final class Kernels implements AutoCloseable {
     return size(OribiNative.oribi_head_norm_backward_workspace(n, heads, headDim));
   }
 
-  /** q and k begin at the given ranges; {@code ld}: elements from one row to the next, the same for both. */
+  /**
+   * q and k begin at the given ranges; {@code ld}: elements from one row to the next, the same for both; {@code rotated}: how
+   * many channels of a head turn.
+   */
   public void rope(
       Mem q,
       Mem k,
@@ -243,13 +290,14 @@ public final class Kernels implements AutoCloseable {
       int heads,
       int kvHeads,
       int headDim,
+      long rotated,
       long ld,
       long maxPosition,
       boolean inverse,
       DType t) {
     try (oribi_rope_shape shape = new oribi_rope_shape()) {
       shape.n(n).h(heads).h_kv(kvHeads).d(headDim).ld_q(ld).ld_k(ld);
-      shape.max_position(maxPosition).t(t.code()).inverse(inverse ? 1 : 0);
+      shape.rotated(rotated).max_position(maxPosition).t(t.code()).inverse(inverse ? 1 : 0);
       check(OribiNative.oribi_rope(ctx, p(q), p(k), f(cos), f(sin), i(positions), shape));
     }
   }

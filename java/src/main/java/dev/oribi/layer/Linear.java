@@ -13,8 +13,9 @@ import java.util.List;
  * One or several projections of the same input, stacked by rows, each with or without a LoRA adapter.
  *
  * <pre>
- * forward   h = x·Aᵀ            y = x·Wᵀ + s·h·Bᵀ
- * backward  g = s·dy·B          dx = dy·W + g·A      dA += gᵀ·x      dB += s·dyᵀ·h      dW += dyᵀ·x (where W learns)
+ * forward   h = x·Aᵀ            y = x·Wᵀ + s·h·Bᵀ + b
+ * backward  g = s·dy·B          dx = dy·W + g·A      dA += gᵀ·x      dB += s·dyᵀ·h
+ * and where W and b learn       dW += dyᵀ·x          db += sum over rows of dy
  * </pre>
  *
  * The A of all adapted projections are stacked too, so that x is read once for h and once for dA. Only h[N,R] is saved; a
@@ -24,7 +25,7 @@ import java.util.List;
  * FP8 is multiplied as it lies, by x or dy in FP8, and the adapters read x and dy as they are.
  * Derivation: docs/derivations/lora.md
  */
-public final class Linear {
+public final class Linear implements Projection {
   /**
    * The adapter of one projection.
    *
@@ -51,15 +52,23 @@ public final class Linear {
   private final String name;
   private final Param weight;
   private final Lora lora;
+  private final Param bias;
 
   /**
    * @param weight [out, in], several projections one after the other
    * @param lora null where no projection is adapted
+   * @param bias out numbers, those of all projections one after the other; null where there are none
    */
-  public Linear(String name, Param weight, Lora lora) {
+  public Linear(String name, Param weight, Lora lora, Param bias) {
     this.name = name;
     this.weight = weight;
     this.lora = lora;
+    this.bias = bias;
+  }
+
+  /** Without biases. */
+  public Linear(String name, Param weight, Lora lora) {
+    this(name, weight, lora, null);
   }
 
   public long outFeatures() {
@@ -75,11 +84,12 @@ public final class Linear {
     return weight.trainable() || lora != null;
   }
 
+  @Override
   public String name() {
     return name;
   }
 
-  /** Its weight, if any of it is in 4 bits; else null. */
+  @Override
   public FrozenStack in4Bits() {
     return weight.frozen();
   }
@@ -107,6 +117,13 @@ public final class Linear {
 
   /** y[N,out] = from x and the h that the forward pass made. */
   public void emitAgain(Emit e, View y, View x, View h) {
+    emitProducts(e, y, x, h);
+    if (bias != null) {
+      e.bias(name + ".bias", y, bias.value());
+    }
+  }
+
+  private void emitProducts(Emit e, View y, View x, View h) {
     FusedLora fused = fused(e, x);
     if (fused != null) {
       fused.emitProduct(y, x, h);
@@ -162,8 +179,11 @@ public final class Linear {
     return g;
   }
 
-  /** dA +=, dW += : what needs x besides g. */
+  /** dA +=, dW +=, db += : what needs x besides g. */
   public void emitDw(Emit e, View dy, View g, View x) {
+    if (bias != null && bias.trainable()) {
+      e.biasBackward(name + ".bias", bias.grad(), dy);
+    }
     FusedLora fused = fused(e, x);
     if (fused != null) {
       fused.emitDw(g, x);

@@ -163,9 +163,16 @@ public final class Parameters {
     return type;
   }
 
-  /** A tensor of its own. A vector has {@code rows} 1 and shape [cols]. */
+  /** A tensor of its own. A vector has {@code rows} or {@code cols} 1, and one dimension. */
   public Param add(String name, long rows, long cols, boolean vector, boolean trainable, boolean decays) {
     return stack(List.of(name), new long[] {rows}, cols, vector, trainable, decays);
+  }
+
+  /** A frozen vector in fp32, whatever the storage type. */
+  public Param addF32(String name, long cols) {
+    View value = View.of(new Buffer(name, Lifetime.WEIGHT, DType.F32, Rows.FIXED, 1, cols));
+    tensors.add(new Tensor(name, new long[] {cols}, value, null, null, null, null, 0));
+    return new Param(value, null);
   }
 
   /** Several tensors [rows_i, cols] that lie one after the other and are used as one [sum of rows, cols]. */
@@ -185,7 +192,7 @@ public final class Parameters {
     }
     long at = 0;
     for (int i = 0; i < names.size(); i++) {
-      long[] shape = vector ? new long[] {cols} : new long[] {rows[i], cols};
+      long[] shape = vector ? new long[] {rows[i] * cols} : new long[] {rows[i], cols};
       tensors.add(new Tensor(names.get(i), shape, value.rows(at, rows[i]), null, null, null, group, base + at * cols));
       at += rows[i];
     }

@@ -15,7 +15,7 @@ import java.util.Map;
 public final class Saved {
   /** In the order in which the backward pass reads them, so that the first to be read is fetched first. */
   private static final Tensor[] BACKWARD = {
-    Tensor.GU, Tensor.X2, Tensor.R1, Tensor.O, Tensor.QKV, Tensor.X1, Tensor.R0
+    Tensor.D, Tensor.GU, Tensor.X2, Tensor.R1, Tensor.Y, Tensor.O, Tensor.QKV, Tensor.QK, Tensor.X1, Tensor.R0
   };
 
   private final Saving saving;
@@ -31,7 +31,13 @@ public final class Saved {
   Buffer hDown;
   Buffer rstd1;
   Buffer rstd2;
+  Buffer rstdQ;
+  Buffer rstdK;
+  Buffer rstdY;
+  Buffer rstdD;
   Buffer lse;
+  Experts.Kept experts;
+  LatentAttention.Kept latent;
 
   public Saved(Saving saving) {
     this.saving = saving;

@@ -10,16 +10,22 @@ import java.util.Map;
  * @param tileRows most tokens whose part of the MLP exists at once, where the MLP is rebuilt; 0: all of them
  */
 public record Saving(Map<Tensor, How> how, long tileRows) {
-  /** The large tensors of a layer, in the order in which the forward pass makes them; see {@link DecoderLayer}. */
+  /**
+   * The large tensors of a layer, in the order in which the forward pass makes them; see {@link DecoderLayer}. QK is there only
+   * where the heads of queries and keys are normalised, Y and D where the outputs of attention and MLP are.
+   */
   public enum Tensor {
     R0,
     X1,
     QKV,
+    QK,
     O,
+    Y,
     R1,
     X2,
     GU,
-    F
+    F,
+    D
   }
 
   /** The three ways to have a tensor in the backward pass. */

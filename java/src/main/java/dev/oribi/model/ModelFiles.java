@@ -38,14 +38,14 @@ public final class ModelFiles {
           "chat_template.jinja",
           "generation_config.json");
 
-  private final Llama model;
+  private final Decoder model;
   private final Weights weights;
   private final Path base;
 
   /**
    * @param base folder of the base model, for its tokenizer; null to write weights alone
    */
-  public ModelFiles(Llama model, Weights weights, Path base) {
+  public ModelFiles(Decoder model, Weights weights, Path base) {
     this.model = model;
     this.weights = weights;
     this.base = base;
@@ -70,7 +70,7 @@ public final class ModelFiles {
         tensors.values().stream().map(t -> new SafetensorsWriter.Tensor(t.name(), TensorType.F32, t.shape())).toList(),
         SafetensorsWriter.PT,
         (t, sink) -> put(tensors.get(t.name()), sink));
-    lora.write(folder);
+    (lora.targetModules().equals(LoraConfig.ALL_LINEAR) ? lora.targeting(model.linearModules()) : lora).write(folder);
     AtomicFiles.text(folder.resolve("README.md"), card(lora));
   }
 

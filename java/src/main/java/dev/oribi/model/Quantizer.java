@@ -1,7 +1,7 @@
 package dev.oribi.model;
 
 import dev.oribi.kernel.DType;
-import dev.oribi.model.Llama.Training;
+import dev.oribi.model.Decoder.Training;
 import dev.oribi.model.config.ModelConfig;
 import dev.oribi.model.config.QuantizationConfig;
 import dev.oribi.program.Buffer;
@@ -24,9 +24,9 @@ public final class Quantizer {
   public static void write(Path from, Path to, Machine machine) throws IOException {
     ModelConfig config = ModelConfig.read(from);
     // fp32 holds whatever the plain tensors are, so that they are written as they were.
-    Llama model = new Llama(config, DType.F32, Training.NONE, QuantizationConfig.of(config, true), 1);
+    Decoder model = new Decoder(config, DType.F32, Training.NONE, QuantizationConfig.of(config, true), 1);
     List<Buffer> held = new ArrayList<>(model.parameters().buffers());
-    held.addAll(List.of(model.ropeTable().cos(), model.ropeTable().sin()));
+    model.ropeTables().values().forEach(t -> held.addAll(List.of(t.cos(), t.sin())));
     try (Plan plan = new Plan(List.of(), held, model.loadingBytes())) {
       plan.take(machine.device(), "quantizing");
       Weights weights = new Weights(model, machine, plan.shared());

@@ -10,10 +10,12 @@ import dev.oribi.io.SafetensorsFile;
 import dev.oribi.io.TensorInfo;
 import dev.oribi.io.TensorType;
 import dev.oribi.kernel.DType;
+import dev.oribi.kernel.Kernels.NormWeight;
 import dev.oribi.layer.Parameters.Group;
 import dev.oribi.layer.Parameters.Tensor;
-import dev.oribi.model.config.LlamaTensors;
+import dev.oribi.model.config.ModelTensors;
 import dev.oribi.model.config.LoraConfig;
+import dev.oribi.model.config.RopeConfig;
 import dev.oribi.program.Emit.RopeTable;
 import dev.oribi.program.View;
 import java.nio.ByteBuffer;
@@ -36,7 +38,7 @@ public final class Weights {
   /** What PEFT puts before every name of an adapter's file. */
   private static final String ADAPTER = LoraConfig.savedName("").replace(".weight", "");
 
-  private final Llama model;
+  private final Decoder model;
   private final Machine machine;
   private final Nf4Loader nf4;
   private long bytesRead;
@@ -44,40 +46,53 @@ public final class Weights {
   private final Fp8Loader fp8;
 
   /** Of a model that quantizes nothing as it is loaded. The plan that holds it must have been taken. */
-  public Weights(Llama model, Machine machine) {
+  public Weights(Decoder model, Machine machine) {
     this(model, machine, null);
   }
 
   /**
    * The plan that holds the model must have been taken.
    *
-   * @param scratch at least {@link Llama#loadingBytes} that nothing else uses while weights are filled; null if that is 0
+   * @param scratch at least {@link Decoder#loadingBytes} that nothing else uses while weights are filled; null if that is 0
    */
-  public Weights(Llama model, Machine machine, Mem scratch) {
+  public Weights(Decoder model, Machine machine, Mem scratch) {
     this.model = model;
     this.machine = machine;
     this.nf4 = new Nf4Loader(machine, scratch);
     this.int8 = new Int8Loader(machine, scratch);
     this.fp8 = new Fp8Loader(machine, scratch, model.parameters().type());
-    fillRopeTable();
+    fillRopeTables();
   }
 
-  /** Angle of position p and pair i: p * inv_freq[i], in fp64, from the fp32 frequencies that the model was trained with. */
-  private void fillRopeTable() {
-    RopeTable table = model.ropeTable();
-    float[] invFreq = model.config().rope().invFreq(model.config().headDim());
-    int positions = (int) table.cos().rows();
+  private void fillRopeTables() {
+    int headDim = model.config().headDim();
+    int positions = model.maxPositions();
+    model.ropeTables().forEach((rope, table) -> {
+      fillRopeTable(table, 0, rope.invFreq(headDim), rope.attentionFactor());
+      if (table.cos().rows() > positions) {
+        fillRopeTable(table, positions, rope.invFreqOfLong(headDim, positions), rope.attentionFactor());
+      }
+    });
+  }
+
+  /**
+   * Angle of position p and pair i: p * inv_freq[i], in fp64, from the fp32 frequencies that the model was trained with.
+   *
+   * @param firstRow of the table, for position 0
+   */
+  private void fillRopeTable(RopeTable table, long firstRow, float[] invFreq, double factor) {
+    int positions = model.maxPositions();
     float[] cos = new float[positions * invFreq.length];
     float[] sin = new float[cos.length];
     IntStream.range(0, positions).parallel().forEach(p -> {
       for (int i = 0; i < invFreq.length; i++) {
         double angle = (double) p * invFreq[i];
-        cos[p * invFreq.length + i] = (float) StrictMath.cos(angle);
-        sin[p * invFreq.length + i] = (float) StrictMath.sin(angle);
+        cos[p * invFreq.length + i] = (float) (StrictMath.cos(angle) * factor);
+        sin[p * invFreq.length + i] = (float) (StrictMath.sin(angle) * factor);
       }
     });
-    machine.device().write(table.cos().mem(), cos, 0, cos.length);
-    machine.device().write(table.sin().mem(), sin, 0, sin.length);
+    machine.device().write(View.of(table.cos()).rows(firstRow, positions).mem(), cos, 0, cos.length);
+    machine.device().write(View.of(table.sin()).rows(firstRow, positions).mem(), sin, 0, sin.length);
   }
 
   // ----------------------------------------------------------------------------------------------------------- load
@@ -97,7 +112,7 @@ public final class Weights {
       loadGguf(folder);
     } else {
       try (Checkpoint files = Checkpoint.open(folder)) {
-        LlamaTensors.check(model.config(), files);
+        ModelTensors.check(model.config(), files);
         loadBase(files);
         bytesRead += files.tensors().values().stream().mapToLong(TensorInfo::bytes).sum();
       }
@@ -300,7 +315,7 @@ public final class Weights {
     refresh16();
   }
 
-  /** The first values of training from scratch: norms 1, all else normal with {@code std} (initializer_range). */
+  /** The first values of training from scratch: norms as if they were not there, biases 0, all else normal with {@code std} (initializer_range). */
   public void initRandom(float std, long seed) {
     long stream = 1L << 32;
     for (Tensor t : model.parameters().tensors()) {
@@ -324,7 +339,8 @@ public final class Weights {
       }
       View to = t.trainable() ? t.part(t.group().value()) : t.value();
       if (t.shape().length == 1) {
-        machine.kernels().fill(to.mem(), t.elements(), 1, to.type());
+        boolean one = model.architecture().norm() == NormWeight.PLAIN && !t.name().endsWith("bias");
+        machine.kernels().fill(to.mem(), t.elements(), one ? 1 : 0, to.type());
       } else {
         machine.kernels().randomNormal(to.mem(), t.elements(), 0, std, seed, stream, to.type());
       }

@@ -10,6 +10,7 @@ import dev.oribi.kernel.DType;
 import dev.oribi.kernel.Gemm;
 import dev.oribi.kernel.Kernels;
 import dev.oribi.kernel.Kernels.Activation;
+import dev.oribi.kernel.Kernels.NormWeight;
 import dev.oribi.program.Buffer.Lifetime;
 import dev.oribi.program.Buffer.Rows;
 import dev.oribi.program.Op.Kind;
@@ -30,6 +31,8 @@ public final class Emit {
   private final EmitFp8 fp8;
   private final Copies copies;
   private final EmitLoss loss;
+  private final EmitExperts experts;
+  private final EmitLatent latent;
 
   /**
    * The largest run that is planned.
@@ -78,6 +81,8 @@ public final class Emit {
     this.lora = new EmitLora(this, library.kernels());
     this.fp8 = new EmitFp8(this, library.gemm());
     this.loss = new EmitLoss(this, library);
+    this.experts = new EmitExperts(this);
+    this.latent = new EmitLatent(this);
   }
 
   public Program program() {
@@ -97,6 +102,16 @@ public final class Emit {
   /** The second copies of weights in 4 bits. */
   public Copies copies() {
     return copies;
+  }
+
+  /** The ops of routed experts. */
+  public EmitExperts experts() {
+    return experts;
+  }
+
+  /** The ops of latent attention. */
+  public EmitLatent latent() {
+    return latent;
   }
 
   /** The ops of the vocabulary projection and the loss. */
@@ -173,28 +188,30 @@ public final class Emit {
   // ----------------------------------------------------------------------------------------------------------- norm
 
   /** y, rstd = rms_norm(x) */
-  public void rmsNorm(String name, Buffer y, Buffer rstd, Buffer x, View w, float eps) {
-    add(Kind.RMS_NORM, name, List.of(x, w.buffer()), List.of(y, rstd), y.bytes() + x.bytes() + rstd.bytes(),
-        4 * x.rows() * x.cols(), r ->
+  public void rmsNorm(String name, View y, View rstd, View x, View w, float eps, NormWeight weight) {
+    add(Kind.RMS_NORM, name, List.of(x.buffer(), w.buffer()), List.of(y.buffer(), rstd.buffer()),
+        bytes(y) + bytes(x) + bytes(rstd), 4 * x.elements(), r ->
         r.kernels().rmsNormForward(
-            y.mem(), rstd.mem(), x.mem(), w.mem(), r.rows(View.of(x)), x.cols(), eps, x.type()));
+            y.mem(), rstd.mem(), x.mem(), w.mem(), r.rows(x), x.cols(), eps, weight, x.type()));
   }
 
   /** sum = x + delta; y, rstd = rms_norm(sum) */
-  public void addRmsNorm(String name, Buffer sum, Buffer y, Buffer rstd, Buffer x, Buffer delta, View w, float eps) {
+  public void addRmsNorm(String name, Buffer sum, Buffer y, Buffer rstd, Buffer x, Buffer delta, View w, float eps,
+      NormWeight weight) {
     add(Kind.ADD_RMS_NORM, name, List.of(x, delta, w.buffer()), List.of(sum, y, rstd), 4 * x.bytes() + rstd.bytes(),
         5 * x.rows() * x.cols(), r ->
         r.kernels().addRmsNormForward(
-            sum.mem(), y.mem(), rstd.mem(), x.mem(), delta.mem(), w.mem(), r.rows(View.of(x)), x.cols(), eps, x.type()));
+            sum.mem(), y.mem(), rstd.mem(), x.mem(), delta.mem(), w.mem(), r.rows(View.of(x)), x.cols(), eps, weight,
+            x.type()));
   }
 
   /** dx = or += the gradient of rms_norm; dw += where {@code dw} is not null. */
   public void rmsNormBackward(
-      String name, Buffer dx, View dw, Buffer rstd, Buffer dy, Buffer x, View w, boolean accumulate) {
-    List<Buffer> reads = new ArrayList<>(List.of(rstd, dy, x, w.buffer()));
-    List<Buffer> writes = new ArrayList<>(List.of(dx));
+      String name, View dx, View dw, View rstd, View dy, View x, View w, boolean accumulate, NormWeight weight) {
+    List<Buffer> reads = new ArrayList<>(List.of(rstd.buffer(), dy.buffer(), x.buffer(), w.buffer()));
+    List<Buffer> writes = new ArrayList<>(List.of(dx.buffer()));
     if (accumulate) {
-      reads.add(dx);
+      reads.add(dx.buffer());
     }
     Buffer space = null;
     if (dw != null) {
@@ -204,10 +221,48 @@ public final class Emit {
       writes.add(space);
     }
     Buffer scratch = space;
-    add(Kind.RMS_NORM_BACKWARD, name, reads, writes, (accumulate ? 4 : 3) * x.bytes(), 8 * x.rows() * x.cols(), r ->
+    add(Kind.RMS_NORM_BACKWARD, name, reads, writes, (accumulate ? 4 : 3) * bytes(x), 8 * x.elements(), r ->
         r.kernels().rmsNormBackward(
             dx.mem(), dw == null ? null : dw.mem(), rstd.mem(), dy.mem(), x.mem(), w.mem(),
-            scratch == null ? null : scratch.mem(), r.rows(View.of(x)), x.cols(), accumulate, x.type()));
+            scratch == null ? null : scratch.mem(), r.rows(x), x.cols(), accumulate, weight, x.type()));
+  }
+
+  /** y, rstd = rms_norm of each head of x; {@code d}: channels of a head. */
+  public void headNorm(String name, View y, Buffer rstd, View x, View w, int d, float eps, NormWeight weight) {
+    int heads = Math.toIntExact(x.cols() / d);
+    add(Kind.HEAD_NORM, name, List.of(x.buffer(), w.buffer()), List.of(y.buffer(), rstd),
+        bytes(y) + bytes(x) + rstd.bytes(), 4 * x.elements(), r ->
+        r.kernels().headNormForward(
+            y.mem(), rstd.mem(), x.mem(), w.mem(), r.rows(x), heads, d, x.ld(), y.ld(), eps, weight, x.type()));
+  }
+
+  /** dx = the gradient of {@link #headNorm}; dw += where it is not null. */
+  public void headNormBackward(String name, View dx, View dy, View dw, Buffer rstd, View x, View w, int d, NormWeight weight) {
+    int heads = Math.toIntExact(x.cols() / d);
+    List<Buffer> reads = new ArrayList<>(List.of(rstd, dy.buffer(), x.buffer(), w.buffer()));
+    List<Buffer> writes = new ArrayList<>(List.of(dx.buffer()));
+    Buffer space = dw == null ? null : workspace(name, Kernels.headNormBackwardWorkspace(x.rows(), heads, d));
+    if (dw != null) {
+      reads.add(dw.buffer());
+      writes.addAll(List.of(dw.buffer(), space));
+    }
+    add(Kind.HEAD_NORM_BACKWARD, name, reads, writes, 3 * bytes(x), 8 * x.elements(), r ->
+        r.kernels().headNormBackward(
+            dx.mem(), dw == null ? null : dw.mem(), rstd.mem(), dy.mem(), x.mem(), w.mem(),
+            space == null ? null : space.mem(), r.rows(x), heads, d, x.ld(), dy.ld(), dx.ld(), weight, x.type()));
+  }
+
+  /** y += b in every row; b[1, cols] or [cols, 1] */
+  public void bias(String name, View y, View b) {
+    add(Kind.BIAS, name, List.of(y.buffer(), b.buffer()), List.of(y.buffer()), 2 * bytes(y), y.elements(), r ->
+        r.kernels().biasAdd(y.mem(), b.mem(), r.rows(y), y.cols(), y.ld(), y.type()));
+  }
+
+  /** db += the sum of the rows of dy */
+  public void biasBackward(String name, View db, View dy) {
+    Buffer space = workspace(name, Kernels.biasBackwardWorkspace(dy.rows(), dy.cols()));
+    add(Kind.BIAS_BACKWARD, name, List.of(dy.buffer(), db.buffer()), List.of(db.buffer(), space), bytes(dy), dy.elements(), r ->
+        r.kernels().biasBackward(db.mem(), dy.mem(), space.mem(), r.rows(dy), dy.cols(), dy.ld(), dy.type()));
   }
 
   // ------------------------------------------------------------------------------------------------------- products
@@ -290,8 +345,19 @@ public final class Emit {
 
   // ------------------------------------------------------------------------------------------------------ attention
 
-  /** Numbers of an attention layer. q, k, v lie side by side in each row of one buffer. */
-  public record Heads(int heads, int kvHeads, int headDim) {
+  /**
+   * Numbers of an attention layer. q, k, v lie side by side in each row of one buffer.
+   *
+   * @param scale of q.k
+   * @param window a query sees its last {@code window} keys; 0: all
+   * @param softcap scores become softcap * tanh(score / softcap); 0: as they are
+   */
+  public record Heads(int heads, int kvHeads, int headDim, float scale, int window, float softcap) {
+    /** With the usual scale, 1 / sqrt(headDim), and nothing else. */
+    public Heads(int heads, int kvHeads, int headDim) {
+      this(heads, kvHeads, headDim, (float) (1 / Math.sqrt(headDim)), 0, 0);
+    }
+
     public long q() {
       return (long) heads * headDim;
     }
@@ -304,15 +370,32 @@ public final class Emit {
       return q() + 2 * kv();
     }
 
-    float scale() {
-      return (float) (1 / Math.sqrt(headDim));
+    /** q, k and v within the rows of {@code qkv}. */
+    public Qkv of(Buffer qkv) {
+      return of(qkv, qkv);
+    }
+
+    /** q and k, side by side, within the rows of {@code qk}, v within those of {@code qkv}. */
+    public Qkv of(Buffer qk, Buffer qkv) {
+      return new Qkv(View.of(qk).cols(0, q()), View.of(qk).cols(q(), kv()), View.of(qkv).cols(q() + kv(), kv()));
     }
   }
 
-  /** Cosines and sines [positions, D/2], fp32. */
-  public record RopeTable(Buffer cos, Buffer sin) {}
+  /** What attention reads: q[N,H*D], k and v[N,Hkv*D]. */
+  public record Qkv(View q, View k, View v) {
+    List<Buffer> buffers() {
+      return q.buffer() == v.buffer() ? List.of(q.buffer()) : List.of(q.buffer(), v.buffer());
+    }
+  }
 
-  /** Rotates q and k in place; {@code inverse} is the backward pass. */
+  /** Cosines and sines [positions, R/2], fp32, where R channels of a head turn. */
+  public record RopeTable(Buffer cos, Buffer sin) {
+    long rotated() {
+      return 2 * cos.cols();
+    }
+  }
+
+  /** Rotates q and k, which are the first columns of {@code qkv}, in place; {@code inverse} is the backward pass. */
   public void rope(String name, Buffer qkv, Heads h, RopeTable table, Buffer positions, boolean inverse) {
     View q = View.of(qkv).cols(0, h.q());
     View k = View.of(qkv).cols(h.q(), h.kv());
@@ -321,19 +404,20 @@ public final class Emit {
         bytes, 3 * qkv.rows() * (h.q() + h.kv()), r ->
         r.kernels().rope(
             q.mem(), k.mem(), table.cos.mem(), table.sin.mem(), positions.mem(), r.tokens(), h.heads, h.kvHeads,
-            h.headDim, qkv.cols(), table.cos.rows(), inverse, qkv.type()));
+            h.headDim, table.rotated(), qkv.cols(), table.cos.rows(), inverse, qkv.type()));
   }
 
   /** Where the keys and values of each sequence lie in a cache of rows [slots, Hkv*D]. */
   public record KvCache(Buffer k, Buffer v, Buffer slots, Buffer start, Buffer length) {}
 
   /** o, lse = attention(qkv); with a cache, its keys and values instead of those of qkv. {@code lse} null: not kept. */
-  public void attention(String name, Buffer o, Buffer lse, Buffer qkv, Heads h, Buffer cuSeqlens, KvCache cache) {
-    View q = View.of(qkv).cols(0, h.q());
-    View k = cache == null ? View.of(qkv).cols(h.q(), h.kv()) : View.of(cache.k);
-    View v = cache == null ? View.of(qkv).cols(h.q() + h.kv(), h.kv()) : View.of(cache.v);
+  public void attention(String name, Buffer o, Buffer lse, Qkv qkv, Heads h, Buffer cuSeqlens, KvCache cache) {
+    View q = qkv.q;
+    View k = cache == null ? qkv.k : View.of(cache.k);
+    View v = cache == null ? qkv.v : View.of(cache.v);
     Buffer space = workspace(name, library.attention.workspace(largest(h, q, k, v, o.cols(), cache), false));
-    List<Buffer> reads = new ArrayList<>(List.of(qkv, cuSeqlens));
+    List<Buffer> reads = new ArrayList<>(qkv.buffers());
+    reads.add(cuSeqlens);
     if (cache != null) {
       reads.addAll(List.of(cache.k, cache.v, cache.start, cache.length));
     }
@@ -341,27 +425,25 @@ public final class Emit {
     if (lse != null) {
       writes.add(lse);
     }
-    add(Kind.ATTENTION, name, reads, writes, qkv.bytes() + o.bytes(), attentionFlops(h), r ->
+    add(Kind.ATTENTION, name, reads, writes, o.rows() * h.all() * o.type().bytes() + o.bytes(), attentionFlops(h), r ->
         r.attention().forward(
             o.mem(), lse == null ? null : lse.mem(), q.mem(), k.mem(), v.mem(), space.mem(),
             attentionShape(r, h, q, k, v, o.cols(), cuSeqlens, cache)));
   }
 
-  /** dqkv = gradients of q, k, v side by side */
+  /** d = gradients of q, k and v, each with the strides of what it is the gradient of */
   public void attentionBackward(
-      String name, Buffer dqkv, Buffer o, Buffer lse, Buffer dOut, Buffer qkv, Heads h, Buffer cuSeqlens) {
-    View q = View.of(qkv).cols(0, h.q());
-    View k = View.of(qkv).cols(h.q(), h.kv());
-    View v = View.of(qkv).cols(h.q() + h.kv(), h.kv());
-    View dq = View.of(dqkv).cols(0, h.q());
-    View dk = View.of(dqkv).cols(h.q(), h.kv());
-    View dv = View.of(dqkv).cols(h.q() + h.kv(), h.kv());
-    Buffer space = workspace(name, library.attention.workspace(largest(h, q, k, v, o.cols(), null), true));
-    add(Kind.ATTENTION_BACKWARD, name, List.of(o, lse, dOut, qkv, cuSeqlens), List.of(dqkv, space),
-        2 * qkv.bytes() + 2 * o.bytes(), attentionFlops(h) * 5 / 2, r ->
+      String name, Qkv d, Buffer o, Buffer lse, Buffer dOut, Qkv qkv, Heads h, Buffer cuSeqlens) {
+    Buffer space = workspace(name, library.attention.workspace(largest(h, qkv.q, qkv.k, qkv.v, o.cols(), null), true));
+    List<Buffer> reads = new ArrayList<>(List.of(o, lse, dOut, cuSeqlens));
+    reads.addAll(qkv.buffers());
+    List<Buffer> writes = new ArrayList<>(d.buffers());
+    writes.add(space);
+    long bytes = 2 * o.rows() * h.all() * o.type().bytes() + 2 * o.bytes();
+    add(Kind.ATTENTION_BACKWARD, name, reads, writes, bytes, attentionFlops(h) * 5 / 2, r ->
         r.attention().backward(
-            dq.mem(), dk.mem(), dv.mem(), o.mem(), lse.mem(), dOut.mem(), q.mem(), k.mem(), v.mem(), space.mem(),
-            attentionShape(r, h, q, k, v, o.cols(), cuSeqlens, null)));
+            d.q.mem(), d.k.mem(), d.v.mem(), o.mem(), lse.mem(), dOut.mem(), qkv.q.mem(), qkv.k.mem(), qkv.v.mem(), space.mem(),
+            attentionShape(r, h, qkv.q, qkv.k, qkv.v, o.cols(), cuSeqlens, null)));
   }
 
   /** The largest call. A cache's ranges have no place yet: a range of no bytes tells that there will be one. */
@@ -369,21 +451,26 @@ public final class Emit {
     Mem later = cache == null ? null : Mem.NOWHERE;
     return new AttentionShape(
         sizes.tokens, sizes.sequences + sizes.spare, Run.lengthBound(sizes.longest, sizes.tokens), h.heads, h.kvHeads, h.headDim,
-        q.ld(), k.ld(), v.ld(), ldO, null, later, later, h.scale(), 0, 0, sizes.type);
+        q.ld(), k.ld(), v.ld(), ldO, null, later, later, h.scale, h.window, h.softcap, sizes.type);
   }
 
   private static AttentionShape attentionShape(
       Run r, Heads h, View q, View k, View v, long ldO, Buffer cuSeqlens, KvCache cache) {
     return new AttentionShape(
         r.tokens(), r.sequences(), r.longest(), h.heads, h.kvHeads, h.headDim, q.ld(), k.ld(), v.ld(), ldO,
-        cuSeqlens.mem(), cache == null ? null : cache.start.mem(), cache == null ? null : cache.length.mem(), h.scale(),
-        0, 0, q.type());
+        cuSeqlens.mem(), cache == null ? null : cache.start.mem(), cache == null ? null : cache.length.mem(), h.scale,
+        h.window, h.softcap, q.type());
   }
 
-  /** Two products over the lower triangle, with the planned tokens spread evenly over the planned sequences. */
+  /**
+   * Two products over the lower triangle, or the band of a window in it, with the planned tokens spread evenly over the
+   * planned sequences.
+   */
   private long attentionFlops(Heads h) {
     long length = Math.max(1, sizes.tokens / Math.max(1, sizes.sequences));
-    return 2 * 2 * sizes.tokens * h.q() * (length + 1) / 2;
+    long window = h.window == 0 ? length : Math.min(length, h.window);
+    double keys = window - window * (window - 1) / 2.0 / length; // that a query sees, on average
+    return Math.round(2 * 2 * (double) sizes.tokens * h.q() * keys);
   }
 
   // ------------------------------------------------------------------------------------------------ rows and elements
@@ -410,6 +497,12 @@ public final class Emit {
   public void add(String name, Buffer y, Buffer a, Buffer b) {
     add(Kind.ADD, name, List.of(a, b), List.of(y), 3 * y.bytes(), y.rows() * y.cols(), r ->
         r.kernels().add(y.mem(), a.mem(), b.mem(), r.rows(View.of(y)) * y.cols(), y.type()));
+  }
+
+  /** y = x * scale, then softcap * tanh(that / softcap) unless softcap is 0; y may be x */
+  public void scale(String name, Buffer y, Buffer x, float scale, float softcap) {
+    add(Kind.SCALE, name, List.of(x), List.of(y), x.bytes() + y.bytes(), y.rows() * y.cols(), r ->
+        r.kernels().scale(y.mem(), x.mem(), r.rows(View.of(y)) * y.cols(), scale, softcap, y.type()));
   }
 
   public void fill(String name, Buffer y, float value) {

@@ -82,7 +82,8 @@ public final class EmitLoss {
         products.logits(r, logits.mem(), part, scratch, rows);
         r.kernels().crossEntropy(
             dh == null ? null : logits.mem(), View.of(loss.losses()).rows(begin, rows).mem(), logits.mem(),
-            View.of(loss.labels()).rows(begin, rows).mem(), loss.gradScale().mem(), rows, vocabulary, 1, 0, z);
+            View.of(loss.labels()).rows(begin, rows).mem(), loss.gradScale().mem(), rows, vocabulary, w.scale(), w.softcap(),
+            z);
         if (dh != null) {
           products.gradient(r, View.of(dh).rows(begin, rows).mem(), logits.mem(), scratch, rows);
         }
@@ -107,6 +108,9 @@ public final class EmitLoss {
     }
     emit.add(Kind.LOGITS, name, reads, writes, h.bytes() + w.bytes() + logits.bytes(), 2 * h.rows() * w.rows() * w.cols(), r ->
         products.logits(r, logits.mem(), h.mem(), space == null ? null : space.mem(), r.rows(View.of(h))));
+    if (w.scale() != 1 || w.softcap() != 0) {
+      emit.scale(name + ".scale", logits, logits, w.scale(), w.softcap());
+    }
   }
 
   /** out[0] = sum of the first column of x, fp64 */

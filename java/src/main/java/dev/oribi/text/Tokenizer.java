@@ -153,6 +153,11 @@ public final class Tokenizer implements AutoCloseable {
     return id == null ? OptionalInt.empty() : OptionalInt.of(id);
   }
 
+  /** Whether an id below {@link #vocabSize} has a token: vocabularies may have gaps. */
+  public boolean hasToken(int id) {
+    return id >= 0 && id < tokens.length && tokens[id] != null;
+  }
+
   /** The vocabulary's entry for an id. */
   public String token(int id) {
     requireId(id);
@@ -160,7 +165,7 @@ public final class Tokenizer implements AutoCloseable {
   }
 
   private void requireId(int id) {
-    if (id < 0 || id >= tokens.length || tokens[id] == null) {
+    if (!hasToken(id)) {
       throw new OribiException("Token id " + id + " is not in the vocabulary of " + file
           + ": ids go from 0 to " + (tokens.length - 1) + ".");
     }

@@ -2,7 +2,7 @@ package dev.oribi.train;
 
 import dev.oribi.data.MicroBatch;
 import dev.oribi.device.Device;
-import dev.oribi.model.Llama.Inputs;
+import dev.oribi.model.Decoder.Inputs;
 import dev.oribi.program.Emit;
 import dev.oribi.program.Run;
 import dev.oribi.program.RowBuckets;
@@ -90,7 +90,7 @@ record BatchRows(int[] ids, int[] positions, int[] cuSeqlens, int[] targetRows, 
   /** Copies the rows alone, which may be done as soon as the run before this one is issued. */
   void writeRows(Device device, Inputs inputs) {
     device.write(inputs.ids().mem(), ids, ids.length);
-    device.write(inputs.positions().mem(), positions, positions.length);
+    device.write(inputs.positions().mem(), inputs.places().of(positions, cuSeqlens), positions.length);
     device.write(inputs.cuSeqlens().mem(), cuSeqlens, cuSeqlens.length);
     device.write(inputs.targetRows().mem(), targetRows, targetRows.length);
     device.write(inputs.loss().labels().mem(), labels, labels.length);

@@ -6,8 +6,8 @@ import dev.oribi.device.Clock;
 import dev.oribi.device.Lanes.Lane;
 import dev.oribi.kernel.DType;
 import dev.oribi.layer.Saving;
-import dev.oribi.model.Llama;
-import dev.oribi.model.Llama.Inputs;
+import dev.oribi.model.Decoder;
+import dev.oribi.model.Decoder.Inputs;
 import dev.oribi.model.Machine;
 import dev.oribi.model.Weights;
 import dev.oribi.program.Copies;
@@ -66,12 +66,12 @@ public record Calibration(Map<String, Timed> seconds, double link) {
    * @param whole of which {@link #LAYERS} layers are run, and one more where weights in 4 bits may also be multiplied in FP8
    * @param sizes of the planned micro-batch
    */
-  static Calibration measure(Llama whole, Machine machine, Emit.Sizes sizes, long logitsBudget) {
+  static Calibration measure(Decoder whole, Machine machine, Emit.Sizes sizes, long logitsBudget) {
     int copies = whole.fp8() && whole.layers().stream().anyMatch(l -> !l.in4Bits().isEmpty()) ? 1 : 0;
-    Llama model = whole.withLayers(LAYERS + copies);
+    Decoder model = whole.withLayers(LAYERS + copies);
     Program program = new Program("calibration");
     Program unpack = new Program("unpack");
-    Inputs inputs = Inputs.of(sizes);
+    Inputs inputs = model.inputs(sizes);
     Copies inFp8 = model.emitCopies(new Emit(unpack, sizes, machine.library()), Math.min(copies, model.layers().size()));
     model.emitTrain(
         new Emit(program, sizes, machine.library(), inFp8), inputs,

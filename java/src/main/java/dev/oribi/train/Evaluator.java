@@ -5,9 +5,9 @@ import dev.oribi.data.Batches;
 import dev.oribi.data.MicroBatch;
 import dev.oribi.kernel.DType;
 import dev.oribi.model.FrozenStorage;
-import dev.oribi.model.Llama;
-import dev.oribi.model.Llama.Inputs;
-import dev.oribi.model.Llama.Training;
+import dev.oribi.model.Decoder;
+import dev.oribi.model.Decoder.Inputs;
+import dev.oribi.model.Decoder.Training;
 import dev.oribi.model.Machine;
 import dev.oribi.model.Weights;
 import dev.oribi.model.config.ModelConfig;
@@ -34,7 +34,7 @@ public final class Evaluator implements AutoCloseable {
     }
   }
 
-  private final Llama model;
+  private final Decoder model;
   private final Machine machine;
   private final Batches batches;
   private final Inputs inputs;
@@ -51,12 +51,12 @@ public final class Evaluator implements AutoCloseable {
     this.machine = machine;
     this.executor = machine.executor();
     this.batches = batches;
-    this.model = new Llama(config, type, training, storage, batches.maxSequenceLength());
+    this.model = new Decoder(config, type, training, storage, batches.maxSequenceLength());
     Emit.Sizes sizes =
         new Emit.Sizes(
             batches.maxTokens(), batches.maxTokens(), batches.maxSequences(), batches.maxSequenceLength(), type, false, 0);
     sizes = executor.records() ? sizes.roomy() : sizes;
-    inputs = Inputs.of(sizes);
+    inputs = model.inputs(sizes);
     model.emitEvaluate(new Emit(program, sizes, machine.library()), inputs, 0, EmitLoss.LOGITS_BUDGET);
     plan = new Plan(List.of(program), model.parameters().buffers(), model.loadingBytes());
   }

@@ -6,8 +6,8 @@ import dev.oribi.data.DataOptions;
 import dev.oribi.data.Dataset;
 import dev.oribi.io.AtomicFiles;
 import dev.oribi.model.FrozenStorage;
-import dev.oribi.model.Llama;
-import dev.oribi.model.Llama.Training;
+import dev.oribi.model.Decoder;
+import dev.oribi.model.Decoder.Training;
 import dev.oribi.model.Machine;
 import dev.oribi.model.ModelFiles;
 import dev.oribi.model.Weights;
@@ -44,7 +44,7 @@ public final class FineTuning implements AutoCloseable {
   private final RunData data;
   private final LoraConfig lora;
   private final Machine machine;
-  private final Llama model;
+  private final Decoder model;
   private final ModelStep step;
   private final StartClock start;
 
@@ -63,7 +63,10 @@ public final class FineTuning implements AutoCloseable {
         machine.checkFp8();
       }
       FrozenStorage storage = FrozenStorage.of(numbers, config.loadIn4bit, config.headIn8bit).withFp8(config.fp8);
-      this.model = new Llama(numbers, config.dtype.on(machine, numbers), training, storage, longest(data));
+      this.model = new Decoder(numbers, config.dtype.on(machine, numbers), training, storage, longest(data));
+      if (config.adapter == null) {
+        model.checkEveryTargetIsThere();
+      }
       this.step = new ModelStep(model, machine, options(config, data));
       start.end("plan");
     } catch (RuntimeException e) {
@@ -108,7 +111,7 @@ public final class FineTuning implements AutoCloseable {
       throw new OribiException("A model and data are needed: give --model and --data.");
     }
     ModelConfig numbers = ModelConfig.read(config.modelFolder());
-    config.maxSeqLength = Math.min(config.maxSeqLength, numbers.maxPositionEmbeddings());
+    config.maxSeqLength = Math.min(config.maxSeqLength, numbers.contextLength());
     config.loadIn4bit |= numbers.quantization() != null;
     LoraConfig lora = config.trainsAllWeights() ? null : lora(config);
     out.print(config.toYaml());
@@ -165,7 +168,7 @@ public final class FineTuning implements AutoCloseable {
     return step;
   }
 
-  public Llama model() {
+  public Decoder model() {
     return model;
   }
 

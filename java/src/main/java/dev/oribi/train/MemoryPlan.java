@@ -22,9 +22,10 @@ import java.util.Set;
  * placed. Microseconds come from a {@link Calibration}. The order:
  *
  * <ol>
- *   <li>f is made again in the pass that reads gu anyway; then x1 and x2, each one pass over memory.
+ *   <li>f is made again in the pass that reads gu anyway; then x1 and x2, and q and k after their norm, each one pass over
+ *       memory. Where attention's output has a norm of its own, so is r1.
  *   <li>Tensors go to the host and come back, as many as the bus carries while a layer computes. That costs no time.
- *   <li>The second copies, in 16 bits or FP8, of weights in 4 bits are given up.
+ *   <li>The second copies of weights in 4 bits are given up; those in FP8, which save more, after what is made again.
  *   <li>The embedding's table lies in the host's memory; its rows are read from there.
  *   <li>What is left is made again by products and attention, the best first.
  *   <li>The MLP is made in tiles of tokens, and logits in smaller chunks; what was on the host but for r0 is made again too.
@@ -106,10 +107,20 @@ public final class MemoryPlan {
    * @param device has memory of its own, so that something can be sent to the host
    * @param embedding its table is frozen and nothing else uses it
    * @param hostBudget bytes of the host's memory that may be pinned
+   * @param tensors those that the model's layers save
    */
   record Options(
       int layers, long tokens, boolean frozen4Bit, boolean device, boolean embedding, boolean prefetch, long logitsBudget,
-      long hostBudget) {}
+      long hostBudget, Set<Tensor> tensors) {
+    /** For layers without norms of heads and outputs. */
+    Options(
+        int layers, long tokens, boolean frozen4Bit, boolean device, boolean embedding, boolean prefetch, long logitsBudget,
+        long hostBudget) {
+      this(
+          layers, tokens, frozen4Bit, device, embedding, prefetch, logitsBudget, hostBudget,
+          EnumSet.complementOf(EnumSet.of(Tensor.QK, Tensor.Y, Tensor.D)));
+    }
+  }
 
   /** What a choice would take. */
   interface Estimate {
@@ -157,7 +168,8 @@ public final class MemoryPlan {
 
   /** Gradient checkpointing as others know it: only the inputs of the layers are kept. */
   Choice checkpointed() {
-    return new Choice(Collections.nCopies(options.layers, Saving.REBUILD), 0, false, options.frozen4Bit && options.prefetch, options.logitsBudget);
+    return new Choice(
+        Collections.nCopies(options.layers, Saving.REBUILD), 0, false, options.frozen4Bit && options.prefetch, options.logitsBudget);
   }
 
   /**
@@ -227,17 +239,24 @@ public final class MemoryPlan {
     if (line == null) {
       line = new ArrayList<>(List.of(everything()));
       estimate.calibrate();
-      for (Tensor t : List.of(Tensor.F, Tensor.X2, Tensor.X1)) {
-        everyLayer(t, How.REBUILD);
+      Set<Tensor> left = EnumSet.copyOf(options.tensors);
+      left.remove(Tensor.R0);
+      List<Tensor> cheap = new ArrayList<>(List.of(Tensor.F, Tensor.X2, Tensor.X1, Tensor.QK));
+      if (left.contains(Tensor.Y)) {
+        cheap.add(Tensor.R1); // from y, a norm and a sum
       }
-      Set<Tensor> left = EnumSet.of(Tensor.GU, Tensor.QKV, Tensor.O, Tensor.R1);
+      for (Tensor t : cheap) {
+        if (left.remove(t)) {
+          everyLayer(t, How.REBUILD);
+        }
+      }
       offload(left);
-      while (last().copies > 0) {
-        Choice c = last();
-        line.add(new Choice(c.savings, c.copies - 1, c.embeddingOnHost, c.prefetch, c.logitsBudget));
+      if (copiesAreCheapest(left)) {
+        giveUpCopies();
       }
       embeddingToHost();
       rebuild(left);
+      giveUpCopies();
       for (long rows = LARGEST_TILE; rows >= LEAST_TILE; rows /= 2) {
         if (rows < options.tokens) {
           line.add(last().tiled(rows));
@@ -254,7 +273,7 @@ public final class MemoryPlan {
       if (last().savings.get(0).of(Tensor.R0) == How.KEEP) {
         toHost(Tensor.R0, options.layers - 1); // whatever it costs
       }
-      for (Tensor t : List.of(Tensor.QKV, Tensor.R1, Tensor.O)) {
+      for (Tensor t : List.of(Tensor.QKV, Tensor.R1, Tensor.Y, Tensor.O, Tensor.D)) {
         for (int i = 0; i < options.layers; i++) { // what comes back a layer ahead is there twice
           if (last().savings.get(i).of(t) == How.OFFLOAD) {
             line.add(last().with(i, t, How.REBUILD));
@@ -284,7 +303,10 @@ public final class MemoryPlan {
    */
   private void offload(Set<Tensor> left) {
     double room = LINK_SHARE * estimate.of(last()).forwardSeconds;
-    for (Tensor t : List.of(Tensor.O, Tensor.R0, Tensor.R1, Tensor.QKV, Tensor.GU)) {
+    for (Tensor t : List.of(Tensor.D, Tensor.O, Tensor.R0, Tensor.R1, Tensor.Y, Tensor.QKV, Tensor.GU)) {
+      if (t != Tensor.R0 && !left.contains(t)) {
+        continue; // not there, or made again already
+      }
       double seconds = estimate.bytes(t) / estimate.link();
       int count = (int) Math.min(options.layers - 1, room / seconds);
       boolean pays = t == Tensor.GU ? count == options.layers - 1 : count > 0; // two of so large a tensor are on their way at once
@@ -312,6 +334,28 @@ public final class MemoryPlan {
     return true;
   }
 
+  private void giveUpCopies() {
+    while (last().copies > 0) {
+      line.add(oneCopyLess());
+    }
+  }
+
+  private Choice oneCopyLess() {
+    Choice c = last();
+    return new Choice(c.savings, c.copies - 1, c.embeddingOnHost, c.prefetch, c.logitsBudget);
+  }
+
+  /** Whether a byte of a copy saves less time than one of any tensor: in 16 bits it saves dequantizing, in FP8 half a product. */
+  private boolean copiesAreCheapest(Set<Tensor> left) {
+    if (last().copies == 0 || left.isEmpty()) {
+      return true;
+    }
+    Point now = estimate.of(last());
+    Point less = estimate.of(oneCopyLess());
+    double cost = (less.seconds - now.seconds) / (now.bytes - less.bytes);
+    return costs(left).values().stream().allMatch(c -> cost <= c);
+  }
+
   private void embeddingToHost() {
     Choice c = last();
     Choice moved = new Choice(c.savings, c.copies, true, c.prefetch, c.logitsBudget);
@@ -322,6 +366,12 @@ public final class MemoryPlan {
 
   /** By what a byte costs, as predicted for one layer. */
   private void rebuild(Set<Tensor> left) {
+    Map<Tensor, Double> cost = costs(left);
+    left.stream().sorted(Comparator.comparing(cost::get)).forEach(t -> everyLayer(t, How.REBUILD));
+  }
+
+  /** Seconds for a byte that making a tensor again in one layer saves. */
+  private Map<Tensor, Double> costs(Set<Tensor> left) {
     Point now = estimate.of(last());
     Map<Tensor, Double> cost = new EnumMap<>(Tensor.class);
     for (Tensor t : left) {
@@ -329,6 +379,6 @@ public final class MemoryPlan {
       Point one = estimate.of(now.choice.with(layer, t, How.REBUILD));
       cost.put(t, (one.seconds - now.seconds) / estimate.bytes(t));
     }
-    left.stream().sorted(Comparator.comparing(cost::get)).forEach(t -> everyLayer(t, How.REBUILD));
+    return cost;
   }
 }

@@ -5,8 +5,8 @@ import dev.oribi.kernel.DType;
 import dev.oribi.layer.Parameters.Group;
 import dev.oribi.layer.Parameters.Tensor;
 import dev.oribi.layer.Saving;
-import dev.oribi.model.Llama;
-import dev.oribi.model.Llama.Inputs;
+import dev.oribi.model.Decoder;
+import dev.oribi.model.Decoder.Inputs;
 import dev.oribi.model.Machine;
 import dev.oribi.model.Weights;
 import dev.oribi.optim.OptimizerType;
@@ -23,8 +23,10 @@ import dev.oribi.program.RowBuckets;
 import dev.oribi.program.Run;
 import java.nio.FloatBuffer;
 import java.util.ArrayList;
+import java.util.EnumSet;
 import java.util.List;
 import java.util.Optional;
+import java.util.Set;
 
 /**
  * A model's training step: four programs that share one plan.
@@ -78,7 +80,7 @@ public final class ModelStep implements TrainStep {
   /** Where the numbers of a group's update lie, and those that stay the same. */
   private record Hyper(Buffer place, Emit.AdamW numbers) {}
 
-  private final Llama model;
+  private final Decoder model;
   private final Machine machine;
   private final Inputs inputs;
   private final Options options;
@@ -86,8 +88,8 @@ public final class ModelStep implements TrainStep {
   private final Program norm = new Program("norm");
   private final Program update = new Program("update");
   private final Program clear = new Program("clear");
-  private final Buffer gradNorm = Llama.io("grad_norm", DType.F32, Rows.FIXED, 1);
-  private final Buffer clip = Llama.io("clip_scale", DType.F32, Rows.FIXED, 1);
+  private final Buffer gradNorm = Decoder.io("grad_norm", DType.F32, Rows.FIXED, 1);
+  private final Buffer clip = Decoder.io("clip_scale", DType.F32, Rows.FIXED, 1);
   private final double maxGradNorm;
   private final List<Hyper> hypers = new ArrayList<>();
   private final List<Moments> moments = new ArrayList<>();
@@ -102,12 +104,12 @@ public final class ModelStep implements TrainStep {
   private int lastTargets;
 
   /** With the fastest plan that fits the memory. */
-  public ModelStep(Llama model, Machine machine, Options o) {
+  public ModelStep(Decoder model, Machine machine, Options o) {
     this(model, machine, o, null);
   }
 
   /** @param choice what to keep, rebuild and send to the host; null: what the planner finds */
-  public ModelStep(Llama model, Machine machine, Options o, MemoryPlan.Choice choice) {
+  public ModelStep(Decoder model, Machine machine, Options o, MemoryPlan.Choice choice) {
     this.model = model;
     this.machine = machine;
     this.maxGradNorm = o.maxGradNorm;
@@ -116,7 +118,7 @@ public final class ModelStep implements TrainStep {
     int tokens = Math.max(o.tokens, o.evalTokens);
     int sequences = Math.max(o.sequences, o.evalSequences);
     DType type = model.parameters().type();
-    inputs = Inputs.of(planned(new Emit.Sizes(tokens, tokens, sequences, longest, type, false, 0)));
+    inputs = model.inputs(planned(new Emit.Sizes(tokens, tokens, sequences, longest, type, false, 0)));
 
     options = o;
     sizes = planned(new Emit.Sizes(o.tokens, o.tokens, o.sequences, longest, type, true, o.dropoutSeed));
@@ -138,7 +140,18 @@ public final class ModelStep implements TrainStep {
     boolean frozen4Bit = machine.isCuda() && model.layers().stream().anyMatch(l -> !l.in4Bits().isEmpty());
     return new MemoryPlan.Options(
         model.layers().size(), options.tokens, frozen4Bit, machine.isCuda(), model.embeddingIsAlone(), options.prefetch,
-        options.logitsBudget, machine.device().freeHostBytes());
+        options.logitsBudget, machine.device().freeHostBytes(), saved());
+  }
+
+  /** The tensors that some layer saves. */
+  private Set<Saving.Tensor> saved() {
+    Set<Saving.Tensor> there = EnumSet.noneOf(Saving.Tensor.class);
+    for (Saving.Tensor t : Saving.Tensor.values()) {
+      if (model.cols(t) > 0) {
+        there.add(t);
+      }
+    }
+    return there;
   }
 
   /** The programs of a choice, and their memory. */
@@ -202,7 +215,7 @@ public final class ModelStep implements TrainStep {
     Emit n = new Emit(norm, sizes, machine.library());
     Emit u = new Emit(update, sizes, machine.library());
     Emit c = new Emit(clear, sizes, machine.library());
-    Buffer sumSquares = Llama.io("sum_squares", DType.F64, Rows.FIXED, 1);
+    Buffer sumSquares = Decoder.io("sum_squares", DType.F64, Rows.FIXED, 1);
     boolean more = false;
     for (Group g : model.parameters().groups()) {
       n.sumSquares(g.name(), sumSquares, g.grad(), more);
@@ -279,7 +292,7 @@ public final class ModelStep implements TrainStep {
     return plan;
   }
 
-  public Llama model() {
+  public Decoder model() {
     return model;
   }
 

@@ -9,9 +9,9 @@ import dev.oribi.io.TensorType;
 import dev.oribi.kernel.DType;
 import dev.oribi.layer.Parameters.Tensor;
 import dev.oribi.layer.Saving;
-import dev.oribi.model.Llama;
-import dev.oribi.model.Llama.Inputs;
-import dev.oribi.model.Llama.Training;
+import dev.oribi.model.Decoder;
+import dev.oribi.model.Decoder.Inputs;
+import dev.oribi.model.Decoder.Training;
 import dev.oribi.model.Machine;
 import dev.oribi.model.Weights;
 import dev.oribi.model.config.LoraConfig;
@@ -119,11 +119,11 @@ public final class Trace {
     Training training = full ? Training.FULL : adapter == null ? Training.NONE : Training.adapter(LoraConfig.read(adapter));
     DType type = dtype.on(machine, config);
     try (Executor executor = machine.executor()) {
-      Llama model = new Llama(config, type, training, rows.time);
+      Decoder model = new Decoder(config, type, training, rows.time);
       MicroBatch flat = rows.flat();
       int n = flat.tokens();
       Emit.Sizes sizes = new Emit.Sizes(n, n, flat.sequences(), rows.time, type, false, 0);
-      Inputs inputs = Inputs.of(sizes);
+      Inputs inputs = model.inputs(sizes);
       Buffer logits = new Buffer("logits", Lifetime.IO, DType.F32, Rows.TARGETS, n, config.vocabSize());
       Program forward = new Program("logits");
       Program step = new Program("micro_step");
@@ -163,7 +163,7 @@ public final class Trace {
     return loss;
   }
 
-  private static void save(Path out, Machine machine, Llama model, Batch rows, Buffer logits, double loss) {
+  private static void save(Path out, Machine machine, Decoder model, Batch rows, Buffer logits, double loss) {
     List<SafetensorsWriter.Tensor> tensors = new ArrayList<>();
     Map<String, View> views = new LinkedHashMap<>();
     tensors.add(

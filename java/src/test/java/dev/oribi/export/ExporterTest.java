@@ -161,6 +161,18 @@ class ExporterTest {
     assertNothingElse("m.gguf");
   }
 
+  /** The template that an adapter was trained with is that of the export, not the base model's. */
+  @Test
+  void theTemplateOfTheAdapterGoesWithIt() throws IOException {
+    Path own = RandomAdapter.write(Files.createDirectory(folder.resolve("own")), TINY, 4, 4, false, 0.1);
+    String template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}";
+    Files.writeString(own.resolve("chat_template.jinja"), template);
+    export(new Exporter.Request(TINY, own, TextModel.Storage.PLAIN, ExportFormat.GGUF, GgufMix.Q8_0, folder.resolve("m.gguf"), false));
+    export(new Exporter.Request(TINY, own, TextModel.Storage.PLAIN, ExportFormat.MERGED, GgufMix.Q8_0, folder.resolve("merged"), false));
+    assertThat(GgufFolder.of(folder.resolve("m.gguf")).resolve("chat_template.jinja")).hasContent(template);
+    assertThat(folder.resolve("merged/chat_template.jinja")).hasContent(template);
+  }
+
   /** A run that is stopped between its first byte and its check leaves what was there, and the next one clears what it left. */
   @Test
   void nothingHalfWritten() throws IOException {

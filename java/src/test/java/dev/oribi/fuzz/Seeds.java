@@ -32,6 +32,7 @@ public final class Seeds {
       case "safetensors" -> List.of(
           safetensors("{\"a\":{\"dtype\":\"F32\",\"shape\":[2,2],\"data_offsets\":[0,16]},\"b\":{\"dtype\":\"BF16\",\"shape\":[3],\"data_offsets\":[16,22]}}", 22),
           safetensors("{\"__metadata__\":{\"format\":\"pt\"},\"x\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}  ", 0));
+      case "gguf" -> GgufSeeds.all();
       case "tokenizer" -> tokenizers();
       case "sentencepiece" -> SentencePieceSeeds.all();
       case "template" -> templates();

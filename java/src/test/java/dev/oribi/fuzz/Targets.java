@@ -1,14 +1,20 @@
 package dev.oribi.fuzz;
 
 import dev.oribi.OribiException;
+import dev.oribi.gguf.GgufFile;
+import dev.oribi.gguf.GgufFolder;
+import dev.oribi.gguf.GgufTensor;
+import dev.oribi.io.AtomicFiles;
 import dev.oribi.io.Checkpoint;
 import dev.oribi.io.TensorInfo;
 import dev.oribi.data.DataOptions;
 import dev.oribi.data.Dataset;
+import dev.oribi.model.config.ModelConfig;
 import dev.oribi.text.ChatTemplate;
 import dev.oribi.text.Tokenizer;
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.nio.FloatBuffer;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -28,7 +34,7 @@ final class Targets {
 
   /** By name. */
   static Map<String, Target> all() {
-    return Map.of("safetensors", Targets::safetensors, "tokenizer", Targets::tokenizer, "sentencepiece", Targets::sentencePiece,
+    return Map.of("safetensors", Targets::safetensors, "gguf", Targets::gguf, "tokenizer", Targets::tokenizer, "sentencepiece", Targets::sentencePiece,
         "template", Targets::template, "json", Targets::json, "csv", Targets::csv, "parquet", Targets::parquet);
   }
 
@@ -67,6 +73,22 @@ final class Targets {
         }
       }
     }
+  }
+
+  /** A file that opens gives every small tensor; one that makes a model folder gives its configuration and tokenizer too. */
+  static void gguf(byte[] input) throws IOException {
+    Path file = file("model.gguf", input);
+    try (GgufFile opened = GgufFile.open(file)) {
+      for (GgufTensor t : opened.tensors().values()) {
+        opened.readFloats(t, 0, FloatBuffer.allocate((int) Math.min(t.elements(), t.type().blockElements())));
+      }
+    }
+    Path model = folder().resolve("gguf");
+    AtomicFiles.deleteTree(model);
+    GgufFolder.unpack(file, Files.createDirectory(model));
+    ModelConfig.read(model);
+    ChatTemplate.load(model);
+    encode(model);
   }
 
   /** A tokenizer that loads must also encode and decode; files that the native library would read are left alone. */

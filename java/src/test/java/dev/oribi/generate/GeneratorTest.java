@@ -6,12 +6,12 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import dev.oribi.OribiException;
 import dev.oribi.generate.Generator.Options;
 import dev.oribi.kernel.DType;
-import dev.oribi.model.Llama;
-import dev.oribi.model.Llama.Training;
+import dev.oribi.model.Decoder;
+import dev.oribi.model.Decoder.Training;
 import dev.oribi.model.Machine;
 import dev.oribi.model.config.ModelConfig;
 import dev.oribi.testing.Compare;
-import dev.oribi.testing.ReferenceLlama;
+import dev.oribi.testing.ReferenceDecoder;
 import dev.oribi.testing.TestMachine;
 import dev.oribi.testing.TinyModels;
 import java.nio.FloatBuffer;
@@ -33,7 +33,7 @@ class GeneratorTest {
 
   private final ModelConfig config = TinyModels.tiny("silu", false);
   private Machine machine;
-  private Llama model;
+  private Decoder model;
   private Generator generator;
   private final Map<String, double[]> weights = new LinkedHashMap<>();
 
@@ -44,7 +44,7 @@ class GeneratorTest {
   }
 
   private Generator generator() {
-    model = new Llama(config, DType.F32, Training.NONE, CONTEXT);
+    model = new Decoder(config, DType.F32, Training.NONE, CONTEXT);
     Generator g = new Generator(model, machine, CONTEXT);
     var loaded = g.take();
     loaded.initRandom(0.7f, 5);
@@ -73,7 +73,7 @@ class GeneratorTest {
   /** Every token is the most likely one of the double-precision model, which has no cache. */
   @Test
   void greedyIsThatOfTheReference() {
-    ReferenceLlama reference = new ReferenceLlama(config, null, weights, Map.of());
+    ReferenceDecoder reference = new ReferenceDecoder(config, null, weights, Map.of());
     int[] text = PROMPT;
     for (int i = 0; i < 12; i++) {
       double[] last = reference.logits(text, 0)[text.length - 1];

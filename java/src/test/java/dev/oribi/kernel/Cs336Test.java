@@ -170,7 +170,7 @@ class Cs336Test {
     }
     Mem q = floats(halfSplit(x, d, true));
     Mem k = floats(halfSplit(x, d, true));
-    kernels.rope(q, k, floats(cos), floats(sin), ints(position), n, 1, 1, d, d, positions, false, DType.F32);
+    kernels.rope(q, k, floats(cos), floats(sin), ints(position), n, 1, 1, d, d, d, positions, false, DType.F32);
     float[] expected = flat(c.get("expected").get("array"));
     assertNear(halfSplit(read(q, x.length), d, false), expected, c.get("tolerance").doubleValue());
     assertNear(halfSplit(read(k, x.length), d, false), expected, c.get("tolerance").doubleValue());

@@ -5,7 +5,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import dev.oribi.device.Arena;
 import dev.oribi.device.Mem;
 import dev.oribi.kernel.DType;
-import dev.oribi.model.Llama.Training;
+import dev.oribi.model.Decoder.Training;
 import dev.oribi.model.Machine;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.model.config.ModelConfig;
@@ -14,8 +14,8 @@ import dev.oribi.program.Buffer.Lifetime;
 import dev.oribi.program.Op;
 import dev.oribi.program.Program;
 import dev.oribi.testing.Compare;
-import dev.oribi.testing.ReferenceLlama;
-import dev.oribi.testing.ReferenceLlama.Sequence;
+import dev.oribi.testing.ReferenceDecoder;
+import dev.oribi.testing.ReferenceDecoder.Sequence;
 import dev.oribi.testing.StepFixture;
 import dev.oribi.testing.StepFixture.Plan;
 import dev.oribi.testing.TinyModels;
@@ -76,7 +76,7 @@ class GradientTest {
   @TestFactory
   Stream<DynamicTest> lossAndGradients() {
     Training full = Training.FULL;
-    List<Case> cases = List.of(
+    List<Case> cases = new ArrayList<>(List.of(
         adapter("all-linear", UNTIED, lora(LoraConfig.ALL_LINEAR, List.of())),
         adapter("q_proj and v_proj", UNTIED, lora(List.of("q_proj", "v_proj"), List.of())),
         adapter("a regular expression", UNTIED, lora(".*\\.1\\.(self_attn\\.o_proj|mlp\\..*)", List.of())),
@@ -98,7 +98,13 @@ class GradientTest {
             Training.adapter(lora(LoraConfig.ALL_LINEAR, List.of())), Plan.DEFAULT),
         new Case("full, checkpointing", UNTIED, full, Plan.DEFAULT.checkpointing(true)),
         new Case("dropout, checkpointing", UNTIED, Training.adapter(dropout(List.of())), Plan.DEFAULT.checkpointing(true)),
-        new Case("full, one row of logits at a time", UNTIED, full, Plan.DEFAULT.logitsBudget(1)));
+        new Case("full, one row of logits at a time", UNTIED, full, Plan.DEFAULT.logitsBudget(1))));
+    TinyModels.families().forEach((name, config) -> {
+      cases.add(new Case(name + ", full", config, full, Plan.DEFAULT));
+      cases.add(new Case(name + ", full, checkpointing", config, full, Plan.DEFAULT.checkpointing(true)));
+      cases.add(adapter(name + ", adapter", config, lora(LoraConfig.ALL_LINEAR, List.of("embed_tokens", "lm_head"))));
+      cases.add(new Case(name + ", dropout", config, Training.adapter(dropout(List.of())), Plan.DEFAULT));
+    });
     return cases.stream().map(c -> DynamicTest.dynamicTest(c.name, () -> check(c)));
   }
 
@@ -106,7 +112,7 @@ class GradientTest {
     List<Sequence> batch = batch();
     try (StepFixture f = new StepFixture(c.config, c.training, c.plan, SEED)) {
       LoraConfig lora = c.training.lora();
-      ReferenceLlama reference = new ReferenceLlama(c.config, lora, f.values(), masks(f, c, TinyModels.batch(batch).tokens()));
+      ReferenceDecoder reference = new ReferenceDecoder(c.config, lora, f.values(), masks(f, c, TinyModels.batch(batch).tokens()));
       double loss = f.microStep(batch);
       double expected = reference.lossSum(batch);
       assertThat(Math.abs(loss - expected) / expected).isLessThanOrEqualTo(LOSS);
@@ -128,8 +134,8 @@ class GradientTest {
     }
     Machine m = f.machine();
     int stream = 0;
-    for (String module : ReferenceLlama.adapted(c.config, lora)) {
-      int in = f.values().get(module + ".weight").length / outFeatures(c.config, module);
+    for (String module : ReferenceDecoder.adapted(c.config, lora)) {
+      int in = f.values().get(LoraConfig.tensorName(module, "lora_A")).length / lora.rank(module);
       float[] ones = new float[tokens * in];
       try (Arena arena = m.device().allocate("a mask", 4L * ones.length)) {
         Mem mem = arena.all();
@@ -143,19 +149,10 @@ class GradientTest {
     return masks;
   }
 
-  private static int outFeatures(ModelConfig c, String module) {
-    return switch (module.substring(module.lastIndexOf('.') + 1)) {
-      case "q_proj" -> c.numAttentionHeads() * c.headDim();
-      case "k_proj", "v_proj" -> c.numKeyValueHeads() * c.headDim();
-      case "gate_proj", "up_proj" -> c.intermediateSize();
-      default -> c.hiddenSize();
-    };
-  }
-
   @Test
   void erfOfTheReference() {
-    assertThat(ReferenceLlama.erf(0.5)).isEqualTo(0.5204998778130465, Offset.offset(1e-15));
-    assertThat(ReferenceLlama.erf(-2)).isEqualTo(-0.9953222650189527, Offset.offset(1e-13));
+    assertThat(ReferenceDecoder.erf(0.5)).isEqualTo(0.5204998778130465, Offset.offset(1e-15));
+    assertThat(ReferenceDecoder.erf(-2)).isEqualTo(-0.9953222650189527, Offset.offset(1e-13));
   }
 
   @Test

@@ -6,16 +6,16 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import dev.oribi.kernel.DType;
 import dev.oribi.kernel.Int8;
 import dev.oribi.model.FrozenStorage;
-import dev.oribi.model.Llama;
-import dev.oribi.model.Llama.Training;
+import dev.oribi.model.Decoder;
+import dev.oribi.model.Decoder.Training;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.model.config.ModelConfig;
 import dev.oribi.model.config.QuantizationConfig;
 import dev.oribi.program.Buffer;
 import dev.oribi.program.Buffer.Lifetime;
 import dev.oribi.testing.Compare;
-import dev.oribi.testing.ReferenceLlama;
-import dev.oribi.testing.ReferenceLlama.Sequence;
+import dev.oribi.testing.ReferenceDecoder;
+import dev.oribi.testing.ReferenceDecoder.Sequence;
 import dev.oribi.testing.StepFixture;
 import dev.oribi.testing.StepFixture.Plan;
 import dev.oribi.testing.TinyModels;
@@ -69,7 +69,7 @@ class HeadIn8BitTest {
   private static void check(Case c) {
     List<Sequence> batch = batch();
     try (StepFixture f = new StepFixture(CONFIG, c.training, c.storage, c.plan, SEED)) {
-      ReferenceLlama reference = new ReferenceLlama(CONFIG, c.training.lora(), f.values(), Map.of());
+      ReferenceDecoder reference = new ReferenceDecoder(CONFIG, c.training.lora(), f.values(), Map.of());
       double loss = f.microStep(batch);
       double expected = reference.lossSum(batch);
       assertThat(Math.abs(loss - expected) / expected).isLessThanOrEqualTo(LOSS);
@@ -108,6 +108,6 @@ class HeadIn8BitTest {
   }
 
   private static void llama(ModelConfig config, Training training) {
-    new Llama(config, DType.F32, training, IN_8_BITS, 16);
+    new Decoder(config, DType.F32, training, IN_8_BITS, 16);
   }
 }

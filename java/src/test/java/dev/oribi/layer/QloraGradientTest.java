@@ -6,7 +6,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import dev.oribi.OribiException;
 
 import dev.oribi.kernel.DType;
-import dev.oribi.model.Llama.Training;
+import dev.oribi.model.Decoder.Training;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.model.config.ModelConfig;
 import dev.oribi.model.config.QuantizationConfig;
@@ -15,8 +15,8 @@ import dev.oribi.program.Op;
 import dev.oribi.program.Op.Kind;
 import dev.oribi.program.PlanReport;
 import dev.oribi.testing.Compare;
-import dev.oribi.testing.ReferenceLlama;
-import dev.oribi.testing.ReferenceLlama.Sequence;
+import dev.oribi.testing.ReferenceDecoder;
+import dev.oribi.testing.ReferenceDecoder.Sequence;
 import dev.oribi.testing.StepFixture;
 import dev.oribi.testing.StepFixture.Plan;
 import dev.oribi.testing.TestMachine;
@@ -127,7 +127,7 @@ class QloraGradientTest {
     boolean half = c.type() != DType.F32;
     try (StepFixture f = fixture(c, c.type())) {
       assertOps(c, f);
-      ReferenceLlama reference = new ReferenceLlama(c.config, c.lora, f.values(), Map.of());
+      ReferenceDecoder reference = new ReferenceDecoder(c.config, c.lora, f.values(), Map.of());
       double loss = f.microStep(batch());
       double expected = reference.lossSum(batch());
       Map<String, float[]> gradients = f.gradients();
@@ -176,7 +176,7 @@ class QloraGradientTest {
     Case c = new Case(paths, null, alphas(), paths, false);
     try (StepFixture f = fixture(c, DType.BF16)) {
       assertOps(c, f);
-      ReferenceLlama reference = new ReferenceLlama(TINY, c.lora, f.values(), Map.of());
+      ReferenceDecoder reference = new ReferenceDecoder(TINY, c.lora, f.values(), Map.of());
       f.microStep(batch());
       Map<String, float[]> found = f.gradients();
       Map<String, double[]> exact = reference.gradient(batch(), found.keySet(), 1.0 / TinyModels.targets(batch()));

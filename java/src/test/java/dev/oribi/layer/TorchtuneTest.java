@@ -6,11 +6,12 @@ import com.fasterxml.jackson.databind.JsonNode;
 import dev.oribi.device.Device;
 import dev.oribi.kernel.DType;
 import dev.oribi.kernel.Kernels.Activation;
+import dev.oribi.kernel.Kernels.NormWeight;
 import dev.oribi.layer.DecoderLayer.Packing;
 import dev.oribi.layer.DecoderLayer.Stream;
 import dev.oribi.layer.Parameters.Param;
 import dev.oribi.layer.Parameters.Tensor;
-import dev.oribi.model.Llama;
+import dev.oribi.model.Decoder;
 import dev.oribi.model.Machine;
 import dev.oribi.model.config.RopeConfig;
 import dev.oribi.program.Buffer;
@@ -53,6 +54,7 @@ class TorchtuneTest {
     final Program program = new Program("torchtune");
     final Emit emit;
     final Packing packing;
+    final RopeTable table;
     final Set<String> adapted;
     final int rank;
     final float scale;
@@ -62,11 +64,11 @@ class TorchtuneTest {
       rank = c.get("rank").intValue();
       scale = (float) (c.get("alpha").doubleValue() / rank);
       emit = new Emit(program, new Emit.Sizes(TOKENS, TOKENS, SEQUENCES, LENGTH, DType.F32, false, 0), machine.library());
-      RopeTable table = new RopeTable(angles("cos"), angles("sin"));
+      table = new RopeTable(angles("cos"), angles("sin"));
       packing =
           new Packing(
-              Llama.io("positions", DType.I32, Rows.TOKENS, TOKENS), Llama.io("cu_seqlens", DType.I32, Rows.FIXED, SEQUENCES + 1),
-              table, null);
+              Decoder.io("positions", DType.I32, Rows.TOKENS, TOKENS), Decoder.io("cu_seqlens", DType.I32, Rows.FIXED, SEQUENCES + 1),
+              null);
     }
 
     private static Buffer angles(String name) {
@@ -100,28 +102,31 @@ class TorchtuneTest {
       return linear(layer, HIDDEN, List.of("q_proj", "k_proj", "v_proj"), HEADS.q(), HEADS.kv(), HEADS.kv());
     }
 
-    Param norm(String name) {
-      return parameters.add(name, 1, HIDDEN, true, false, false);
+    Norm norm(String name) {
+      return new Norm(name, parameters.add(name, 1, HIDDEN, true, false, false), 1e-5f, NormWeight.PLAIN);
     }
 
     DecoderLayer decoder(String layer, int intermediate) {
       return new DecoderLayer(
-          layer, HEADS, 1e-5f, Activation.SILU, norm(layer + "sa_norm"), qkv(layer),
-          linear(layer, HIDDEN, List.of("output_proj"), HIDDEN), norm(layer + "mlp_norm"),
-          linear(layer, HIDDEN, List.of("gate_proj", "up_proj"), intermediate, intermediate),
-          linear(layer, intermediate, List.of("down_proj"), HIDDEN));
+          layer, norm(layer + "sa_norm"),
+          new SelfAttention(
+              layer, HEADS, table, qkv(layer), linear(layer, HIDDEN, List.of("output_proj"), HIDDEN), SelfAttention.Norms.NONE),
+          norm(layer + "mlp_norm"),
+          new GatedMlp(
+              layer, Activation.SILU, linear(layer, HIDDEN, List.of("gate_proj", "up_proj"), intermediate, intermediate),
+              linear(layer, intermediate, List.of("down_proj"), HIDDEN), null));
     }
   }
 
   /** Takes the memory, fills ramps, runs, and returns the mean of the output. */
   private static double mean(Machine machine, Build b, Buffer out, Buffer in, float[] x, int[] ids) {
     List<Buffer> held = new ArrayList<>(b.parameters.buffers());
-    held.addAll(List.of(b.packing.positions(), b.packing.cuSeqlens(), b.packing.table().cos(), b.packing.table().sin()));
+    held.addAll(List.of(b.packing.positions(), b.packing.cuSeqlens(), b.table.cos(), b.table.sin()));
     try (Plan plan = new Plan(List.of(b.program), held)) {
       plan.take(machine.device(), "a test");
       Device d = machine.device();
       b.parameters.tensors().forEach(t -> d.write((t.trainable() ? t.part(t.group().value()) : t.value()).mem(), ramp(t), 0, (int) t.elements()));
-      fillAngles(d, b.packing.table());
+      fillAngles(d, b.table);
       d.write(b.packing.positions().mem(), IntStream.range(0, TOKENS).map(i -> i % LENGTH).toArray(), TOKENS);
       d.write(b.packing.cuSeqlens().mem(), new int[] {0, LENGTH, TOKENS}, SEQUENCES + 1);
       if (ids != null) {
@@ -241,9 +246,9 @@ class TorchtuneTest {
         Buffer y = io("y", HIDDEN);
         Buffer qkv = b.emit.activation("qkv", HEADS.all());
         forward(b, b.qkv(""), qkv, x);
-        b.emit.rope("rope", qkv, HEADS, b.packing.table(), b.packing.positions(), false);
+        b.emit.rope("rope", qkv, HEADS, b.table, b.packing.positions(), false);
         Buffer o = b.emit.activation("o", HEADS.q());
-        b.emit.attention("attention", o, null, qkv, HEADS, b.packing.cuSeqlens(), null);
+        b.emit.attention("attention", o, null, HEADS.of(qkv), HEADS, b.packing.cuSeqlens(), null);
         forward(b, b.linear("", HIDDEN, List.of("output_proj"), HIDDEN), y, o);
         assertThat(mean(machine, b, y, x, input(file), null))
             .isEqualTo(c.get("expected_output_mean").doubleValue(), within(c.get("atol").doubleValue()));
@@ -268,7 +273,7 @@ class TorchtuneTest {
       int vocabulary = c.get("vocab").intValue();
       try (Machine machine = TestMachine.open(2)) {
         Build b = new Build(machine, c, adapted);
-        Buffer ids = Llama.io("ids", DType.I32, Rows.TOKENS, TOKENS);
+        Buffer ids = Decoder.io("ids", DType.I32, Rows.TOKENS, TOKENS);
         Buffer logits = io("logits", vocabulary);
         Buffer r = b.emit.activation("r", HIDDEN);
         b.emit.embedding("embedding", r, b.parameters.add("embedding", vocabulary, HIDDEN, false, false, true).value(), ids);

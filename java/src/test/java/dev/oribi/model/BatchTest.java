@@ -3,11 +3,11 @@ package dev.oribi.model;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import dev.oribi.kernel.DType;
-import dev.oribi.model.Llama.Training;
+import dev.oribi.model.Decoder.Training;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.testing.Compare;
 import dev.oribi.testing.ExactGemm;
-import dev.oribi.testing.ReferenceLlama.Sequence;
+import dev.oribi.testing.ReferenceDecoder.Sequence;
 import dev.oribi.testing.RowRounding;
 import dev.oribi.testing.StepFixture;
 import dev.oribi.testing.StepFixture.Plan;

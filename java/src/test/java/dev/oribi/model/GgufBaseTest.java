@@ -25,9 +25,9 @@ import dev.oribi.io.TensorInfo;
 import dev.oribi.io.TensorType;
 import dev.oribi.kernel.DType;
 import dev.oribi.layer.Parameters.Tensor;
-import dev.oribi.model.Llama.Training;
+import dev.oribi.model.Decoder.Training;
 import dev.oribi.model.config.GenerationConfig;
-import dev.oribi.model.config.LlamaTensors;
+import dev.oribi.model.config.ModelTensors;
 import dev.oribi.model.config.ModelConfig;
 import dev.oribi.model.config.TensorSpec;
 import dev.oribi.testing.RandomAdapter;
@@ -43,6 +43,7 @@ import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Random;
 import java.util.Set;
 import org.junit.jupiter.api.Test;
@@ -64,7 +65,7 @@ class GgufBaseTest {
     json.put("hidden_size", 256).put("intermediate_size", 512).put("num_attention_heads", 4).put("num_key_value_heads", 2)
         .put("head_dim", 64).put("tie_word_embeddings", tied);
     Json.write(model.resolve(ModelConfig.FILE), json);
-    List<TensorSpec> specs = LlamaTensors.of(ModelConfig.read(model));
+    List<TensorSpec> specs = ModelTensors.of(ModelConfig.read(model));
     SafetensorsWriter.writeModel(model,
         specs.stream().map(s -> new SafetensorsWriter.Tensor(s.name(), TensorType.F32, s.shape())).toList(), 1L << 30, (t, sink) -> {
           Random random = new Random(t.name().hashCode());
@@ -151,7 +152,7 @@ class GgufBaseTest {
     Path file = gguf(random(false), GgufMix.Q4_K_M);
     Path around = GgufFolder.of(file);
     ModelConfig config = ModelConfig.read(around);
-    Llama model = new Llama(config, DType.F32, Training.NONE, FrozenStorage.of(config, false, false), 16);
+    Decoder model = new Decoder(config, DType.F32, Training.NONE, FrozenStorage.of(config, false, false), 16);
     try (GgufFile read = GgufFile.open(file)) {
       long packed = read.tensors().values().stream().filter(t -> t.type().packed()).mapToLong(GgufTensor::bytes).sum();
       long held = model.parameters().tensors().stream().filter(t -> t.ggml() != null).mapToLong(t -> t.ggml().blocks().bytes()).sum();
@@ -224,7 +225,7 @@ class GgufBaseTest {
       keys.put("llama." + key, GgufValue.u32(key.equals("embedding_length") ? 2 : 1));
     }
     ModelConfig config = ModelConfig.read(TINY);
-    keys.putAll(TokenizerKeys.of(model, vocabulary(model), GenerationConfig.read(model, config)));
+    keys.putAll(TokenizerKeys.of(model, vocabulary(model), GenerationConfig.read(model, config), Optional.empty()));
     return keys;
   }
 

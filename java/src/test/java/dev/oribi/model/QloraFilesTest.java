@@ -14,15 +14,15 @@ import dev.oribi.io.TensorType;
 import dev.oribi.kernel.DType;
 import dev.oribi.kernel.Kernels;
 import dev.oribi.layer.Parameters.Tensor;
-import dev.oribi.model.Llama.Training;
-import dev.oribi.model.config.LlamaTensors;
+import dev.oribi.model.Decoder.Training;
+import dev.oribi.model.config.ModelTensors;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.model.config.ModelConfig;
 import dev.oribi.model.config.QuantizationConfig;
 import dev.oribi.quant.Nf4Format;
 import dev.oribi.testing.Compare;
 import dev.oribi.testing.Nf4Reference;
-import dev.oribi.testing.ReferenceLlama.Sequence;
+import dev.oribi.testing.ReferenceDecoder.Sequence;
 import dev.oribi.testing.StepFixture;
 import dev.oribi.testing.StepFixture.Plan;
 import dev.oribi.testing.TinyModels;
@@ -77,7 +77,7 @@ class QloraFilesTest {
     ModelConfig config = ModelConfig.read(quantized);
     assertThat(config.quantization()).isEqualTo(new QuantizationConfig(List.of(), true));
     try (Checkpoint files = Checkpoint.open(quantized)) {
-      LlamaTensors.check(config, files);
+      ModelTensors.check(config, files);
       assertThat(files.tensor(GATE).type()).isEqualTo(TensorType.U8);
       assertThat(files.tensor(GATE).shape()).containsExactly(320 * 64 / 2, 1);
       assertThat(files.tensor(GATE + ".absmax").shape()).containsExactly(320);

@@ -6,8 +6,8 @@ import com.fasterxml.jackson.databind.JsonNode;
 import dev.oribi.generate.Generator;
 import dev.oribi.generate.Generator.Options;
 import dev.oribi.kernel.DType;
-import dev.oribi.model.Llama.Inputs;
-import dev.oribi.model.Llama.Training;
+import dev.oribi.model.Decoder.Inputs;
+import dev.oribi.model.Decoder.Training;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.model.config.ModelConfig;
 import dev.oribi.program.Buffer;
@@ -20,7 +20,7 @@ import dev.oribi.program.Plan;
 import dev.oribi.program.Program;
 import dev.oribi.program.Run;
 import dev.oribi.testing.Compare;
-import dev.oribi.testing.ReferenceLlama.Sequence;
+import dev.oribi.testing.ReferenceDecoder.Sequence;
 import dev.oribi.testing.RowRounding;
 import dev.oribi.testing.Stories260K;
 import dev.oribi.testing.TestMachine;
@@ -92,9 +92,9 @@ class Stories260KTest {
   private float[] logits(int[] ids) {
     int n = ids.length;
     try (Machine machine = TestMachine.open()) {
-      Llama model = new Llama(config, DType.F32, Training.NONE, CONTEXT);
+      Decoder model = new Decoder(config, DType.F32, Training.NONE, CONTEXT);
       Emit.Sizes sizes = new Emit.Sizes(n, n, 1, n, DType.F32, false, 0);
-      Inputs in = Inputs.of(sizes);
+      Inputs in = model.inputs(sizes);
       Buffer logits = new Buffer("logits", Lifetime.IO, DType.F32, Rows.TARGETS, n, config.vocabSize());
       Program program = new Program("logits");
       model.emitLogits(new Emit(program, sizes, machine.library()), in, List.of(), logits);
@@ -128,7 +128,7 @@ class Stories260KTest {
   }
 
   private Generator generator(Machine machine) {
-    Generator generator = new Generator(new Llama(config, DType.F32, Training.NONE, CONTEXT), machine, CONTEXT);
+    Generator generator = new Generator(new Decoder(config, DType.F32, Training.NONE, CONTEXT), machine, CONTEXT);
     generator.take().load(folder, null);
     return generator;
   }
@@ -254,7 +254,7 @@ class Stories260KTest {
   private ModelStep step(Machine machine, Training training, int tokens) {
     ModelStep step =
         new ModelStep(
-            new Llama(config, DType.F32, training, tokens), machine,
+            new Decoder(config, DType.F32, training, tokens), machine,
             new ModelStep.Options(tokens, 8, 0, 8, false, 0, false, 1L << 24, new Emit.AdamW(0.9, 0.999, 1e-8, 0), OptimizerType.ADAMW_TORCH, 1, 0));
     step.take().load(folder, null);
     return step;

@@ -4,7 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import dev.oribi.kernel.DType;
-import dev.oribi.model.Llama.Training;
+import dev.oribi.model.Decoder.Training;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.program.Buffer.Lifetime;
 import dev.oribi.program.Buffer.Rows;

@@ -2,7 +2,7 @@ package dev.oribi.testing;
 
 import dev.oribi.io.SafetensorsWriter;
 import dev.oribi.io.TensorType;
-import dev.oribi.model.config.LlamaTensors;
+import dev.oribi.model.config.ModelTensors;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.model.config.ModelConfig;
 import dev.oribi.model.config.TensorSpec;
@@ -23,7 +23,7 @@ public final class RandomAdapter {
     LoraConfig lora = new LoraConfig(rank, alpha, 0, LoraConfig.ALL_LINEAR, null, rslora, List.of(), LoraConfig.Init.KAIMING,
         Map.of(), Map.of(), model.toString());
     List<SafetensorsWriter.Tensor> tensors = new ArrayList<>();
-    for (TensorSpec spec : LlamaTensors.of(config)) {
+    for (TensorSpec spec : ModelTensors.of(config)) {
       if (spec.name().endsWith("_proj.weight")) {
         String module = spec.name().substring(0, spec.name().length() - ".weight".length());
         tensors.add(new SafetensorsWriter.Tensor(LoraConfig.tensorName(module, "lora_A"), TensorType.F32, rank, spec.shape()[1]));

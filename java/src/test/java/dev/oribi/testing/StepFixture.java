@@ -7,8 +7,8 @@ import dev.oribi.kernel.LoraKernels;
 import dev.oribi.layer.Parameters.Fp8Rows;
 import dev.oribi.layer.Parameters.Tensor;
 import dev.oribi.model.FrozenStorage;
-import dev.oribi.model.Llama;
-import dev.oribi.model.Llama.Training;
+import dev.oribi.model.Decoder;
+import dev.oribi.model.Decoder.Training;
 import dev.oribi.model.Machine;
 import dev.oribi.model.Weights;
 import dev.oribi.model.config.ModelConfig;
@@ -17,7 +17,7 @@ import dev.oribi.optim.OptimizerType;
 import dev.oribi.program.Emit;
 import dev.oribi.program.Fp8Matrix;
 import dev.oribi.program.View;
-import dev.oribi.testing.ReferenceLlama.Sequence;
+import dev.oribi.testing.ReferenceDecoder.Sequence;
 import dev.oribi.train.MemoryPlan;
 import dev.oribi.train.ModelStep;
 import dev.oribi.train.TrainableTensor;
@@ -77,7 +77,7 @@ public final class StepFixture implements AutoCloseable {
   private static final FrozenStorage PLAIN = new FrozenStorage(null, false);
 
   private final Machine machine;
-  private final Llama model;
+  private final Decoder model;
   private final ModelStep step;
   private final Weights weights;
   private final Map<String, double[]> values = new LinkedHashMap<>();
@@ -122,7 +122,7 @@ public final class StepFixture implements AutoCloseable {
   public StepFixture(
       ModelConfig config, Training training, FrozenStorage storage, Plan plan, long seed, Machine machine) {
     this.machine = machine;
-    model = new Llama(config, plan.type, training, storage, 512);
+    model = new Decoder(config, plan.type, training, storage, 512);
     step = new ModelStep(model, machine, plan.options(), plan.choice);
     weights = step.take();
     for (Tensor t : model.parameters().tensors()) {
@@ -213,7 +213,7 @@ public final class StepFixture implements AutoCloseable {
     return machine;
   }
 
-  public Llama model() {
+  public Decoder model() {
     return model;
   }
 

@@ -11,13 +11,18 @@ import dev.oribi.train.MemoryPlan.Choice;
 import dev.oribi.train.MemoryPlan.Estimate;
 import dev.oribi.train.MemoryPlan.Options;
 import dev.oribi.train.MemoryPlan.Point;
+import java.util.EnumSet;
 import java.util.List;
+import java.util.Set;
 import org.junit.jupiter.api.Test;
 
 /** The order of the planner's moves and where it stops, on a made-up model whose bytes and seconds can be added up by hand. */
 final class MemoryPlanTest {
   private static final int LAYERS = 10;
   private static final long HOST = 1L << 40;
+
+  /** Without norms of heads and outputs. */
+  private static final Set<Tensor> TENSORS = EnumSet.complementOf(EnumSet.of(Tensor.QK, Tensor.Y, Tensor.D));
 
   /** Megabytes of a tensor of a layer, as of an 8B model: gu is the largest. */
   private static long size(Tensor t) {
@@ -43,9 +48,16 @@ final class MemoryPlanTest {
 
   private static final class ByHand implements Estimate {
     private final double link;
+    private final double copyMs;
 
     ByHand(double link) {
+      this(link, 0.5);
+    }
+
+    /** {@code copyMs}: what a layer's second copy saves; 0.5 ms in 16 bits, 3.1 in FP8. */
+    ByHand(double link, double copyMs) {
       this.link = link;
+      this.copyMs = copyMs;
     }
 
     @Override
@@ -55,12 +67,12 @@ final class MemoryPlanTest {
     public Point of(Choice c) {
       long bytes = (6L << 30) + c.copies() * (416L << 20) - (c.embeddingOnHost() ? 1L << 30 : 0) + c.logitsBudget();
       long host = c.embeddingOnHost() ? 1L << 30 : 0;
-      double ms = LAYERS * 14.0 - c.copies() * 0.5 + (c.embeddingOnHost() ? 1.3 : 0);
-      for (Tensor t : Tensor.values()) { // what comes back from the host is there twice
+      double ms = LAYERS * 14.0 - c.copies() * copyMs + (c.embeddingOnHost() ? 1.3 : 0);
+      for (Tensor t : TENSORS) { // what comes back from the host is there twice
         bytes += c.savings().stream().anyMatch(s -> s.of(t) == How.OFFLOAD) ? size(t) : 0;
       }
       for (Saving s : c.savings()) {
-        for (Tensor t : Tensor.values()) {
+        for (Tensor t : TENSORS) {
           switch (s.of(t)) {
             case KEEP -> bytes += size(t);
             case OFFLOAD -> host += size(t);
@@ -104,6 +116,23 @@ final class MemoryPlanTest {
     assertThat(p.choice().describe(LAYERS)).isEqualTo("f rebuilt in 1 of 10 layers, weights in 16 bits too");
   }
 
+  /**
+   * gu costs 2.4 ms for 448 MiB, a copy in 16 bits 0.5 for 416, one in FP8 3.1. Of 5,120 MiB, f, x1 and x2 give 3,520; the rest are
+   * four copies, or o of every layer and gu of three.
+   */
+  @Test
+  void whatCopiesSaveDecidesWhenTheyGo() {
+    Options options = new Options(LAYERS, 8192, true, true, true, true, 256L << 20, 0);
+    for (double copyMs : new double[] {0.5, 3.1}) {
+      MemoryPlan plan = new MemoryPlan(options, new ByHand(50e9, copyMs));
+      long all = new ByHand(50e9).of(plan.everything()).bytes();
+      Choice c = plan.fit(all - (5L << 30)).choice();
+      assertThat(c.savings().stream().filter(s -> s.of(Tensor.GU) == How.REBUILD)).hasSize(copyMs < 1 ? 0 : 3);
+      assertThat(c.savings().stream().filter(s -> s.of(Tensor.O) == How.REBUILD)).hasSize(copyMs < 1 ? 0 : LAYERS);
+      assertThat(c.copies()).isEqualTo(copyMs < 1 ? LAYERS - 4 : LAYERS);
+    }
+  }
+
   /** The forward pass of a layer takes 4.7 ms here: 90 % of that at 50 GB/s is 202 MiB, three tensors of 64 and a bit of a fourth. */
   @Test
   void theBusCarriesWhatItCan() {
@@ -143,6 +172,23 @@ final class MemoryPlanTest {
       assertThat(found.bytes()).isLessThanOrEqualTo(want.bytes());
       assertThat(found.seconds()).isLessThanOrEqualTo(want.seconds() + 1e-12);
     }
+  }
+
+  /** Where heads and outputs have norms, what these read is planned like the rest: at last nothing stays but the layers' inputs. */
+  @Test
+  void tensorsOfMoreNormsAreGivenUpToo() {
+    ByHand estimate = new ByHand(50e9);
+    Options all = new Options(LAYERS, 8192, true, true, true, true, 256L << 20, HOST, EnumSet.allOf(Tensor.class));
+    MemoryPlan plan = new MemoryPlan(all, estimate);
+    List<Point> curve = plan.curve(60);
+    Choice least = curve.get(curve.size() - 1).choice();
+    for (Tensor t : Tensor.values()) {
+      assertThat(least.savings()).as(t.name()).noneMatch(s -> s.of(t) == How.KEEP && t != Tensor.R0);
+    }
+    Choice first = curve.stream().map(Point::choice).filter(c -> c.savings().get(0).of(Tensor.QK) == How.REBUILD).findFirst().orElseThrow();
+    assertThat(first.savings().get(0).of(Tensor.Y)).as("cheap ones go before y").isEqualTo(How.KEEP);
+    Choice without = plan(50e9, true, HOST).curve(60).get(0).choice();
+    assertThat(without.savings().get(0).of(Tensor.D)).isEqualTo(How.KEEP);
   }
 
   @Test

@@ -4,11 +4,11 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import dev.oribi.data.MicroBatch;
 import dev.oribi.kernel.DType;
-import dev.oribi.model.Llama.Training;
+import dev.oribi.model.Decoder.Training;
 import dev.oribi.model.Machine;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.program.RowBuckets;
-import dev.oribi.testing.ReferenceLlama.Sequence;
+import dev.oribi.testing.ReferenceDecoder.Sequence;
 import dev.oribi.testing.ReplayingDevice;
 import dev.oribi.testing.StepFixture;
 import dev.oribi.testing.StepFixture.Plan;

@@ -10,7 +10,7 @@ import dev.oribi.data.MicroBatch;
 import dev.oribi.data.Row;
 import dev.oribi.device.Device;
 import dev.oribi.kernel.KernelAttention;
-import dev.oribi.model.Llama.Training;
+import dev.oribi.model.Decoder.Training;
 import dev.oribi.model.Machine;
 import dev.oribi.optim.LossScale;
 import dev.oribi.testing.StepFixture;

@@ -10,6 +10,7 @@ import dev.oribi.kernel.DType;
 import dev.oribi.kernel.Int8;
 import dev.oribi.kernel.KernelAttention;
 import dev.oribi.kernel.Kernels;
+import dev.oribi.kernel.Kernels.NormWeight;
 import dev.oribi.kernel.Kernels.Activation;
 import dev.oribi.kernel.LoraKernels;
 import dev.oribi.kernel.LoraShape;
@@ -84,7 +85,7 @@ public enum Case {
     Mem y = b.normals(b.n * C());
     Mem w = b.normals(C());
     Mem rstd = b.floats(b.n, 0);
-    return new Work(() -> b.kernels.rmsNormForward(y, rstd, x, w, b.n, C(), 1e-5f, b.type), 2 * bytes(b, C()), 4.0 * b.n * C());
+    return new Work(() -> b.kernels.rmsNormForward(y, rstd, x, w, b.n, C(), 1e-5f, NormWeight.PLAIN, b.type), 2 * bytes(b, C()), 4.0 * b.n * C());
   }),
   ADD_RMS_NORM_FORWARD(b -> {
     Mem x = b.normals(b.n * C());
@@ -93,7 +94,7 @@ public enum Case {
     Mem y = b.normals(b.n * C());
     Mem w = b.normals(C());
     Mem rstd = b.floats(b.n, 0);
-    return new Work(() -> b.kernels.addRmsNormForward(r, y, rstd, x, delta, w, b.n, C(), 1e-5f, b.type),
+    return new Work(() -> b.kernels.addRmsNormForward(r, y, rstd, x, delta, w, b.n, C(), 1e-5f, NormWeight.PLAIN, b.type),
         4 * bytes(b, C()), 5.0 * b.n * C());
   }),
   RMS_NORM_BACKWARD(b -> {
@@ -104,7 +105,7 @@ public enum Case {
     Mem dw = b.floats(C(), 0);
     Mem rstd = b.floats(b.n, 1);
     Mem space = b.raw(Kernels.rmsNormBackwardWorkspace(b.n, C()));
-    return new Work(() -> b.kernels.rmsNormBackward(dx, dw, rstd, dy, x, w, space, b.n, C(), false, b.type),
+    return new Work(() -> b.kernels.rmsNormBackward(dx, dw, rstd, dy, x, w, space, b.n, C(), false, NormWeight.PLAIN, b.type),
         3 * bytes(b, C()), 8.0 * b.n * C());
   }),
   HEAD_NORM_FORWARD(b -> {
@@ -112,7 +113,7 @@ public enum Case {
     Mem y = b.normals(b.n * C());
     Mem w = b.normals(D());
     Mem rstd = b.floats((long) b.n * H(), 0);
-    return new Work(() -> b.kernels.headNormForward(y, rstd, x, w, b.n, H(), D(), C(), C(), 1e-6f, b.type),
+    return new Work(() -> b.kernels.headNormForward(y, rstd, x, w, b.n, H(), D(), C(), C(), 1e-6f, NormWeight.PLAIN, b.type),
         2 * bytes(b, C()), 4.0 * b.n * C());
   }),
   HEAD_NORM_BACKWARD(b -> {
@@ -123,7 +124,7 @@ public enum Case {
     Mem dw = b.floats(D(), 0);
     Mem rstd = b.floats((long) b.n * H(), 1);
     Mem space = b.raw(Kernels.headNormBackwardWorkspace(b.n, H(), D()));
-    return new Work(() -> b.kernels.headNormBackward(dx, dw, rstd, dy, x, w, space, b.n, H(), D(), C(), C(), b.type),
+    return new Work(() -> b.kernels.headNormBackward(dx, dw, rstd, dy, x, w, space, b.n, H(), D(), C(), C(), C(), NormWeight.PLAIN, b.type),
         3 * bytes(b, C()), 8.0 * b.n * C());
   }),
   ROPE(b -> {
@@ -132,7 +133,7 @@ public enum Case {
     Mem cos = b.floats(b.n * D() / 2, 0.6f);
     Mem sin = b.floats(b.n * D() / 2, 0.8f);
     Mem positions = b.counting(b.n, b.n);
-    return new Work(() -> b.kernels.rope(qkv, k, cos, sin, positions, b.n, H(), KV(), D(), QKV(), b.n, false, b.type),
+    return new Work(() -> b.kernels.rope(qkv, k, cos, sin, positions, b.n, H(), KV(), D(), D(), QKV(), b.n, false, b.type),
         2 * bytes(b, (H() + KV()) * D()), 3.0 * b.n * (H() + KV()) * D());
   }),
   GLU_FORWARD(b -> {

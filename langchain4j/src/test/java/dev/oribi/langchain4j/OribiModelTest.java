@@ -16,7 +16,7 @@ import dev.oribi.generate.TextModel;
 import dev.oribi.io.SafetensorsWriter;
 import dev.oribi.io.TensorType;
 import dev.oribi.model.Machine;
-import dev.oribi.model.config.LlamaTensors;
+import dev.oribi.model.config.ModelTensors;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.model.config.ModelConfig;
 import java.nio.FloatBuffer;
@@ -49,7 +49,7 @@ class OribiModelTest {
   @BeforeAll
   static void open() {
     List<SafetensorsWriter.Tensor> tensors = new ArrayList<>();
-    LlamaTensors.of(ModelConfig.read(TINY)).stream().filter(s -> s.name().contains("q_proj")).forEach(s -> {
+    ModelTensors.of(ModelConfig.read(TINY)).stream().filter(s -> s.name().contains("q_proj")).forEach(s -> {
       String module = s.name().replace(".weight", "");
       tensors.add(new SafetensorsWriter.Tensor(LoraConfig.tensorName(module, "lora_A"), TensorType.F32, 4, s.shape()[1]));
       tensors.add(new SafetensorsWriter.Tensor(LoraConfig.tensorName(module, "lora_B"), TensorType.F32, s.shape()[0], 4));

@@ -5,24 +5,36 @@ import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.oribi.OribiException;
 import dev.oribi.io.Json;
 import java.util.ArrayList;
+import java.util.HashSet;
 import java.util.List;
 import java.util.OptionalInt;
+import java.util.Set;
 
-/** Typed, checked access to the keys of one configuration object; each error names the place and the key. */
-record Fields(ObjectNode node, String where) {
-  static Fields of(JsonNode node, String where) {
+/**
+ * Typed, checked access to the keys of one configuration object; each error names the place and the key.
+ *
+ * @param read the keys that were asked for, so that one that matters and that nobody asked for can be refused
+ */
+public record Fields(ObjectNode node, String where, Set<String> read) {
+  public static Fields of(JsonNode node, String where) {
     if (node instanceof ObjectNode object) {
-      return new Fields(object, where);
+      return new Fields(object, where, new HashSet<>());
     }
     throw new OribiException(where + ": expected an object, found " + Json.kind(node) + ".");
   }
 
+  /** An object without keys: every default holds. */
+  static Fields none(String where) {
+    return of(Json.object(), where);
+  }
+
   /** Present and not null. */
-  boolean has(String key) {
+  public boolean has(String key) {
+    read.add(key);
     return node.hasNonNull(key);
   }
 
-  /** Not null, false, zero, or empty: what switches something on. */
+  /** Not null, false, zero, or empty: what switches something on. Asking this is not reading it. */
   boolean truthy(String key) {
     JsonNode value = node.get(key);
     return value != null && !value.isNull() && !value.equals(node.booleanNode(false)) && !isEmpty(value)
@@ -33,7 +45,7 @@ record Fields(ObjectNode node, String where) {
     return value.isContainerNode() ? value.isEmpty() : value.isTextual() && value.textValue().isEmpty();
   }
 
-  int integer(String key, int min, int max) {
+  public int integer(String key, int min, int max) {
     if (!has(key)) {
       throw new OribiException(where + ": " + key + " is missing.");
     }
@@ -44,12 +56,12 @@ record Fields(ObjectNode node, String where) {
     return value.intValue();
   }
 
-  int integer(String key, int min, int max, int otherwise) {
+  public int integer(String key, int min, int max, int otherwise) {
     return has(key) ? integer(key, min, max) : otherwise;
   }
 
   /** A finite number with {@code min <= x <= max}. */
-  double number(String key, double min, double max) {
+  public double number(String key, double min, double max) {
     if (!has(key)) {
       throw new OribiException(where + ": " + key + " is missing.");
     }
@@ -61,11 +73,11 @@ record Fields(ObjectNode node, String where) {
     return x;
   }
 
-  double number(String key, double min, double max, double otherwise) {
+  public double number(String key, double min, double max, double otherwise) {
     return has(key) ? number(key, min, max) : otherwise;
   }
 
-  boolean flag(String key, boolean otherwise) {
+  public boolean flag(String key, boolean otherwise) {
     if (!has(key)) {
       return otherwise;
     }
@@ -75,7 +87,7 @@ record Fields(ObjectNode node, String where) {
     return node.get(key).booleanValue();
   }
 
-  String text(String key, String otherwise) {
+  public String text(String key, String otherwise) {
     if (!has(key)) {
       return otherwise;
     }
@@ -86,7 +98,7 @@ record Fields(ObjectNode node, String where) {
   }
 
   /** A list of strings; empty if the key is absent or null. */
-  List<String> texts(String key) {
+  public List<String> texts(String key) {
     List<String> texts = new ArrayList<>();
     if (has(key)) {
       JsonNode value = node.get(key);
@@ -100,6 +112,38 @@ record Fields(ObjectNode node, String where) {
       }
     }
     return List.copyOf(texts);
+  }
+
+  /** A list of whole numbers, none negative; empty if the key is absent or null. */
+  public List<Integer> integers(String key) {
+    List<Integer> all = new ArrayList<>();
+    if (has(key)) {
+      for (JsonNode item : node.get(key)) {
+        if (!node.get(key).isArray() || !item.isIntegralNumber() || !item.canConvertToInt() || item.intValue() < 0) {
+          throw refuse(key, "must be a list of whole numbers");
+        }
+        all.add(item.intValue());
+      }
+    }
+    return List.copyOf(all);
+  }
+
+  /** A list of numbers from {@code min} to {@code max}. */
+  float[] numbers(String key, double min, double max) {
+    if (!has(key)) {
+      throw new OribiException(where + ": " + key + " is missing.");
+    }
+    JsonNode value = node.get(key);
+    float[] all = new float[value.size()];
+    for (int i = 0; i < all.length; i++) {
+      double x = value.get(i) != null && value.get(i).isNumber() ? value.get(i).doubleValue() : Double.NaN;
+      if (!(x >= min && x <= max)) {
+        throw new OribiException(where + ": " + key + " must hold numbers from " + min + " to " + max + ", found "
+            + (value.get(i) == null ? Json.kind(value) : Json.kind(value.get(i))) + ".");
+      }
+      all[i] = (float) x;
+    }
+    return all;
   }
 
   /** A token id, if there is one. */
@@ -122,7 +166,8 @@ record Fields(ObjectNode node, String where) {
     return List.copyOf(ids);
   }
 
-  OribiException refuse(String key, String why) {
+  /** Says that a key's value will not do. */
+  public OribiException refuse(String key, String why) {
     return new OribiException(where + ": " + key + " = " + Json.kind(node.get(key)) + " " + why + ".");
   }
 }

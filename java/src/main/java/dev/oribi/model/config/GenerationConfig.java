@@ -33,7 +33,7 @@ public record GenerationConfig(List<Integer> eosTokenIds, OptionalInt bosTokenId
   public static GenerationConfig read(Path folder, ModelConfig model) {
     Path file = folder.resolve(FILE);
     ObjectNode json = Files.exists(file) ? Json.readObject(file) : Json.object();
-    return parse(new Fields(json, file.toString()), model);
+    return parse(Fields.of(json, file.toString()), model);
   }
 
   private static GenerationConfig parse(Fields config, ModelConfig model) {

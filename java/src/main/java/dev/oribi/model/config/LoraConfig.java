@@ -96,6 +96,12 @@ public record LoraConfig(int r, double loraAlpha, double loraDropout, Object tar
         Map.of(), baseModelNameOrPath);
   }
 
+  /** The same for modules of these names. */
+  public LoraConfig targeting(List<String> modules) {
+    return new LoraConfig(r, loraAlpha, loraDropout, modules, excludeModules, useRslora, modulesToSave, initLoraWeights, rankPattern,
+        alphaPattern, baseModelNameOrPath);
+  }
+
   /** A list of strings as such; a string as a regular expression that compiles, or {@code all-linear}. */
   private static Object modules(String key, Object value) {
     if (value instanceof Collection<?> names && names.stream().allMatch(String.class::isInstance)) {

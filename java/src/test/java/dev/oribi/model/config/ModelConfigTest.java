@@ -87,11 +87,13 @@ class ModelConfigTest {
 
   @ParameterizedTest
   @CsvSource(delimiter = ';', quoteCharacter = '`', value = {
-      "{\"model_type\":\"mamba\"}; model_type \"mamba\" is not supported; supported: llama",
+      "{\"model_type\":\"mamba\"}; model_type = the string \"mamba\" is not supported; supported: llama, mistral",
       "{\"model_type\":null}; model_type is missing",
       "{\"architectures\":[\"LlamaForSequenceClassification\"]}; LlamaForSequenceClassification",
-      "{\"attention_bias\":true}; attention_bias = true is not supported",
-      "{\"mlp_bias\":true}; mlp_bias",
+      "{\"attention_bias\":1}; attention_bias must be true or false",
+      "{\"attn_logit_softcapping\":50}; attn_logit_softcapping = 50 is not supported for model_type llama",
+      "{\"use_qk_norm\":true}; use_qk_norm",
+      "{\"num_local_experts\":8}; num_local_experts",
       "{\"quantization_config\":{\"quant_method\":\"gptq\"}}; quantization_config: quant_method = the string \"gptq\" is not supported; bitsandbytes is",
       "{\"quantization_config\":7}; quantization_config: expected an object",
       "{\"quantization_config\":{\"quant_method\":\"bitsandbytes\",\"load_in_8bit\":true}}; load_in_8bit = true is not supported",
@@ -103,9 +105,9 @@ class ModelConfigTest {
       "{\"pretraining_tp\":2}; pretraining_tp",
       "{\"partial_rotary_factor\":0.5}; partial_rotary_factor",
       "{\"layer_types\":[\"full_attention\",\"sliding_attention\"]}; sliding_attention",
-      "{\"hidden_act\":\"relu2\"}; hidden_act = the string \"relu2\"",
+      "{\"hidden_act\":\"relu2\"}; the activation function \"relu2\" is not supported",
       "{\"torch_dtype\":\"float8_e4m3fn\"}; torch_dtype",
-      "{\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":2}}; rope_type \"dynamic\"",
+      "{\"rope_scaling\":{\"type\":\"ntk\",\"factor\":2}}; rope_type \"ntk\" is not supported; default, linear, dynamic",
       "{\"rope_scaling\":{\"type\":\"linear\"}}; factor is missing",
       "{\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8}}; low_freq_factor is missing",
       "{\"rope_scaling\":7}; rope_scaling: expected an object",
