@@ -5,6 +5,8 @@ import dev.oribi.bench.DataBench;
 import dev.oribi.bench.LoraBench;
 import dev.oribi.bench.StepBench;
 import dev.oribi.data.DataFiles;
+import dev.oribi.generate.Generator;
+import dev.oribi.generate.TextModel;
 import dev.oribi.model.Machine;
 import dev.oribi.optim.OptimizerType;
 import dev.oribi.train.MachineOptions;
@@ -12,14 +14,17 @@ import dev.oribi.train.MemorySize;
 import dev.oribi.train.RowSettings;
 import dev.oribi.train.StorageType;
 import java.nio.file.Path;
+import java.util.Arrays;
 import java.util.List;
+import java.util.Locale;
+import java.util.Set;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Option;
 
 /** {@code oribi bench}: measurements; all but that of data need no files. */
-@Command(name = "bench", description = "Measures this machine.", subcommands = {BenchCommand.StepCommand.class, BenchCommand.AttentionCommand.class, BenchCommand.LoraCommand.class,
+@Command(name = "bench", description = "Measures this machine.", subcommands = {BenchCommand.StepCommand.class, BenchCommand.AttentionCommand.class, BenchCommand.LoraCommand.class, BenchCommand.DecodeCommand.class,
     BenchCommand.DataCommand.class})
 final class BenchCommand {
   private BenchCommand() {}
@@ -184,6 +189,41 @@ final class BenchCommand {
     public Integer call() {
       try (Machine open = machine.open()) {
         LoraBench.run(open, new LoraBench.Options(shapes, tokens, r), System.out);
+      }
+      return 0;
+    }
+  }
+
+  /** {@code oribi bench decode}. */
+  @Command(
+      name = "decode",
+      description = "Times the tokens of an answer one by one: a prompt of 16 tokens, then always the likeliest token.",
+      sortOptions = false)
+  static final class DecodeCommand implements Callable<Integer> {
+    private static final int PROMPT = 16;
+
+    @Mixin private ModelOptions model;
+
+    @Option(names = "--tokens", paramLabel = "N", description = "Tokens that are timed.")
+    private int tokens = 64;
+
+    @Override
+    public Integer call() {
+      try (TextModel text = model.open()) {
+        int[] prompt = new int[PROMPT];
+        Arrays.setAll(prompt, i -> 5 + 3 * i % (text.tokenizer().vocabSize() - 5));
+        long[] times = new long[tokens + 1];
+        int[] n = {0};
+        text.continueIds(prompt, Generator.Options.greedy(tokens + 1, Set.of()), id -> {
+          times[n[0]++] = System.nanoTime();
+          return true;
+        });
+        double[] each = new double[n[0] - 1];
+        Arrays.setAll(each, i -> (times[i + 1] - times[i]) / 1e6);
+        double mean = Arrays.stream(each).average().orElse(0);
+        Arrays.sort(each);
+        System.out.printf(Locale.ROOT, "%d tokens: p20 %.2f  p50 %.2f  p80 %.2f ms a token, %.1f tokens/s in the mean%n", each.length,
+            each[each.length / 5], each[each.length / 2], each[each.length * 4 / 5], 1000 / mean);
       }
       return 0;
     }

@@ -18,6 +18,7 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
 import java.util.function.Consumer;
+import java.util.function.IntPredicate;
 import java.util.function.Predicate;
 
 /**
@@ -178,7 +179,12 @@ public final class TextModel implements AutoCloseable {
 
   /** Goes on from token ids; returns the new ones. */
   public int[] continueIds(int[] prompt, Generator.Options options) {
-    return runner.generator().generate(prompt, options, id -> true);
+    return continueIds(prompt, options, id -> true);
+  }
+
+  /** The same; {@code onToken} sees each token as it is drawn, and false ends the text. */
+  public int[] continueIds(int[] prompt, Generator.Options options, IntPredicate onToken) {
+    return runner.generator().generate(prompt, options, onToken);
   }
 
   private Map<String, Object> templateVariables() {
