@@ -1,8 +1,8 @@
 /*
  * The fused LoRA product on a card: the shapes of Llama-3.1-8B with adapters of rank 16, forward and dx, with a 16-bit
- * weight and with one in NF4. Beside each stands cuBLAS on the same dense product without any adapter, timed by turns with
- * ours, and for NF4 dequantization followed by either: with cuBLAS, what a trainer without the fused kernel would run, less
- * its adapters.
+ * weight and with one in NF4; forward also with oribi_lora_h before it, which is all of the layer. Beside each stands cuBLAS
+ * on the same dense product without any adapter, timed by turns with ours, and for NF4 dequantization followed by either:
+ * with cuBLAS, what a trainer without the fused kernel would run, less its adapters.
  * cuBLAS is opened at run time (libcublas.so, or the path in ORIBI_CUBLAS); without it only our own numbers appear.
  *
  *   cuda_lora_bench [--csv=PATH] [--only=WORD]
@@ -64,14 +64,15 @@ class Cublas {
 
 /* What the large products read and write. `w` is what an NF4 weight stands for. */
 struct Layer : cuda_lora::Layer {
-  Memory w, y, dx, scratch;
+  Memory w, y, dx, scratch, workspace;
 
-  Layer(const cuda_lora::Projection& p, int64_t n, oribi_dtype t)
+  Layer(const oribi_ctx* ctx, const cuda_lora::Projection& p, int64_t n, oribi_dtype t)
       : cuda_lora::Layer(p, n, t, 1),
         w(cuda_bench::normals(p.in * p.out, t, 0.02f, 13)),
         y(static_cast<size_t>(2 * n * p.out)),
         dx(static_cast<size_t>(2 * n * p.in)),
-        scratch(static_cast<size_t>(2 * n * std::max(p.in, p.out))) {}
+        scratch(static_cast<size_t>(2 * n * std::max(p.in, p.out))),
+        workspace(static_cast<size_t>(oribi_lora_workspace(ctx, &shape))) {}
   double flops() const { return 2.0 * static_cast<double>(shape.n * shape.in * shape.out); }
 };
 
@@ -107,10 +108,14 @@ void time(cuda_bench::Bench& bench, const Cublas& cublas, const Layer& l, const 
       return dx ? oribi_lora_matmul_dx(bench.ctx(), l.dx, x, w, codes, l.g, l.a, &s) : oribi_lora_matmul(bench.ctx(), l.y, x, w, codes, l.h, l.b, &s);
     });
   };
+  const auto thin = [&] {
+    bench.call("lora_h", [&] { return oribi_lora_h(bench.ctx(), l.h, l.x, l.a, l.workspace, &s); });
+  };
   std::vector<cuda_bench::Bench::Way> ways;
   if (cublas.found()) ways.push_back({name + ": cuBLAS", library, nullptr});
   if (nf4 == nullptr) {
     ways.push_back({name, [&] { fused(l.w, nullptr); }, verify});
+    if (!dx) ways.push_back({"lora_h, lora_matmul", [&] { thin(), fused(l.w, nullptr); }, verify});
   } else {
     if (cublas.found()) ways.push_back({name + ": decode + cuBLAS", [&] { decode(), library(); }, nullptr});
     ways.push_back({name + ": decode + ours", [&] { decode(), fused(l.w, nullptr); }, verify});
@@ -143,7 +148,7 @@ int main(int argc, char** argv) {
   const Cublas cublas(bench.stream());
   for (const int64_t n : cuda_lora::kTokens) {
     for (const cuda_lora::Projection& p : cuda_lora::llama_8b()) {
-      const Layer layer(p, n, ORIBI_BF16);
+      const Layer layer(bench.ctx(), p, n, ORIBI_BF16);
       for (const bool dx : {false, true}) time(bench, cublas, layer, nullptr, dx);
       time_nf4(bench, cublas, layer);
     }

@@ -235,6 +235,31 @@ ORIBI_API oribi_status oribi_packed_offsets(oribi_ctx* ctx, int64_t* offsets, in
                                             const int64_t* strides, int64_t arrays, int64_t pitch, int64_t slots,
                                             int64_t sequences);
 
+/* ------------------------------------------------------------------------------------------------- latent attention */
+
+/* The heads of multi-head latent attention (DeepSeek V2): a head of q and k is D = nope + rope channels, of which the last
+   `rope` are rotated and, in k, the same for every head; a head of v has v <= D channels, and zeros up to D, so that q, k and
+   v have the shape that attention takes. Pairs that are rotated together: (2i, 2i+1) where interleaved, else
+   (i, i + rope/2). A pair stays where it is: scores do not change with the order of channels. */
+typedef struct oribi_latent_shape {
+  int64_t n, h, nope, rope, v;   /* rope is even */
+  int64_t ld_q, ld_k, ld_v;      /* of q[N,H,D], k[N,H,D], v[N,H,D] and their gradients: elements from one row to the next */
+  int64_t ld_kv, ld_r;           /* of kv[N,H,nope+v] and k_rope[N,rope] and their gradients */
+  int64_t max_position;
+  int32_t interleaved;
+  oribi_dtype t;
+} oribi_latent_shape;
+/* k, v =, from kv and k_rope; q is rotated in place, unless it is NULL. cos, sin [max_position, rope/2] fp32. A position
+   outside [0, max_position) is INVALID_ARGUMENT. */
+ORIBI_API oribi_status oribi_latent_forward(oribi_ctx* ctx, void* q, void* k, void* v, const void* kv, const void* k_rope,
+                                            const float* cos, const float* sin, const int32_t* positions,
+                                            const oribi_latent_shape* shape);
+/* dkv, dk_rope =, the latter the sum over heads, in their order in fp32, rotated back; dq is rotated back in place. The
+   gradient of v's padding is not looked at. */
+ORIBI_API oribi_status oribi_latent_backward(oribi_ctx* ctx, void* dq, void* dkv, void* dk_rope, const void* dk,
+                                             const void* dv, const float* cos, const float* sin, const int32_t* positions,
+                                             const oribi_latent_shape* shape);
+
 /* ---------------------------------------------------------------------------------------------------- cross_entropy */
 
 /* Softmax cross-entropy of rows of logits[N,V] of type t. With z = logits * logit_scale, then softcap * tanh(z / softcap)
@@ -321,6 +346,34 @@ ORIBI_API oribi_status oribi_int8_quantize(oribi_ctx* ctx, const oribi_int8* q, 
 ORIBI_API oribi_status oribi_int8_dequantize(oribi_ctx* ctx, void* w, const oribi_int8* q, int64_t rows, int64_t cols,
                                              int64_t ld, oribi_dtype t);
 
+/* ------------------------------------------------------------------------------------------------------------- ggml */
+
+/* A matrix W[rows,cols] in ggml's blocks, as GGUF files hold it: each row is cols / (elements of a block) blocks one after the
+   other; the numbers are ggml's own. Layouts: docs/derivations/ggml.md. Rows from r on are a matrix of their own. */
+typedef enum oribi_ggml_type {
+  ORIBI_GGML_F32 = 0,
+  ORIBI_GGML_F16 = 1,
+  ORIBI_GGML_Q4_0 = 2,
+  ORIBI_GGML_Q4_1 = 3,
+  ORIBI_GGML_Q5_0 = 6,
+  ORIBI_GGML_Q5_1 = 7,
+  ORIBI_GGML_Q8_0 = 8,
+  ORIBI_GGML_Q4_K = 12,
+  ORIBI_GGML_Q5_K = 13,
+  ORIBI_GGML_Q6_K = 14,
+  ORIBI_GGML_BF16 = 30
+} oribi_ggml_type;
+/* w[rows,cols] with ld elements from one row to the next =, in ggml's fp32 arithmetic, rounded once to t. */
+ORIBI_API oribi_status oribi_ggml_dequantize(oribi_ctx* ctx, void* w, const void* blocks, int64_t rows, int64_t cols, int64_t ld,
+                                             oribi_ggml_type type, oribi_dtype t);
+/* y[N,C] = table[ids[N],:] of a table[V,C] in blocks, as oribi_embedding_forward. */
+ORIBI_API oribi_status oribi_ggml_embedding(oribi_ctx* ctx, void* y, const void* table, const int32_t* ids, int64_t n,
+                                            int64_t c, int64_t v, oribi_ggml_type type, oribi_dtype t);
+/* y[N,out] = x[N,in]·Wᵀ for few rows, W[out,in] in blocks, which are read once for each row of x and never expanded in memory;
+   ld_x, ld_y elements between rows, fp32. For decoding on a CPU; a GPU answers UNSUPPORTED. */
+ORIBI_API oribi_status oribi_ggml_matmul(oribi_ctx* ctx, float* y, const float* x, const void* w, int64_t n, int64_t in,
+                                         int64_t out, int64_t ld_x, int64_t ld_y, oribi_ggml_type type);
+
 /* -------------------------------------------------------------------------------------------------------------- fp8 */
 
 /* A matrix [rows,cols] in e4m3 (8 bits: sign, 4 of exponent, 3 of fraction; no infinity, largest number 448; Micikevicius et
@@ -375,6 +428,78 @@ ORIBI_API oribi_status oribi_lora_da(oribi_ctx* ctx, float* da, const void* g, c
 ORIBI_API int64_t oribi_lora_workspace(const oribi_ctx* ctx, const oribi_lora_shape* shape);
 /* Why a call with this shape and kind of weight has no kernel on the context's device: one sentence; NULL: it has one. */
 ORIBI_API const char* oribi_lora_unsupported(oribi_ctx* ctx, const oribi_lora_shape* shape, int32_t nf4);
+
+/* ---------------------------------------------------------------------------------------------------------- experts */
+
+typedef enum oribi_router_score { ORIBI_SOFTMAX = 0, ORIBI_SIGMOID = 1 } oribi_router_score;
+
+/* How each token chooses k of E experts. Its scores are softmax or sigmoid of its logits, in fp32. The experts stand in
+   `groups` groups of neighbours; a token chooses among those of its top_groups best groups, a group's worth being the sum of
+   its group_best best choices (1: DeepSeek V2, 2: V3). Among equals the lower index wins. E is at most 1024, k at most 32,
+   groups at most 32. */
+typedef struct oribi_router_shape {
+  int64_t n, experts, k;
+  int64_t groups, top_groups, group_best; /* 1, 1, 1: no groups */
+  oribi_router_score score;
+  int32_t normalize; /* a token's weights are divided by their sum, plus 1e-20 */
+  float scale;       /* and then multiplied by this */
+  oribi_dtype t;     /* of logits and dlogits */
+} oribi_router_shape;
+/* expert[N,k] in the order of choice, weight[N,k] fp32, from logits[N,E]. bias[E] fp32 is added to the scores for the choice
+   alone; NULL: none. NaN is chosen last. */
+ORIBI_API oribi_status oribi_router_forward(oribi_ctx* ctx, int32_t* expert, float* weight, const void* logits,
+                                            const float* bias, const oribi_router_shape* shape);
+/* dlogits[N,E] = from dweight[N,k]; the choice has no gradient. */
+ORIBI_API oribi_status oribi_router_backward(oribi_ctx* ctx, void* dlogits, const int32_t* expert, const float* dweight,
+                                             const void* logits, const oribi_router_shape* shape);
+
+/* Sorts the N*k pairs of a token and a chosen expert by expert, and by pair within an expert, where pair = token*k + j:
+   offsets[E+1]   the rows of expert e are offsets[e] .. offsets[e+1]
+   pair[N*k]      of each row
+   token[N*k]     of each row
+   row[N*k]       of each pair
+   An expert outside [0, E) is INVALID_ARGUMENT; a GPU takes it for 0. workspace: oribi_route_workspace bytes. */
+ORIBI_API oribi_status oribi_route(oribi_ctx* ctx, int32_t* offsets, int32_t* pair, int32_t* token, int32_t* row,
+                                   const int32_t* expert, void* workspace, int64_t n, int64_t k, int64_t experts);
+ORIBI_API int64_t oribi_route_workspace(int64_t n, int64_t k, int64_t experts);
+/* y[N,C] = (accumulate ? y : 0) + the sum over j < k of x[row[token*k + j],:], in that order in fp32, rounded once. */
+ORIBI_API oribi_status oribi_unroute(oribi_ctx* ctx, void* y, const void* x, const int32_t* row, int64_t n, int64_t k,
+                                     int64_t c, int32_t accumulate, oribi_dtype t);
+
+/* A product with a matrix for each expert. Row i of x and y belongs to the expert e with offsets[e] <= i < offsets[e+1]. */
+typedef struct oribi_grouped_shape {
+  int64_t n; /* rows, no fewer than offsets[E]; those beyond belong to no expert and stay as they are */
+  int64_t experts, in, out;
+  int64_t ld_x, ld_y;      /* of x and dx, of y and dy */
+  int64_t ld_w, expert_w;  /* elements from one row of a W[out,in] to the next, and from one expert's to the next */
+  const int32_t* offsets;  /* [E+1], from 0, ascending, in the device's memory */
+  const int32_t* x_row;    /* [n]: where row i of x is read; NULL: at i */
+  const int32_t* y_row;    /* the same of dy */
+  float scale;
+  int32_t accumulate;
+  oribi_dtype t; /* of x, y, w and their gradients but dw */
+} oribi_grouped_shape;
+/* y[i] = (accumulate ? y[i] : 0) + scale * x[x_row[i]]·W_eᵀ; the sum in fp32, rounded once. y_row must be NULL. */
+ORIBI_API oribi_status oribi_grouped_matmul(oribi_ctx* ctx, void* y, const void* x, const void* w,
+                                            const oribi_grouped_shape* shape);
+/* dx[i] = (accumulate ? dx[i] : 0) + scale * dy[y_row[i]]·W_e. x_row must be NULL. */
+ORIBI_API oribi_status oribi_grouped_matmul_dx(oribi_ctx* ctx, void* dx, const void* dy, const void* w,
+                                               const oribi_grouped_shape* shape);
+/* dW_e[out,in] += scale * the sum over the rows i of e of dy[y_row[i]]ᵀ·x[x_row[i]], fp32, with the strides of w.
+   accumulate must be 1. */
+ORIBI_API oribi_status oribi_grouped_matmul_dw(oribi_ctx* ctx, float* dw, const void* dy, const void* x,
+                                               const oribi_grouped_shape* shape);
+
+/* f[n,F] = weight[pair[i]] * round(act(gate)) * up of gu[n,2F]: a glu whose rows are weighted, which weights what the next
+   product, linear in f, makes of them. pair[n] in [0, n) as oribi_route makes it, weight[n] fp32. */
+ORIBI_API oribi_status oribi_weighted_glu_forward(oribi_ctx* ctx, void* f, const void* gu, const float* weight,
+                                                  const int32_t* pair, int64_t n, int64_t f_size, oribi_activation act,
+                                                  oribi_dtype t);
+/* dgu[n,2F] =, dweight[pair[i]] = unless dweight is NULL; dgu may be gu. f = the forward pass's f once more, to the bit,
+   unless f is NULL; f may be df. */
+ORIBI_API oribi_status oribi_weighted_glu_backward(oribi_ctx* ctx, void* dgu, void* f, float* dweight, const void* df,
+                                                   const void* gu, const float* weight, const int32_t* pair, int64_t n,
+                                                   int64_t f_size, oribi_activation act, oribi_dtype t);
 
 /* --------------------------------------------------------------------------------------------------------- sampling */
 

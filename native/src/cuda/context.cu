@@ -40,6 +40,10 @@ const char* fault_sentence(int fault) {
       return "oribi_sample: a token of seen was outside [0, v); it was passed over";
     case kFaultLogits:
       return "oribi_sample: the logits of a row held a NaN or +infinity, or nothing finite; token 0 stands for it";
+    case kFaultExpert:
+      return "oribi_route: an expert was outside [0, experts); expert 0 stands for it";
+    case kFaultLatentPosition:
+      return "oribi_latent: a position was outside [0, max_position); zeros stand for the rotated channels of its row";
     default:
       return "a kernel wrote a fault that is not known here";
   }

@@ -25,7 +25,9 @@ enum Fault : int {
   kFaultLabel,         /* oribi_cross_entropy: labels */
   kFaultSequence,      /* oribi_attention_*: cu_seqlens, kv_start, kv_len */
   kFaultSeenToken,     /* oribi_sample: seen */
-  kFaultLogits         /* oribi_sample: logits without a distribution */
+  kFaultLogits,        /* oribi_sample: logits without a distribution */
+  kFaultExpert,        /* oribi_route: expert */
+  kFaultLatentPosition /* oribi_latent_*: positions */
 };
 
 struct CudaContext : oribi_ctx {

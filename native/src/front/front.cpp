@@ -300,6 +300,15 @@ FORWARD(oribi_packed_offsets,
          int64_t arrays, int64_t pitch, int64_t slots, int64_t sequences),
         (ctx, offsets, lengths, cu_seqlens, strides, arrays, pitch, slots, sequences))
 
+FORWARD(oribi_latent_forward,
+        (oribi_ctx * ctx, void* q, void* k, void* v, const void* kv, const void* k_rope, const float* cos, const float* sin,
+         const int32_t* positions, const oribi_latent_shape* shape),
+        (ctx, q, k, v, kv, k_rope, cos, sin, positions, shape))
+FORWARD(oribi_latent_backward,
+        (oribi_ctx * ctx, void* dq, void* dkv, void* dk_rope, const void* dk, const void* dv, const float* cos,
+         const float* sin, const int32_t* positions, const oribi_latent_shape* shape),
+        (ctx, dq, dkv, dk_rope, dk, dv, cos, sin, positions, shape))
+
 FORWARD(oribi_cross_entropy,
         (oribi_ctx * ctx, void* dlogits, float* loss, const void* logits, const int32_t* labels, const float* grad_scale,
          int64_t n, int64_t v, float logit_scale, float softcap, oribi_dtype t),
@@ -340,6 +349,18 @@ FORWARD(oribi_int8_dequantize,
         (oribi_ctx * ctx, void* w, const oribi_int8* q, int64_t rows, int64_t cols, int64_t ld, oribi_dtype t),
         (ctx, w, q, rows, cols, ld, t))
 
+FORWARD(oribi_ggml_dequantize,
+        (oribi_ctx * ctx, void* w, const void* blocks, int64_t rows, int64_t cols, int64_t ld, oribi_ggml_type type, oribi_dtype t),
+        (ctx, w, blocks, rows, cols, ld, type, t))
+FORWARD(oribi_ggml_embedding,
+        (oribi_ctx * ctx, void* y, const void* table, const int32_t* ids, int64_t n, int64_t c, int64_t v, oribi_ggml_type type,
+         oribi_dtype t),
+        (ctx, y, table, ids, n, c, v, type, t))
+FORWARD(oribi_ggml_matmul,
+        (oribi_ctx * ctx, float* y, const float* x, const void* w, int64_t n, int64_t in, int64_t out, int64_t ld_x, int64_t ld_y,
+         oribi_ggml_type type),
+        (ctx, y, x, w, n, in, out, ld_x, ld_y, type))
+
 FORWARD(oribi_fp8_quantize,
         (oribi_ctx * ctx, const oribi_fp8* q, const void* x, int64_t rows, int64_t cols, int64_t ld, oribi_dtype t),
         (ctx, q, x, rows, cols, ld, t))
@@ -377,6 +398,40 @@ const char* oribi_lora_unsupported(oribi_ctx* ctx, const oribi_lora_shape* shape
   auto* function = ctx == nullptr ? nullptr : symbol.of(ctx->device);
   return function ? function(ctx, shape, nf4) : "this device's library has no LoRA kernels";
 }
+
+FORWARD(oribi_router_forward,
+        (oribi_ctx * ctx, int32_t* expert, float* weight, const void* logits, const float* bias,
+         const oribi_router_shape* shape),
+        (ctx, expert, weight, logits, bias, shape))
+FORWARD(oribi_router_backward,
+        (oribi_ctx * ctx, void* dlogits, const int32_t* expert, const float* dweight, const void* logits,
+         const oribi_router_shape* shape),
+        (ctx, dlogits, expert, dweight, logits, shape))
+FORWARD(oribi_route,
+        (oribi_ctx * ctx, int32_t* offsets, int32_t* pair, int32_t* token, int32_t* row, const int32_t* expert,
+         void* workspace, int64_t n, int64_t k, int64_t experts),
+        (ctx, offsets, pair, token, row, expert, workspace, n, k, experts))
+FORWARD_SIZE(oribi_route_workspace, (int64_t n, int64_t k, int64_t experts), (n, k, experts))
+FORWARD(oribi_unroute,
+        (oribi_ctx * ctx, void* y, const void* x, const int32_t* row, int64_t n, int64_t k, int64_t c, int32_t accumulate,
+         oribi_dtype t),
+        (ctx, y, x, row, n, k, c, accumulate, t))
+FORWARD(oribi_grouped_matmul,
+        (oribi_ctx * ctx, void* y, const void* x, const void* w, const oribi_grouped_shape* shape), (ctx, y, x, w, shape))
+FORWARD(oribi_grouped_matmul_dx,
+        (oribi_ctx * ctx, void* dx, const void* dy, const void* w, const oribi_grouped_shape* shape),
+        (ctx, dx, dy, w, shape))
+FORWARD(oribi_grouped_matmul_dw,
+        (oribi_ctx * ctx, float* dw, const void* dy, const void* x, const oribi_grouped_shape* shape),
+        (ctx, dw, dy, x, shape))
+FORWARD(oribi_weighted_glu_forward,
+        (oribi_ctx * ctx, void* f, const void* gu, const float* weight, const int32_t* pair, int64_t n, int64_t f_size,
+         oribi_activation act, oribi_dtype t),
+        (ctx, f, gu, weight, pair, n, f_size, act, t))
+FORWARD(oribi_weighted_glu_backward,
+        (oribi_ctx * ctx, void* dgu, void* f, float* dweight, const void* df, const void* gu, const float* weight,
+         const int32_t* pair, int64_t n, int64_t f_size, oribi_activation act, oribi_dtype t),
+        (ctx, dgu, f, dweight, df, gu, weight, pair, n, f_size, act, t))
 
 FORWARD(oribi_sample,
         (oribi_ctx * ctx, int32_t* token, const float* logits, const int32_t* seen, void* workspace, int64_t n, int64_t v,

@@ -1,12 +1,15 @@
 package dev.oribi.cli;
 
 import dev.oribi.bench.AttentionBench;
+import dev.oribi.bench.DataBench;
 import dev.oribi.bench.LoraBench;
 import dev.oribi.bench.StepBench;
+import dev.oribi.data.DataFiles;
 import dev.oribi.model.Machine;
 import dev.oribi.optim.OptimizerType;
 import dev.oribi.train.MachineOptions;
 import dev.oribi.train.MemorySize;
+import dev.oribi.train.RowSettings;
 import dev.oribi.train.StorageType;
 import java.nio.file.Path;
 import java.util.List;
@@ -15,8 +18,9 @@ import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Option;
 
-/** {@code oribi bench}: measurements that need no files. */
-@Command(name = "bench", description = "Measures this machine.", subcommands = {BenchCommand.StepCommand.class, BenchCommand.AttentionCommand.class, BenchCommand.LoraCommand.class})
+/** {@code oribi bench}: measurements; all but that of data need no files. */
+@Command(name = "bench", description = "Measures this machine.", subcommands = {BenchCommand.StepCommand.class, BenchCommand.AttentionCommand.class, BenchCommand.LoraCommand.class,
+    BenchCommand.DataCommand.class})
 final class BenchCommand {
   private BenchCommand() {}
 
@@ -101,6 +105,41 @@ final class BenchCommand {
           StepBench.run(options, open, System.out);
         }
       }
+      return 0;
+    }
+  }
+
+  /** {@code oribi bench data}. */
+  @Command(
+      name = "data",
+      description = "Times how fast files become rows (reading, chat template, tokens, masks) and rows become micro-batches.",
+      sortOptions = false)
+  static final class DataCommand implements Callable<Integer> {
+    @Option(names = "--model", paramLabel = "DIR", description = "Folder with a tokenizer. Default: Oribi's own tiny model.")
+    private Path model;
+
+    @Option(names = "--data", paramLabel = "FILE", split = ",", required = true, description = "Files, as in train.")
+    private List<Path> data;
+
+    @Option(names = "--max-seq-length", paramLabel = "N", description = "Where longer rows are cut.")
+    private int maxSeqLength = 1024;
+
+    @Option(names = "--batch", paramLabel = "N", description = "Sequences in a micro-batch.")
+    private int batch = 8;
+
+    @Option(names = "--threads", paramLabel = "N", description = "Threads that tokenize; 0: one for each core.")
+    private int threads;
+
+    @Option(names = "--passes", paramLabel = "N", description = "Times that the files are read.")
+    private int passes = 3;
+
+    @Mixin private RowSettings rows = new RowSettings();
+
+    @Override
+    public Integer call() {
+      int used = threads > 0 ? threads : Runtime.getRuntime().availableProcessors();
+      DataBench.run(new DataBench.Options(model == null ? Embedded.model() : model,
+          DataFiles.resolve(data, DataFiles.Part.TRAIN), maxSeqLength, batch, used, passes, rows), System.out);
       return 0;
     }
   }

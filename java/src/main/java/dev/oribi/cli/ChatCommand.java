@@ -17,7 +17,8 @@ import picocli.CommandLine.Option;
 /** {@code oribi chat}: a conversation on the terminal; the cache is kept from turn to turn. */
 @Command(
     name = "chat",
-    description = "Talks with a model, line by line. /new begins again, /exit or the end of the input ends.",
+    description = "Talks with a model, line by line. /new begins again, /adapter off and /adapter on take the adapter off and put it"
+        + " on, /exit or the end of the input ends.",
     sortOptions = false)
 final class ChatCommand implements Callable<Integer> {
   @Mixin private ModelOptions model;
@@ -52,12 +53,29 @@ final class ChatCommand implements Callable<Integer> {
           messages = begin();
           continue;
         }
+        if (line.strip().startsWith("/adapter")) {
+          switchAdapter(text, line.strip());
+          continue;
+        }
         messages.add(Map.of("role", "user", "content", line));
-        String answer = text.chat(messages, sampling.options(text), GenerateCommand::print);
+        TextModel.Answer answer = text.answer(text.chatPrompt(messages), sampling.options(text), sampling.stops, piece -> {
+          GenerateCommand.print(piece);
+          return true;
+        });
         System.out.println();
-        messages.add(Map.of("role", "assistant", "content", answer));
+        messages.add(Map.of("role", "assistant", "content", answer.text()));
       }
     }
+  }
+
+  private void switchAdapter(TextModel text, String line) {
+    boolean on = line.equals("/adapter on");
+    if (model.adapter == null || !on && !line.equals("/adapter off")) {
+      System.out.println(model.adapter == null ? "There is no adapter: give one with --adapter." : "Say /adapter on or /adapter off.");
+      return;
+    }
+    text.useAdapter(on ? model.adapter : null);
+    System.out.println(on ? "The adapter is on." : "The adapter is off.");
   }
 
   private List<Map<String, Object>> begin() {

@@ -1,6 +1,7 @@
 package dev.oribi.cli;
 
 import dev.oribi.data.Batches;
+import dev.oribi.data.DataFiles;
 import dev.oribi.data.DataOptions;
 import dev.oribi.data.Dataset;
 import dev.oribi.generate.TextModel;
@@ -9,6 +10,7 @@ import dev.oribi.model.Machine;
 import dev.oribi.model.Weights;
 import dev.oribi.model.config.ModelConfig;
 import dev.oribi.train.Evaluator;
+import dev.oribi.train.RowSettings;
 import dev.oribi.train.RunData;
 import dev.oribi.train.StorageType;
 import java.nio.file.Path;
@@ -37,6 +39,8 @@ final class EvalCommand implements Callable<Integer> {
   @Option(names = "--dtype", paramLabel = "TYPE", description = "Storage of weights and activations: ${COMPLETION-CANDIDATES}.")
   private StorageType dtype = StorageType.AUTO;
 
+  @Mixin private RowSettings settings = new RowSettings();
+
   @Override
   public Integer call() {
     Path folder = model.folder();
@@ -62,6 +66,6 @@ final class EvalCommand implements Callable<Integer> {
   private Dataset read(Path folder, ModelConfig config, int length) {
     DataOptions options =
         new DataOptions(length, config.vocabSize(), Math.max(1, Runtime.getRuntime().availableProcessors()), null);
-    return RunData.read(folder, data, options);
+    return RunData.read(folder, data, DataFiles.Part.VALIDATION, options, settings);
   }
 }

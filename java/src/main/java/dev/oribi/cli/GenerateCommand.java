@@ -31,12 +31,14 @@ final class GenerateCommand implements Callable<Integer> {
   @Override
   public Integer call() {
     try (TextModel text = model.open()) {
-      if (chat) {
-        text.chat(ModelOptions.user(prompt), sampling.options(text), GenerateCommand::print);
-      } else {
+      int[] ids = chat ? text.chatPrompt(ModelOptions.user(prompt)) : text.tokenizer().encode(prompt, true);
+      if (!chat) {
         print(prompt);
-        text.complete(prompt, sampling.options(text), GenerateCommand::print);
       }
+      text.answer(ids, sampling.options(text), sampling.stops, piece -> {
+        print(piece);
+        return true;
+      });
       System.out.println();
     }
     return 0;

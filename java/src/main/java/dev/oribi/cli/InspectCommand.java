@@ -3,21 +3,23 @@ package dev.oribi.cli;
 import dev.oribi.OribiException;
 import dev.oribi.data.DataOptions;
 import dev.oribi.data.Dataset;
-import dev.oribi.data.RowPrinter;
+import dev.oribi.data.Report;
+import dev.oribi.data.RowInspector;
 import dev.oribi.io.Checkpoint;
 import dev.oribi.io.TensorInfo;
 import dev.oribi.io.TensorType;
 import dev.oribi.kernel.Kernels.NormWeight;
-import dev.oribi.model.config.ModelTensors;
+import dev.oribi.model.config.GenerationConfig;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.model.config.ModelConfig;
+import dev.oribi.model.config.ModelTensors;
 import dev.oribi.model.config.QuantizationConfig;
 import dev.oribi.model.family.Architecture;
 import dev.oribi.model.family.Architecture.GatedMlpSpec;
 import dev.oribi.model.family.Architecture.SelfAttentionSpec;
 import dev.oribi.text.ChatTemplate;
 import dev.oribi.text.Tokenizer;
-import dev.oribi.train.RunData;
+import dev.oribi.train.RowSettings;
 import java.io.PrintStream;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -28,6 +30,7 @@ import java.util.TreeSet;
 import java.util.concurrent.Callable;
 import java.util.stream.Collectors;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Option;
 
 /** {@code oribi inspect}: what is in a folder or a file, before anything is run with it. */
@@ -39,7 +42,7 @@ import picocli.CommandLine.Option;
       "Examples:",
       "  oribi inspect --model DIR",
       "  oribi inspect --adapter oribi-output",
-      "  oribi inspect --model DIR --data rows.jsonl --row 3    what is masked stands between ‹ and ›"
+      "  oribi inspect --model DIR --data rows.jsonl --row 3    what is masked stands between ‹ and ›, in colour on a terminal"
     },
     sortOptions = false)
 final class InspectCommand implements Callable<Integer> {
@@ -51,10 +54,10 @@ final class InspectCommand implements Callable<Integer> {
   @Option(names = "--adapter", paramLabel = "DIR", description = "Adapter folder to explain.")
   private Path adapter;
 
-  @Option(names = "--data", paramLabel = "FILE", split = ",", description = "Data whose rows are shown.")
+  @Option(names = "--data", paramLabel = "FILE", split = ",", description = "Data whose rows are shown, files or folders as in train.")
   private List<Path> data = new ArrayList<>();
 
-  @Option(names = "--row", paramLabel = "N", description = "First row to show, from 1, of those that are trained on.")
+  @Option(names = "--row", paramLabel = "N", description = "First row to show, from 1, as they stand in the data; also one that is left out of training.")
   private int row = 1;
 
   @Option(names = "--rows", paramLabel = "N", description = "Rows to show.")
@@ -62,6 +65,8 @@ final class InspectCommand implements Callable<Integer> {
 
   @Option(names = "--max-seq-length", paramLabel = "N", description = "Where longer rows are cut, as in train.")
   private int maxSeqLength = 1024;
+
+  @Mixin private RowSettings settings = new RowSettings();
 
   private final PrintStream out = System.out;
 
@@ -84,16 +89,23 @@ final class InspectCommand implements Callable<Integer> {
     ModelConfig config = ModelConfig.read(folder);
     int length = Math.min(maxSeqLength, config.contextLength());
     DataOptions options = new DataOptions(length, config.vocabSize(), Runtime.getRuntime().availableProcessors(), null);
-    Dataset dataset = RunData.read(folder, data, options);
-    out.println(dataset.report().sentence());
-    if (row < 1 || row > dataset.size()) {
-      throw new OribiException("--row is " + row + ": the data has rows 1 to " + dataset.size() + ".");
-    }
+    DataOptions all = settings.apply(options);
     boolean colours = System.getProperty("oribi.terminal.columns") != null;
     try (Tokenizer tokenizer = Tokenizer.exists(folder) ? Tokenizer.load(folder) : null) {
-      for (int i = row - 1; i < Math.min(dataset.size(), row - 1 + rows); i++) {
+      ChatTemplate template = tokenizer == null ? null : settings.template(folder).orElse(null);
+      Report report = Dataset.scan(data, all.skippingBadRows(true), tokenizer, template);
+      out.println(report.sentence());
+      if (report.rowsEnding() == 0 && report.rowsKept() > 0) {
+        out.println("! No row trains a token at which the model stops: training refuses this data.");
+      }
+      List<String> shown = new RowInspector(all, tokenizer, template).show(data, row, rows, colours);
+      if (row < 1 || shown.isEmpty()) {
+        throw new OribiException(report.rowsRead() == 0 ? "The data has no rows."
+            : "--row is " + row + ": the data has rows 1 to " + report.rowsRead() + ".");
+      }
+      for (String text : shown) {
         out.println();
-        out.println(RowPrinter.print(dataset.row(i), tokenizer, colours));
+        out.println(text);
       }
     }
   }
@@ -118,8 +130,21 @@ final class InspectCommand implements Callable<Integer> {
       if (c.quantization() != null) {
         line("quantization", "linear layers in 4 bits: NF4 with double quantization%s", skips(c.quantization()));
       }
+      showText(folder);
+      showFindings(folder, c, weights);
     }
-    showText(folder);
+  }
+
+  private void showFindings(Path folder, ModelConfig config, Checkpoint weights) {
+    if (!Tokenizer.exists(folder)) {
+      return;
+    }
+    try (Tokenizer tokenizer = Tokenizer.load(folder)) {
+      List<Integer> ends = GenerationConfig.read(folder, config).eosTokenIds();
+      for (ModelFindings.Finding f : ModelFindings.of(weights, tokenizer, ChatTemplate.load(folder).orElse(null), ends)) {
+        line(f.warning() ? "WARNING" : "note", "%s", f.text());
+      }
+    }
   }
 
   /** What its layers have that those of Llama have not. */
@@ -167,8 +192,8 @@ final class InspectCommand implements Callable<Integer> {
       return;
     }
     try (Tokenizer tokenizer = Tokenizer.load(folder)) {
-      line("tokenizer", "%,d tokens, begin %s, end %s", tokenizer.vocabSize(), tokenizer.bosToken().orElse("none"),
-          tokenizer.eosToken().orElse("none"));
+      line("tokenizer", "%,d tokens, begin %s, end %s; read by %s", tokenizer.vocabSize(), tokenizer.bosToken().orElse("none"),
+          tokenizer.eosToken().orElse("none"), tokenizer.reader());
     }
     line("chat template", "%s", ChatTemplate.load(folder).isPresent() ? "yes" : "none: data of messages needs one");
   }

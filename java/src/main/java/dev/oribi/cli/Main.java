@@ -21,7 +21,7 @@ import picocli.CommandLine.ScopeType;
     description = "Fine-tunes open large language models on the JVM.",
     subcommands = {
       TrainCommand.class, GenerateCommand.class, ChatCommand.class, EvalCommand.class, PlanCommand.class,
-      QuantizeCommand.class, TraceCommand.class, BenchCommand.class, InspectCommand.class, VersionCommand.class
+      ServeCommand.class, ExportCommand.class, QuantizeCommand.class, TraceCommand.class, BenchCommand.class, InspectCommand.class, VersionCommand.class
     },
     synopsisSubcommandLabel = "COMMAND",
     footer = {

@@ -1,6 +1,7 @@
 package dev.oribi.cli;
 
 import dev.oribi.generate.TextModel;
+import dev.oribi.gguf.GgufFolder;
 import dev.oribi.train.MachineOptions;
 import java.nio.file.Path;
 import java.util.List;
@@ -13,7 +14,7 @@ final class ModelOptions {
   @Option(
       names = "--model",
       paramLabel = "DIR",
-      description = "Model folder in Hugging Face's layout. Without it: Oribi's own tiny model.")
+      description = "Model folder in Hugging Face's layout, or a GGUF file. Without it: Oribi's own tiny model.")
   Path model;
 
   @Option(names = "--adapter", paramLabel = "DIR", description = "Folder of a PEFT adapter to run on top of the model.")
@@ -37,8 +38,14 @@ final class ModelOptions {
       description = "Most tokens of prompt and answer together; at most what the model was made for.")
   int maxSeqLength = 2048;
 
-  Path folder() {
+  /** What was named: a folder or a file. */
+  Path path() {
     return model == null ? Embedded.model() : model;
+  }
+
+  /** A model folder: around a GGUF file one is made. */
+  Path folder() {
+    return GgufFolder.of(path());
   }
 
   TextModel open() {

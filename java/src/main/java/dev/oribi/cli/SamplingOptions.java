@@ -3,6 +3,8 @@ package dev.oribi.cli;
 import dev.oribi.generate.Generator;
 import dev.oribi.generate.TextModel;
 import dev.oribi.model.config.GenerationConfig;
+import java.util.ArrayList;
+import java.util.List;
 import picocli.CommandLine.Option;
 
 /** How the next token is drawn, by Hugging Face's names; what is not given comes from the model's generation_config.json. */
@@ -28,6 +30,9 @@ final class SamplingOptions {
 
   @Option(names = "--repetition-penalty", paramLabel = "X", description = "Above 1 makes tokens that occurred less likely; 1: off.")
   Double repetitionPenalty;
+
+  @Option(names = "--stop", paramLabel = "TEXT", description = "A text that ends the answer; may be given several times.")
+  List<String> stops = new ArrayList<>();
 
   @Option(names = "--seed", paramLabel = "N", description = "Same seed, same text.")
   long seed = 42;

@@ -5,6 +5,8 @@ import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import dev.oribi.OribiException;
 import dev.oribi.text.Message;
+import dev.oribi.text.OneLine;
+import dev.oribi.text.ToolCalls;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -13,48 +15,87 @@ import java.util.Set;
 
 /** Conversations in JSON, checked and in the form that chat templates read. */
 final class ChatRecords {
-  private static final ObjectMapper MAPPER = new ObjectMapper();
+  private static final ObjectMapper MAPPER = RecordReader.mapper();
   private static final Set<String> ROLES = Set.of("system", "developer", "user", "assistant", "tool");
   /** The speakers of ShareGPT and the roles that they have in a chat template. */
-  private static final Map<String, String> SHAREGPT_ROLES = Map.of("system", "system", "human", "user", "user", "user",
-      "gpt", "assistant", "assistant", "assistant", "function_call", "assistant", "observation", "tool", "tool", "tool");
+  private static final Map<String, String> SHAREGPT_ROLES = Map.ofEntries(Map.entry("system", "system"), Map.entry("human", "user"),
+      Map.entry("user", "user"), Map.entry("gpt", "assistant"), Map.entry("chatgpt", "assistant"), Map.entry("bing", "assistant"),
+      Map.entry("bard", "assistant"), Map.entry("assistant", "assistant"), Map.entry("function_call", "assistant"),
+      Map.entry("observation", "tool"), Map.entry("tool", "tool"));
 
   private ChatRecords() {}
 
-  /** Messages with role and content; other keys, such as tool_calls, are passed on. */
+  /** Messages with role and content, or ShareGPT's turns with from and value: a list, one alone, or either as a string of JSON. */
   static List<Map<String, Object>> messages(Fields fields, String key) {
     List<Map<String, Object>> messages = new ArrayList<>();
-    for (Fields message : fields.objects(key)) {
-      String role = message.string("role");
-      if (!ROLES.contains(role)) {
-        throw unknownRole(fields.source(), role, ROLES);
-      }
-      JsonNode content = message.json().path("content");
-      boolean silent = (content.isNull() || content.isMissingNode()) && message.has("tool_calls");
-      if (!silent && !content.isArray()) {
-        message.string("content");
-      }
-      messages.add(plain(message.json()));
+    for (Fields message : turns(fields, key)) {
+      messages.add(message.has("from") && !message.has("role") ? shareGpt(message) : message(message));
     }
+    ToolCalls.parseArguments(messages, fields.source());
     return messages;
   }
 
-  /** Turns with from and value, as ShareGPT has them; a function_call's value is JSON with name and arguments. */
-  static List<Map<String, Object>> shareGpt(Fields fields) {
-    List<Map<String, Object>> messages = new ArrayList<>();
-    if (fields.has("system") && !fields.string("system").isEmpty()) {
-      messages.add(new Message("system", fields.string("system")).toMap());
+  private static List<Fields> turns(Fields fields, String key) {
+    JsonNode value = fields.get(key);
+    JsonNode list = value.isTextual() && value.textValue().strip().matches("(?s)[\\[{].*") ? parse(fields.source(), "'" + key + "'", value.textValue())
+        : value;
+    return list.isObject() ? List.of(new Fields(fields.source(), list))
+        : new Fields(fields.source(), MAPPER.createObjectNode().set(key, list)).objects(key);
+  }
+
+  /** Other keys than these two, such as tool_calls, are passed on. */
+  private static Map<String, Object> message(Fields message) {
+    String role = message.string("role");
+    if (!ROLES.contains(role)) {
+      throw unknownRole(message.source(), role, ROLES);
     }
-    for (Fields turn : fields.objects("conversations")) {
-      String from = turn.string("from");
-      String role = SHAREGPT_ROLES.get(from);
-      if (role == null) {
-        throw unknownRole(fields.source(), from, SHAREGPT_ROLES.keySet());
+    JsonNode content = message.json().path("content");
+    boolean silent = (content.isNull() || content.isMissingNode()) && message.has("tool_calls");
+    if (!silent && !content.isArray()) {
+      message.string("content");
+    }
+    return plain(message.json());
+  }
+
+  /** A function_call's value is JSON with name and arguments. */
+  private static Map<String, Object> shareGpt(Fields turn) {
+    String from = turn.string("from");
+    String role = SHAREGPT_ROLES.get(from);
+    if (role == null) {
+      throw unknownRole(turn.source(), from, SHAREGPT_ROLES.keySet());
+    }
+    return from.equals("function_call") ? functionCall(turn.source(), turn.string("value"))
+        : new Message(role, turn.string("value")).toMap();
+  }
+
+  /** The system message of a row that has one beside its turns. */
+  static List<Map<String, Object>> system(Fields fields) {
+    return fields.has("system") && !fields.string("system").isEmpty()
+        ? List.of(new Message("system", fields.string("system")).toMap()) : List.of();
+  }
+
+  /** Alpaca's earlier turns: a list of pairs of a question and its answer. */
+  static void addHistory(Fields fields, List<Map<String, Object>> messages) {
+    for (JsonNode pair : fields.get("history")) {
+      if (!pair.path(0).isTextual() || !pair.path(1).isTextual()) {
+        throw new OribiException(fields.source() + ": 'history' must be a list of pairs of strings, a question and its answer.");
       }
-      messages.add(from.equals("function_call") ? functionCall(fields.source(), turn.string("value"))
-          : new Message(role, turn.string("value")).toMap());
+      messages.add(new Message("user", pair.get(0).textValue()).toMap());
+      messages.add(new Message("assistant", pair.get(1).textValue()).toMap());
     }
-    return messages;
+  }
+
+  /** Which messages are learned: the assistant's but those with a weight of 0, from a message on, all or the last. */
+  static boolean[] learned(List<Map<String, Object>> messages, int from, TrainOn trainOn) {
+    boolean[] learned = new boolean[messages.size()];
+    boolean open = true;
+    for (int i = messages.size() - 1; i >= from && open; i--) {
+      Object weight = messages.get(i).get("weight");
+      boolean weighted = !(weight instanceof Number number) || number.doubleValue() != 0;
+      learned[i] = "assistant".equals(messages.get(i).get("role")) && weighted;
+      open = trainOn == TrainOn.ALL || !"assistant".equals(messages.get(i).get("role"));
+    }
+    return learned;
   }
 
   private static Map<String, Object> functionCall(String source, String value) {
@@ -94,7 +135,7 @@ final class ChatRecords {
   }
 
   private static OribiException unknownRole(String source, String role, Set<String> known) {
-    return new OribiException(source + ": the role '" + role + "' is unknown: use one of "
+    return new OribiException(source + ": the role '" + OneLine.of(role) + "' is unknown: use one of "
         + String.join(", ", known.stream().sorted().toList()) + ".");
   }
 }

@@ -22,43 +22,56 @@ import java.util.concurrent.TimeUnit;
 final class DatasetLoader {
   /** Records that one task tokenizes: enough to make a task worth its while. */
   private static final int CHUNK = 64;
+  /** Bytes of lines that one task takes at most, beyond one line: what waits stays small. */
+  private static final int CHUNK_BYTES = 1 << 20;
+  /** What a row takes in memory beside its tokens, roughly: three objects and the text of its source. */
+  private static final int ROW_BYTES = 160;
 
   private final RowMaker maker;
+  private final DataOptions options;
   private final int maxPending;
   private final ExecutorService executor;
-  private final Deque<Future<List<Row>>> pending = new ArrayDeque<>();
-  private final List<Row> rows = new ArrayList<>();
+  private final Deque<Future<List<Made>>> pending = new ArrayDeque<>();
+  private final Report.Tally tally = new Report.Tally();
+  /** The rows until they are too many; then null, and all of them are in the file. */
+  private List<Row> rows = new ArrayList<>();
+  private long bytes;
+  private RowFileWriter writer;
   private List<RecordReader.Record> chunk = new ArrayList<>();
-  private int rowsRead;
+  private int chunkBytes;
   private boolean rowFailed;
 
-  private DatasetLoader(RowMaker maker, int threads) {
+  private DatasetLoader(RowMaker maker, DataOptions options) {
     this.maker = maker;
-    this.maxPending = 4 * threads;
-    this.executor = Executors.newFixedThreadPool(threads, task -> {
+    this.options = options;
+    this.maxPending = 4 * options.threads();
+    this.executor = Executors.newFixedThreadPool(options.threads(), task -> {
       Thread thread = new Thread(task, "oribi-tokenize");
       thread.setDaemon(true);
       return thread;
     });
   }
 
-  static DatasetCache.Entry load(List<Path> files, DataOptions options, Tokenizer tokenizer, ChatTemplate template) {
+  static RowFile.Contents load(List<Path> files, DataOptions options, Tokenizer tokenizer, ChatTemplate template) {
     Path cache = options.cacheDirectory() == null ? null : DatasetCache.file(files, options, tokenizer, template);
-    Optional<DatasetCache.Entry> cached = cache == null ? Optional.empty() : DatasetCache.read(cache);
+    Optional<RowFile.Contents> cached = cache == null ? Optional.empty() : DatasetCache.read(cache, options.rowBudget());
     if (cached.isPresent()) {
       return cached.get();
     }
-    DatasetLoader loader = new DatasetLoader(new RowMaker(options, tokenizer, template), options.threads());
-    DatasetCache.Entry entry;
+    DatasetLoader loader = new DatasetLoader(new RowMaker(options, tokenizer, template), options);
     try {
-      entry = loader.run(files);
+      if (cache != null) {
+        loader.writer = RowFileWriter.in(options.cacheDirectory());
+      }
+      RowFile.Contents contents = loader.run(files, cache);
+      loader.writer = null;
+      return contents;
     } finally {
       loader.stop();
+      if (loader.writer != null) {
+        loader.writer.close();
+      }
     }
-    if (cache != null) {
-      DatasetCache.write(cache, entry);
-    }
-    return entry;
   }
 
   /** Returns when no thread reads the tokenizer any more: the caller may close it. */
@@ -78,10 +91,10 @@ final class DatasetLoader {
     }
   }
 
-  private DatasetCache.Entry run(List<Path> files) {
+  private RowFile.Contents run(List<Path> files, Path cache) {
     try {
       for (Path file : files) {
-        RecordReader.read(file, this::add);
+        RecordReader.read(file, options.columns(), this::add);
       }
     } catch (OribiException e) {
       if (!rowFailed) {
@@ -93,12 +106,15 @@ final class DatasetLoader {
     }
     submit();
     drain(0);
-    return new DatasetCache.Entry(rowsRead, rows);
+    Report report = tally.report(files.size(), !maker.ends().ids().isEmpty());
+    RowFile file = writer == null ? null : writer.finish(report, cache);
+    return new RowFile.Contents(rows != null ? new RowStore.Memory(rows) : file, report);
   }
 
   private void add(RecordReader.Record record) {
     chunk.add(record);
-    if (chunk.size() == CHUNK) {
+    chunkBytes += record.line() != null ? record.line().length : CHUNK_BYTES / CHUNK;
+    if (chunk.size() == CHUNK || chunkBytes >= CHUNK_BYTES) {
       submit();
       drain(maxPending);
     }
@@ -107,8 +123,9 @@ final class DatasetLoader {
   private void submit() {
     List<RecordReader.Record> records = chunk;
     chunk = new ArrayList<>();
+    chunkBytes = 0;
     pending.add(executor.submit(() -> {
-      List<Row> made = new ArrayList<>();
+      List<Made> made = new ArrayList<>();
       for (RecordReader.Record record : records) {
         made.addAll(maker.rows(record));
       }
@@ -119,12 +136,7 @@ final class DatasetLoader {
   private void drain(int leave) {
     while (pending.size() > leave) {
       try {
-        for (Row row : pending.remove().get()) {
-          rowsRead++;
-          if (row.targetTokens() > 0) {
-            rows.add(row);
-          }
-        }
+        pending.remove().get().forEach(this::keep);
       } catch (ExecutionException e) {
         rowFailed = true;
         throw e.getCause() instanceof RuntimeException known ? known : new IllegalStateException(e.getCause());
@@ -133,5 +145,33 @@ final class DatasetLoader {
         throw new OribiException("Reading the data was interrupted.", e);
       }
     }
+  }
+
+  private void keep(Made made) {
+    if (made.why() != null) {
+      tally.drop(made.why(), made.first());
+      return;
+    }
+    Row row = made.row();
+    tally.keep(row, made.ends(), made.pair());
+    if (writer != null) {
+      writer.add(row);
+    }
+    if (rows != null) {
+      rows.add(row);
+      bytes += ROW_BYTES + (row.labels() == row.inputIds() ? 4L : 8L) * row.length();
+      if (bytes > options.rowBudget()) {
+        spill();
+      }
+    }
+  }
+
+  /** From here on the rows are in a file alone. */
+  private void spill() {
+    if (writer == null) {
+      writer = RowFileWriter.in(Path.of(System.getProperty("java.io.tmpdir")));
+      rows.forEach(writer::add);
+    }
+    rows = null;
   }
 }

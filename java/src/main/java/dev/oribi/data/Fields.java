@@ -1,12 +1,30 @@
 package dev.oribi.data;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.node.JsonNodeFactory;
+import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.oribi.OribiException;
+import dev.oribi.text.OneLine;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 
 /** The keys of one record, with errors that name the record's place. */
 record Fields(String source, JsonNode json) {
+
+  /** The row with the keys that were asked for, by Oribi's names; all of them if none were. */
+  static Fields of(String source, JsonNode json, Map<String, String> columns) {
+    Fields all = new Fields(source, json);
+    if (json.has(CsvRecords.BROKEN)) {
+      throw new OribiException(source + ": " + json.get(CsvRecords.BROKEN).textValue() + ".");
+    }
+    if (columns.isEmpty()) {
+      return all;
+    }
+    ObjectNode named = JsonNodeFactory.instance.objectNode();
+    columns.forEach((ours, theirs) -> named.set(ours, all.get(theirs)));
+    return new Fields(source, named);
+  }
 
   Fields {
     if (!json.isObject()) {
@@ -71,7 +89,7 @@ record Fields(String source, JsonNode json) {
   String names() {
     List<String> names = new ArrayList<>();
     json.fieldNames().forEachRemaining(names::add);
-    return names.isEmpty() ? "none" : String.join(", ", names);
+    return names.isEmpty() ? "none" : OneLine.of(String.join(", ", names));
   }
 
   private static String describe(JsonNode value) {
@@ -79,7 +97,7 @@ record Fields(String source, JsonNode json) {
       case OBJECT -> "an object";
       case ARRAY -> value.isEmpty() ? "an empty list" : "a list";
       case STRING -> "a string";
-      case NUMBER -> "the number " + value;
+      case NUMBER -> "the number " + OneLine.of(value.toString());
       case BOOLEAN -> "the value " + value;
       default -> "null";
     };

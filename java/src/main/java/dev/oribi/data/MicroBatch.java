@@ -18,7 +18,7 @@ public record MicroBatch(int[] inputIds, int[] targets, int[] positions, int[] c
   static MicroBatch of(Dataset data, int[] rows) {
     int tokens = 0;
     for (int row : rows) {
-      tokens += data.row(row).length();
+      tokens += data.length(row);
     }
     MicroBatch batch = new MicroBatch(new int[tokens], new int[tokens], new int[tokens], new int[rows.length + 1], rows.clone());
     for (int s = 0; s < rows.length; s++) {

@@ -10,9 +10,9 @@ import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.json.JsonMapper;
 import dev.oribi.OribiException;
-import java.io.BufferedInputStream;
+import dev.oribi.text.OneLine;
 import java.io.BufferedReader;
-import java.io.ByteArrayOutputStream;
+import java.io.EOFException;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.InputStreamReader;
@@ -23,18 +23,22 @@ import java.nio.charset.CodingErrorAction;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Arrays;
 import java.util.Locale;
+import java.util.Map;
 import java.util.function.Consumer;
+import java.util.zip.ZipException;
 
 /**
- * Files to records: the elements of a JSON array, the lines of JSONL, or a plain text as one record. Whether a file holds
- * an array or lines is read from its first character; only plain text is told by its name, {@code .txt}.
+ * Files to records, one after the other: the elements of a JSON array, the lines of JSONL, the rows of CSV or Parquet, or a plain
+ * text as one record. Plain text and CSV are told by their names, Parquet by its first bytes, JSON by its first character. Any but
+ * Parquet, which packs its pages itself, may be gzip. No file is held in memory as a whole but a plain text.
  */
 final class RecordReader {
   private static final int MAX_DEPTH = 64;
-  private static final int MAX_LINE = 64 << 20;
+  static final int MAX_LINE = 64 << 20;
   private static final int MAX_TEXT = 512 << 20;
-  private static final String BYTE_ORDER_MARK = "\uFEFF";
+  static final char BYTE_ORDER_MARK = '\uFEFF';
 
   private static final ObjectMapper ELEMENTS = new JsonMapper(JsonFactory.builder()
       .streamReadConstraints(StreamReadConstraints.builder().maxNestingDepth(MAX_DEPTH).maxStringLength(MAX_LINE).build())
@@ -48,43 +52,67 @@ final class RecordReader {
    * One record.
    *
    * @param source the file with a line or an index
-   * @param json the record, or null for a plain text
-   * @param text the text, or null
+   * @param node the record, or null if it has to be read from {@code line}, or is a plain text
+   * @param line a line of JSONL, which is parsed by whoever needs it, in parallel; null for other records
+   * @param text a plain text, or null
    */
-  record Record(String source, JsonNode json, String text) {}
+  record Record(String source, JsonNode node, byte[] line, String text) {
+    /** The record as JSON; null for a plain text. */
+    JsonNode json() {
+      return line == null ? node : parseLine(source, line);
+    }
+  }
 
   private RecordReader(Path file, Consumer<Record> sink) {
     this.file = file;
     this.sink = sink;
   }
 
-  /** Gives the records of a file to the sink, in order. */
-  static void read(Path file, Consumer<Record> sink) {
+  /** A reader of JSON from unknown files: depth and length are bounded. */
+  static ObjectMapper mapper() {
+    return LINES;
+  }
+
+  /**
+   * Gives the records of a file to the sink, in order.
+   *
+   * @param columns what of a CSV without a heading is what; see {@link CsvRecords}
+   */
+  static void read(Path file, Map<String, String> columns, Consumer<Record> sink) {
     RecordReader reader = new RecordReader(file, sink);
     if (!Files.isRegularFile(file)) {
       throw new OribiException("There is no data file " + file + ".");
     }
     try {
-      if (file.getFileName().toString().toLowerCase(Locale.ROOT).endsWith(".txt")) {
-        reader.readText();
-      } else if (reader.firstCharacter() == '[') {
-        reader.readArray();
-      } else {
-        reader.readLines();
-      }
+      reader.dispatch(columns);
     } catch (CharacterCodingException e) {
       throw new OribiException(file + " is not UTF-8 text: save it as UTF-8.", e);
+    } catch (EOFException | ZipException e) {
+      throw new OribiException(file + " is broken gzip (" + e.getMessage() + "): copy it again.", e);
     } catch (IOException e) {
       throw new OribiException("Cannot read " + file + ": " + e.getMessage() + ".", e);
     }
   }
 
-  private InputStream open() throws IOException {
-    return new BufferedInputStream(Files.newInputStream(file), 1 << 16);
+  private void dispatch(Map<String, String> columns) throws IOException {
+    String name = file.getFileName().toString().toLowerCase(Locale.ROOT).replaceFirst("\\.gz$", "");
+    if (ParquetRecords.is(file)) {
+      ParquetRecords.read(file, sink);
+    } else if (name.endsWith(".txt")) {
+      readText();
+    } else if (name.endsWith(".csv") || name.endsWith(".tsv")) {
+      CsvRecords.read(file, name.endsWith(".tsv"), columns, sink);
+    } else if (name.endsWith(".parquet")) {
+      throw new OribiException(file + " is no Parquet file, although its name says so: copy it again.");
+    } else if (firstCharacter() == '[') {
+      readArray();
+    } else {
+      readLines();
+    }
   }
 
   private int firstCharacter() throws IOException {
-    try (InputStream in = open()) {
+    try (InputStream in = DataInput.open(file)) {
       in.mark(3);
       if (in.read() != 0xEF || in.read() != 0xBB || in.read() != 0xBF) {
         in.reset();
@@ -98,26 +126,39 @@ final class RecordReader {
   }
 
   private void readText() throws IOException {
-    long size = Files.size(file);
-    if (size > MAX_TEXT) {
-      throw new OribiException(file + " is larger than " + (MAX_TEXT >> 20) + " MiB: split it into several files.");
+    try (InputStream in = DataInput.open(file)) {
+      byte[] bytes = in.readNBytes(MAX_TEXT + 1);
+      if (bytes.length > MAX_TEXT) {
+        throw new OribiException(file + " is larger than " + (MAX_TEXT >> 20) + " MiB: split it into several files.");
+      }
+      sink.accept(new Record(file.toString(), null, null, decode(bytes)));
     }
-    sink.accept(new Record(file.toString(), null, decode(Files.readAllBytes(file))));
   }
 
   private static String decode(byte[] bytes) throws CharacterCodingException {
     String text = StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(bytes)).toString();
-    return text.startsWith(BYTE_ORDER_MARK) ? text.substring(1) : text;
+    return !text.isEmpty() && text.charAt(0) == BYTE_ORDER_MARK ? text.substring(1) : text;
+  }
+
+  /** Characters of the file, without the mark at the beginning; what is not UTF-8 is an error. */
+  static Reader characters(Path file) throws IOException {
+    InputStream in = DataInput.open(file);
+    Reader reader = new BufferedReader(new InputStreamReader(in, StandardCharsets.UTF_8.newDecoder()
+        .onMalformedInput(CodingErrorAction.REPORT).onUnmappableCharacter(CodingErrorAction.REPORT)));
+    try {
+      reader.mark(1);
+      if (reader.read() != BYTE_ORDER_MARK) {
+        reader.reset();
+      }
+      return reader;
+    } catch (IOException e) {
+      in.close();
+      throw e;
+    }
   }
 
   private void readArray() throws IOException {
-    try (InputStream in = open();
-        Reader reader = new BufferedReader(new InputStreamReader(in, StandardCharsets.UTF_8.newDecoder()
-            .onMalformedInput(CodingErrorAction.REPORT).onUnmappableCharacter(CodingErrorAction.REPORT)))) {
-      reader.mark(1);
-      if (reader.read() != BYTE_ORDER_MARK.charAt(0)) {
-        reader.reset();
-      }
+    try (Reader reader = characters(file)) {
       readElements(reader);
     }
   }
@@ -127,7 +168,7 @@ final class RecordReader {
     try {
       parser.nextToken();
       for (int i = 0; parser.nextToken() != JsonToken.END_ARRAY; i++) {
-        sink.accept(new Record(file + "#" + i, ELEMENTS.readTree(parser), null));
+        sink.accept(new Record(file + "#" + i, ELEMENTS.readTree(parser), null, null));
       }
       if (parser.nextToken() != null) {
         throw new OribiException(file + ":" + parser.currentLocation().getLineNr()
@@ -139,36 +180,53 @@ final class RecordReader {
   }
 
   private void readLines() throws IOException {
-    ByteArrayOutputStream line = new ByteArrayOutputStream();
-    try (InputStream in = open()) {
-      int number = 1;
-      for (int c = in.read(); c >= 0; c = in.read()) {
-        if (c == '\n') {
-          readLine(line.toByteArray(), number++);
-          line.reset();
-        } else if (line.size() == MAX_LINE) {
-          throw new OribiException(file + ":" + number + ": the line is longer than " + (MAX_LINE >> 20) + " MiB: shorten it.");
-        } else {
-          line.write(c);
+    byte[] buffer = new byte[1 << 16];
+    byte[] line = new byte[1 << 12];
+    int length = 0;
+    int number = 1;
+    try (InputStream in = DataInput.open(file)) {
+      for (int n = in.read(buffer); n >= 0; n = in.read(buffer)) {
+        for (int from = 0; from < n; ) {
+          int newline = from;
+          while (newline < n && buffer[newline] != '\n') {
+            newline++;
+          }
+          int more = newline - from;
+          if (more > MAX_LINE - length) {
+            throw new OribiException(file + ":" + number + ": the line is longer than " + (MAX_LINE >> 20) + " MiB: shorten it.");
+          }
+          if (length + more > line.length) {
+            line = Arrays.copyOf(line, Math.max(2 * line.length, length + more));
+          }
+          System.arraycopy(buffer, from, line, length, more);
+          length += more;
+          from = newline + 1;
+          if (newline < n) {
+            give(line, length, number++);
+            length = 0;
+          }
         }
       }
-      readLine(line.toByteArray(), number);
+      give(line, length, number);
     }
   }
 
-  private void readLine(byte[] bytes, int number) throws IOException {
-    String source = file + ":" + number;
-    String text;
+  private void give(byte[] line, int length, int number) {
+    // Blank lines, and a byte order mark alone, are no records.
+    boolean marked = length >= 3 && line[0] == (byte) 0xEF && line[1] == (byte) 0xBB && line[2] == (byte) 0xBF;
+    for (int i = marked ? 3 : 0; i < length; i++) {
+      if (line[i] < 0 || line[i] > ' ') {
+        sink.accept(new Record(file + ":" + number, null, Arrays.copyOf(line, length), null));
+        return;
+      }
+    }
+  }
+
+  private static JsonNode parseLine(String source, byte[] line) {
     try {
-      text = decode(bytes);
+      return LINES.readTree(decode(line));
     } catch (CharacterCodingException e) {
       throw new OribiException(source + ": the line is not UTF-8 text: save the file as UTF-8.", e);
-    }
-    if (text.isBlank()) {
-      return;
-    }
-    try {
-      sink.accept(new Record(source, LINES.readTree(text), null));
     } catch (JsonProcessingException e) {
       throw badJson(source, e);
     }
@@ -176,7 +234,7 @@ final class RecordReader {
 
   private static OribiException badJson(String source, JsonProcessingException e) {
     // Only the first line of the parser's message: the rest describes its input stream.
-    return new OribiException(source + ": the row is not valid JSON (" + e.getOriginalMessage().lines().findFirst().orElse("")
+    return new OribiException(source + ": the row is not valid JSON (" + OneLine.of(e.getOriginalMessage().lines().findFirst().orElse(""))
         + "): write one JSON object a line, or one JSON array of objects.", e);
   }
 }

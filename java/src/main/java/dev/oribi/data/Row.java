@@ -5,12 +5,14 @@ package dev.oribi.data;
  *
  * @param inputIds the tokens
  * @param labels as Hugging Face has them: as long as {@code inputIds} and not shifted; the token itself where the model
- *     shall learn to produce it, {@link MicroBatch#IGNORE} elsewhere
+ *     shall learn to produce it, {@link MicroBatch#IGNORE} elsewhere; null: every token is learned
  * @param source where it came from: {@code file:line}, or {@code file#index} for an element of a JSON array
  * @param truncated whether tokens beyond the maximum length were cut off
  */
 public record Row(int[] inputIds, int[] labels, String source, boolean truncated) {
   public Row {
+    // Rows in which everything is learned share one array, in memory and in files.
+    labels = labels == null ? inputIds : labels;
     if (inputIds.length != labels.length) {
       throw new IllegalArgumentException(
           source + ": " + inputIds.length + " tokens but " + labels.length + " labels");

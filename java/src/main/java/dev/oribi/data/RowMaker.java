@@ -1,6 +1,5 @@
 package dev.oribi.data;
 
-import com.fasterxml.jackson.databind.JsonNode;
 import dev.oribi.OribiException;
 import dev.oribi.text.ChatTemplate;
 import dev.oribi.text.ChatTemplate.Span;
@@ -12,15 +11,19 @@ import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 
 /** Records to rows: recognizes a record's format by its keys, and tokenizes it. Safe for use by many threads. */
 final class RowMaker {
-  private static final String[] FORMATS = {"input_ids", "messages", "conversations", "prompt", "instruction", "text"};
+  private static final String[] FORMATS = {"input_ids", "chosen", "messages", "conversations", "prompt", "instruction", "text"};
 
   private final DataOptions options;
   private final Tokenizer tokenizer;
   private final ChatTemplate template;
   private final int vocabSize;
+  private final EndTokens ends;
+  private final Map<String, Object> variables;
+  private final Optional<RoleBoundaries> roles;
 
   RowMaker(DataOptions options, Tokenizer tokenizer, ChatTemplate template) {
     this.options = options;
@@ -28,32 +31,61 @@ final class RowMaker {
     this.template = template;
     this.vocabSize = options.vocabSize() > 0 ? options.vocabSize()
         : tokenizer != null ? tokenizer.vocabSize() : Integer.MAX_VALUE;
+    this.ends = EndTokens.of(tokenizer, template);
+    this.variables = tokenizer == null ? Map.of() : tokenizer.templateVariables();
+    this.roles = template == null || tokenizer == null ? Optional.empty() : RoleBoundaries.of(tokenizer, template, ends);
   }
 
-  /** One row, or the windows of a plain text. */
-  List<Row> rows(RecordReader.Record record) {
-    String source = record.source();
-    if (record.json() == null) {
-      return windows(source, record.text());
+  EndTokens ends() {
+    return ends;
+  }
+
+  /** One row, or the windows of a plain text. A record that cannot be read is an error, or dropped if the options say so. */
+  List<Made> rows(RecordReader.Record record) {
+    try {
+      return record.text() != null ? windows(record.source(), record.text()) : List.of(row(record));
+    } catch (OribiException e) {
+      if (options.skipBadRows()) {
+        return List.of(Made.unreadable(e.getMessage()));
+      }
+      throw e;
     }
-    Fields fields = new Fields(source, record.json());
-    String format = Arrays.stream(FORMATS).filter(fields::has).findFirst().orElseThrow(() -> unknownFormat(fields));
-    if (!format.equals("input_ids")) {
-      requireTokenizer(source);
-    }
-    return List.of(switch (format) {
+  }
+
+  private Made row(RecordReader.Record record) {
+    Fields fields = Fields.of(record.source(), record.json(), options.columns());
+    String format = format(fields);
+    return Made.of(switch (format) {
       case "input_ids" -> tokenized(fields);
-      case "messages" -> conversation(fields, ChatRecords.messages(fields, "messages"), 0);
-      case "conversations" -> conversation(fields, ChatRecords.shareGpt(fields), 0);
-      case "prompt" -> promptCompletion(fields);
+      case "chosen" -> answer(fields, "chosen");
+      case "messages", "conversations" -> conversation(fields, whole(fields, format), 0);
+      case "prompt" -> answer(fields, "completion");
       case "instruction" -> alpaca(fields);
       default -> text(fields);
-    });
+    }, options.maxSeqLength(), ends, format.equals("chosen"));
+  }
+
+  private String format(Fields fields) {
+    String format = Arrays.stream(FORMATS).filter(fields::has).findFirst().orElseThrow(() -> unknownFormat(fields));
+    if (!format.equals("input_ids")) {
+      requireTokenizer(fields.source());
+    }
+    return format;
+  }
+
+  /** The two answers of a preference pair, each with its prompt; the row must have both. */
+  PreferencePair pair(RecordReader.Record record) {
+    Fields fields = Fields.of(record.source(), record.json(), options.columns());
+    requireTokenizer(record.source());
+    Made chosen = Made.of(answer(fields, "chosen"), options.maxSeqLength(), ends, true);
+    Made rejected = Made.of(answer(fields, "rejected"), options.maxSeqLength(), ends, true);
+    return new PreferencePair(chosen.row(), rejected.row());
   }
 
   private static OribiException unknownFormat(Fields fields) {
     return new OribiException(fields.source() + ": the row has the keys " + fields.names() + ", which is no known format: it"
-        + " needs instruction and output, messages, conversations, prompt and completion, text, or input_ids.");
+        + " needs instruction and output, messages, conversations, prompt and completion, chosen and rejected, text, or input_ids;"
+        + " or say what is what, as --columns prompt=question,completion=answer.");
   }
 
   private void requireTokenizer(String source) {
@@ -79,7 +111,7 @@ final class RowMaker {
         checkIds(fields.source(), "labels", label);
       }
     }
-    return cut(fields.source(), ids, labels);
+    return new Row(ids, labels, fields.source(), false);
   }
 
   private void checkIds(String source, String what, int... ids) {
@@ -91,42 +123,72 @@ final class RowMaker {
     }
   }
 
+  private static List<Map<String, Object>> whole(Fields fields, String key) {
+    List<Map<String, Object>> messages = new ArrayList<>(ChatRecords.system(fields));
+    messages.addAll(ChatRecords.messages(fields, key));
+    return messages;
+  }
+
   private Row conversation(Fields fields, List<Map<String, Object>> messages, int firstTarget) {
     if (template == null) {
-      throw new OribiException(fields.source() + ": the row is a conversation, but the model has no chat template: put one"
-          + " into chat_template.jinja in the model folder, or give rows with prompt and completion.");
+      throw new OribiException(fields.source() + ": the row is a conversation, but the model has no chat template: give one with"
+          + " --chat-template, or put one into chat_template.jinja in the model folder, or give rows with prompt and completion.");
     }
-    Map<String, Object> variables = new HashMap<>();
-    tokenizer.bosToken().ifPresent(token -> variables.put("bos_token", token));
-    tokenizer.eosToken().ifPresent(token -> variables.put("eos_token", token));
+    Map<String, Object> all = new HashMap<>(variables);
     if (fields.has("tools")) {
-      variables.put("tools", ChatRecords.tools(fields));
+      all.put("tools", ChatRecords.tools(fields));
     }
-    MarkedText text = new Conversation(fields.source(), template, messages, variables, firstTarget).mark();
+    boolean[] learned = ChatRecords.learned(messages, firstTarget, options.trainOn());
+    MarkedText text = new Conversation(fields.source(), template, messages, all, learned, options.maskBy(), ends, roles).mark();
     // The template writes all special tokens itself; the tokenizer's own would double the first one.
     return marked(fields.source(), text, false);
   }
 
-  private Row promptCompletion(Fields fields) {
-    if (fields.isString("prompt")) {
-      return marked(fields.source(), MarkedText.of(fields.string("prompt"), fields.string("completion")), true);
+  /** A prompt with the answer of a key: two strings, or messages. */
+  private Row answer(Fields fields, String key) {
+    String before = fields.has("prompt") ? "prompt" : fields.has("conversations") ? "conversations" : fields.has("messages") ? "messages" : null;
+    if (before == null) {
+      return conversation(fields, whole(fields, key), common(fields, key));
     }
-    List<Map<String, Object>> messages = ChatRecords.messages(fields, "prompt");
+    if (before.equals("prompt") && fields.isString("prompt")) {
+      return marked(fields.source(), MarkedText.of(fields.string("prompt"), fields.string(key)), true);
+    }
+    List<Map<String, Object>> messages = whole(fields, before);
     int firstTarget = messages.size();
-    messages.addAll(ChatRecords.messages(fields, "completion"));
+    if (fields.isString(key)) {
+      messages.add(new Message("assistant", fields.string(key)).toMap());
+    } else {
+      messages.addAll(ChatRecords.messages(fields, key));
+    }
     return conversation(fields, messages, firstTarget);
+  }
+
+  /** Where two whole conversations begin to differ: what is before is the prompt. */
+  private static int common(Fields fields, String key) {
+    List<Map<String, Object>> one = whole(fields, key);
+    List<Map<String, Object>> other = whole(fields, key.equals("chosen") ? "rejected" : "chosen");
+    int same = 0;
+    while (same < Math.min(one.size(), other.size()) && one.get(same).equals(other.get(same))) {
+      same++;
+    }
+    return same;
   }
 
   private Row alpaca(Fields fields) {
     String instruction = fields.string("instruction");
     String input = fields.has("input") ? fields.string("input") : "";
     String output = fields.string("output");
-    if (template == null) {
-      return marked(fields.source(), MarkedText.of(Alpaca.prompt(instruction, input), output), true);
+    List<Map<String, Object>> messages = new ArrayList<>(ChatRecords.system(fields));
+    int before = messages.size();
+    if (fields.has("history")) {
+      ChatRecords.addHistory(fields, messages);
     }
-    List<Map<String, Object>> messages = new ArrayList<>();
-    if (fields.has("system") && !fields.string("system").isEmpty()) {
-      messages.add(new Message("system", fields.string("system")).toMap());
+    if (template == null) {
+      if (messages.size() > 0) {
+        throw new OribiException(fields.source() + ": the row has " + (before > 0 ? "a system message" : "a history")
+            + ", for which Alpaca's prompt has no place: give a template with --chat-template.");
+      }
+      return marked(fields.source(), MarkedText.of(Alpaca.prompt(instruction, input), output), true);
     }
     messages.add(new Message("user", input.isEmpty() ? instruction : instruction + "\n\n" + input).toMap());
     messages.add(new Message("assistant", output).toMap());
@@ -136,11 +198,12 @@ final class RowMaker {
   /**
    * Tokens of a marked text. A token is a target if any of its characters is.
    *
-   * @param plain whether the text was not written by a chat template: then the tokenizer adds its own special tokens, and
-   *     an end-of-sequence token, which is a target, follows
+   * @param plain whether the text was not written by a chat template: then the tokenizer adds its own special tokens, but for a
+   *     first one that the text has already, and an end-of-sequence token, which is a target, follows
    */
   private Row marked(String source, MarkedText text, boolean plain) {
-    Encoding encoding = tokenizer.encodeWithOffsets(text.text(), plain);
+    boolean begun = tokenizer.bosToken().isPresent() && text.text().startsWith(tokenizer.bosToken().get());
+    Encoding encoding = encode(source, text.text(), plain && !begun);
     int[] ids = encoding.ids();
     int[] labels = new int[ids.length];
     Arrays.fill(labels, MicroBatch.IGNORE);
@@ -165,12 +228,25 @@ final class RowMaker {
       labels[ids.length - 1] = eos;
     }
     checkIds(source, "the tokenized row", ids);
-    return cut(source, ids, labels);
+    return new Row(ids, labels, source, false);
+  }
+
+  private Encoding encode(String source, String text, boolean special) {
+    try {
+      return tokenizer.encodeWithOffsets(text, special);
+    } catch (OribiException e) {
+      throw new OribiException(source + ": " + e.getMessage(), e);
+    }
   }
 
   /** A text with the token for its beginning and the one for its end, as far as the tokenizer has them. */
   private int[] document(String source, String text) {
-    int[] ids = tokenizer.encode(text, false);
+    int[] ids;
+    try {
+      ids = tokenizer.encode(text, false);
+    } catch (OribiException e) {
+      throw new OribiException(source + ": " + e.getMessage(), e);
+    }
     int bos = tokenizer.bosTokenId().orElse(-1);
     int eos = tokenizer.eosTokenId().orElse(-1);
     int before = bos >= 0 && (ids.length == 0 || ids[0] != bos) ? 1 : 0;
@@ -187,26 +263,19 @@ final class RowMaker {
     return all;
   }
 
-  private List<Row> windows(String source, String text) {
+  private List<Made> windows(String source, String text) {
     requireTokenizer(source);
-    int[] ids = document(source, text);
-    List<Row> windows = new ArrayList<>();
+    int[] ids = text.isBlank() ? new int[0] : document(source, text);
+    List<Made> windows = new ArrayList<>();
     for (int begin = 0; begin < ids.length; begin += options.maxSeqLength()) {
       int[] window = Arrays.copyOfRange(ids, begin, Math.min(begin + options.maxSeqLength(), ids.length));
-      windows.add(new Row(window, window, source + "#" + windows.size(), false));
+      windows.add(Made.of(new Row(window, window, source + "#" + windows.size(), false), options.maxSeqLength(), ends, false));
     }
     return windows;
   }
 
   private Row text(Fields fields) {
     int[] ids = document(fields.source(), fields.string("text"));
-    return cut(fields.source(), ids, ids);
-  }
-
-  /** The row, at most as long as allowed. */
-  private Row cut(String source, int[] ids, int[] labels) {
-    int length = options.maxSeqLength();
-    return ids.length <= length ? new Row(ids, labels, source, false)
-        : new Row(Arrays.copyOf(ids, length), Arrays.copyOf(labels, length), source, true);
+    return new Row(ids, ids, fields.source(), false);
   }
 }

@@ -175,6 +175,11 @@ public final class Generator implements AutoCloseable {
     return first;
   }
 
+  /** Drops what was computed: the weights have changed. */
+  void forget() {
+    cached.clear();
+  }
+
   private void forward(int[] text, int begin, int n) {
     int[] positions = new int[n];
     for (int i = 0; i < n; i++) {

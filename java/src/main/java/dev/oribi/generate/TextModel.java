@@ -1,11 +1,9 @@
 package dev.oribi.generate;
 
 import dev.oribi.OribiException;
-import dev.oribi.model.FrozenStorage;
-import dev.oribi.model.Decoder;
+import dev.oribi.gguf.GgufFolder;
 import dev.oribi.model.Decoder.Training;
 import dev.oribi.model.Machine;
-import dev.oribi.model.Weights;
 import dev.oribi.model.config.GenerationConfig;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.model.config.ModelConfig;
@@ -20,6 +18,7 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
 import java.util.function.Consumer;
+import java.util.function.Predicate;
 
 /**
  * A model folder, with or without an adapter, that continues texts and answers chats. Closing it frees the memory. One
@@ -37,18 +36,15 @@ public final class TextModel implements AutoCloseable {
   private final ChatTemplate template;
   private final GenerationConfig defaults;
   private final Machine machine;
-  private final Generator generator;
-  private final Optional<String> headReport;
+  private final Runner runner;
+  private ChatTemplate ofAdapter;
 
-  private TextModel(
-      Tokenizer tokenizer, ChatTemplate template, GenerationConfig defaults, Machine machine, Generator generator,
-      Optional<String> headReport) {
-    this.headReport = headReport;
+  private TextModel(Tokenizer tokenizer, ChatTemplate template, GenerationConfig defaults, Machine machine, Runner runner) {
     this.tokenizer = tokenizer;
     this.template = template;
     this.defaults = defaults;
     this.machine = machine;
-    this.generator = generator;
+    this.runner = runner;
   }
 
   /**
@@ -83,26 +79,25 @@ public final class TextModel implements AutoCloseable {
     }
   }
 
-  private static TextModel load(Path folder, Path adapter, Storage storage, Machine machine, int context) {
+  private static TextModel load(Path folderOrFile, Path adapter, Storage storage, Machine machine, int context) {
+    Path folder = GgufFolder.of(folderOrFile);
     ModelConfig config = ModelConfig.read(folder);
     Tokenizer tokenizer = Tokenizer.load(folder);
-    int positions = Math.min(context, config.contextLength());
-    Decoder model =
-        new Decoder(
-            config, machine.defaultType(config), training(adapter),
-            FrozenStorage.of(config, storage.layersIn4bit, storage.headIn8bit), positions);
-    Generator generator = new Generator(model, machine, positions);
-    Weights weights;
     try {
-      weights = generator.take();
-      weights.load(folder, adapter);
+      ChatTemplate template = ChatTemplate.load(folder).orElse(null);
+      GenerationConfig defaults = GenerationConfig.read(folder, config);
+      TextModel model = new TextModel(tokenizer, template, defaults, machine, new Runner(folder, adapter, storage, machine, context));
+      model.ofAdapter = templateOf(adapter);
+      return model;
     } catch (RuntimeException e) {
-      generator.close();
       tokenizer.close();
       throw e;
     }
-    ChatTemplate template = ChatTemplate.load(folder).orElse(null);
-    return new TextModel(tokenizer, template, GenerationConfig.read(folder, config), machine, generator, weights.headReport());
+  }
+
+  /** An adapter brings the template that its answers were learned with, where that is not the model's. */
+  private static ChatTemplate templateOf(Path adapter) {
+    return adapter == null ? null : ChatTemplate.load(adapter).orElse(null);
   }
 
   /** The adapter of a folder as it is run: what it holds, and no dropout. */
@@ -112,7 +107,7 @@ public final class TextModel implements AutoCloseable {
 
   /** What a head in 8 bits lost when it was loaded; see {@link Weights#headReport}. */
   public Optional<String> headReport() {
-    return headReport;
+    return runner.headReport();
   }
 
   public Tokenizer tokenizer() {
@@ -120,12 +115,29 @@ public final class TextModel implements AutoCloseable {
   }
 
   public Optional<ChatTemplate> template() {
-    return Optional.ofNullable(template);
+    return Optional.ofNullable(ofAdapter != null ? ofAdapter : template);
   }
 
   /** What the folder's generation_config.json says. */
   public GenerationConfig defaults() {
     return defaults;
+  }
+
+  /**
+   * Puts another adapter on the base model, or none. One of the same shape as the present one takes its place at once; for any
+   * other the model is loaded again.
+   *
+   * @param adapter folder of a PEFT adapter, or null
+   */
+  public void useAdapter(Path adapter) {
+    ChatTemplate wanted = templateOf(adapter);
+    runner.use(adapter);
+    ofAdapter = wanted;
+  }
+
+  /** The adapter that is on; empty: the base model. */
+  public Optional<Path> adapter() {
+    return Optional.ofNullable(runner.adapter());
   }
 
   /** Always the most likely token. */
@@ -151,12 +163,22 @@ public final class TextModel implements AutoCloseable {
 
   /** Answers a conversation, by the model's chat template. {@code messages}: maps with role and content. */
   public String chat(List<Map<String, Object>> messages, Generator.Options options, Consumer<String> onText) {
-    if (template == null) {
+    return generate(chatPrompt(messages), options, onText);
+  }
+
+  /** The tokens of a conversation up to where the answer begins. */
+  public int[] chatPrompt(List<Map<String, Object>> messages) {
+    ChatTemplate now = template().orElse(null);
+    if (now == null) {
       throw new OribiException(
           "this model has no chat template: put a chat_template.jinja into its folder, or use `oribi generate` with plain text");
     }
-    String text = template.render(messages, true, templateVariables()).text();
-    return generate(tokenizer.encode(text, false), options, onText);
+    return tokenizer.encode(now.render(messages, true, templateVariables()).text(), false);
+  }
+
+  /** Goes on from token ids; returns the new ones. */
+  public int[] continueIds(int[] prompt, Generator.Options options) {
+    return runner.generator().generate(prompt, options, id -> true);
   }
 
   private Map<String, Object> templateVariables() {
@@ -167,26 +189,45 @@ public final class TextModel implements AutoCloseable {
   }
 
   private String generate(int[] prompt, Generator.Options options, Consumer<String> onText) {
+    return answer(prompt, options, List.of(), piece -> {
+      onText.accept(piece);
+      return true;
+    }).text();
+  }
+
+  /** Why a text ended. */
+  public enum End {
+    /** At a token or a text that ends it. */
+    STOP,
+    /** At the most new tokens or the end of the context. */
+    LENGTH,
+    /** Whoever took the text wanted no more. */
+    CANCELLED
+  }
+
+  /** What was generated, without the text that ended it. */
+  public record Answer(String text, int promptTokens, int newTokens, End end) {}
+
+  /**
+   * Goes on from tokens.
+   *
+   * @param stops texts that end the answer, wherever tokens begin; they are not part of it
+   * @param onText sees each piece as soon as its characters are whole and cannot begin a stop; false ends the text
+   */
+  public Answer answer(int[] prompt, Generator.Options options, List<String> stops, Predicate<String> onText) {
     StreamDecoder decoder = tokenizer.streamDecoder();
-    StringBuilder all = new StringBuilder();
-    generator.generate(
-        prompt,
-        options,
-        id -> {
-          String piece = decoder.push(id);
-          all.append(piece);
-          onText.accept(piece);
-          return true;
-        });
-    String rest = decoder.flush();
-    all.append(rest);
-    onText.accept(rest);
-    return all.toString();
+    StopText text = new StopText(stops, onText);
+    int[] fresh = runner.generator().generate(prompt, options, id -> text.add(decoder.push(id)));
+    text.add(decoder.flush());
+    text.finish();
+    int used = fresh.length + (text.stopped() ? 1 : 0); // the token that completed a stop was drawn too
+    boolean full = fresh.length == options.maxNewTokens() || prompt.length + fresh.length >= runner.context();
+    return new Answer(text.text(), prompt.length, used, text.cancelled() ? End.CANCELLED : !text.stopped() && full ? End.LENGTH : End.STOP);
   }
 
   @Override
   public void close() {
-    generator.close();
+    runner.close();
     machine.close();
     tokenizer.close();
   }

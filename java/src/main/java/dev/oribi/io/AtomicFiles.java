@@ -74,6 +74,27 @@ public final class AtomicFiles {
   }
 
   /**
+   * Writes or replaces one file that is made, and perhaps looked at, under another name first: {@code filler} gets a path beside
+   * the target at which it makes a file.
+   */
+  public static void staged(Path target, Filler filler) {
+    Path file = target.toAbsolutePath();
+    Path temp = temporary(file);
+    try {
+      Files.createDirectories(file.getParent());
+      filler.fill(temp);
+      Files.move(temp, file, StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING);
+      syncFolder(file.getParent());
+    } catch (IOException e) {
+      discard(temp, e);
+      throw failure(target, e);
+    } catch (RuntimeException | Error e) {
+      discard(temp, e);
+      throw e;
+    }
+  }
+
+  /**
    * Writes a folder, or replaces one with all it holds.
    *
    * <p>A new folder appears at once. A folder that exists cannot be swapped in one step: it is first renamed to {@code

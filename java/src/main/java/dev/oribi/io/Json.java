@@ -154,7 +154,7 @@ public final class Json {
   }
 
   /** Text from a file, made safe to print inside a one-line message. */
-  static String shorten(String text) {
+  public static String shorten(String text) {
     String line = text.replaceAll("\\p{Cntrl}", "?");
     return line.length() <= 120 ? line : line.substring(0, 120) + "...";
   }

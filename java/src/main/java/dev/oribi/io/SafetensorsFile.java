@@ -1,14 +1,10 @@
 package dev.oribi.io;
 
 import dev.oribi.OribiException;
-import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.FloatBuffer;
-import java.nio.channels.FileChannel;
-import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardOpenOption;
 import java.util.Map;
 
 /**
@@ -28,54 +24,39 @@ public final class SafetensorsFile implements AutoCloseable {
   /** Longest header that the format allows. */
   static final long MAX_HEADER = 100_000_000;
 
-  /** Windows of the mapping begin at multiples of this and are up to twice as long, so that slices up to it need just one. */
-  private static final long WINDOW = 1L << 30;
-
   private static final int CHUNK = 1 << 20;
 
-  private final Path file;
-  private final FileChannel channel;
-  private final long size;
+  private final MappedFile bytes;
   private final SafetensorsHeader header;
-  private final ByteBuffer[] windows;
 
-  private SafetensorsFile(Path file, FileChannel channel, long size, SafetensorsHeader header) {
-    this.file = file;
-    this.channel = channel;
-    this.size = size;
+  private SafetensorsFile(MappedFile bytes, SafetensorsHeader header) {
+    this.bytes = bytes;
     this.header = header;
-    this.windows = new ByteBuffer[Math.toIntExact(size / WINDOW + 1)];
   }
 
   /** Opens a file and checks its header. The caller closes it. */
   public static SafetensorsFile open(Path file) {
-    if (!Files.isRegularFile(file)) {
-      throw new OribiException(file + ": no such file.");
-    }
-    FileChannel channel = null;
+    MappedFile bytes = MappedFile.open(file);
     SafetensorsFile opened = null;
     try {
-      channel = FileChannel.open(file, StandardOpenOption.READ);
-      long size = channel.size();
-      byte[] json = readHeader(file, channel, size);
-      SafetensorsHeader header = SafetensorsHeader.parse(file, json, size - PREFIX - json.length);
-      opened = new SafetensorsFile(file, channel, size, header);
+      byte[] json = readHeader(bytes);
+      opened = new SafetensorsFile(bytes, SafetensorsHeader.parse(file, json, bytes.size() - PREFIX - json.length));
       return opened;
-    } catch (IOException e) {
-      throw unreadable(file, e);
     } finally {
       if (opened == null) {
-        closeQuietly(channel);
+        bytes.close();
       }
     }
   }
 
-  private static byte[] readHeader(Path file, FileChannel channel, long size) throws IOException {
+  private static byte[] readHeader(MappedFile bytes) {
+    Path file = bytes.file();
+    long size = bytes.size();
     if (size < PREFIX) {
       throw new OribiException(file + ": is not a safetensors file, it has only " + size + " bytes.");
     }
     ByteBuffer prefix = ByteBuffer.allocate(PREFIX).order(ByteOrder.LITTLE_ENDIAN);
-    readFully(file, channel, prefix, 0);
+    bytes.read(prefix, 0);
     long length = prefix.getLong(0);
     if (length < 0 || length > MAX_HEADER) {
       throw new OribiException(file + ": is not a safetensors file, its header would have " + Long.toUnsignedString(length)
@@ -86,18 +67,8 @@ public final class SafetensorsFile implements AutoCloseable {
           + size + "; fetch it again.");
     }
     byte[] json = new byte[(int) length];
-    readFully(file, channel, ByteBuffer.wrap(json), PREFIX);
+    bytes.read(ByteBuffer.wrap(json), PREFIX);
     return json;
-  }
-
-  private static void readFully(Path file, FileChannel channel, ByteBuffer into, long position) throws IOException {
-    while (into.hasRemaining()) {
-      int n = channel.read(into, position);
-      if (n < 0) {
-        throw new OribiException(file + ": became shorter while it was read.");
-      }
-      position += n;
-    }
   }
 
   /** The tensors by name, in the order in which they lie in the file. */
@@ -111,23 +82,18 @@ public final class SafetensorsFile implements AutoCloseable {
   }
 
   public Path file() {
-    return file;
+    return bytes.file();
   }
 
   /** Bytes {@code offset} to {@code offset + length} of a tensor of this file: little-endian, read-only, not copied. */
   public ByteBuffer slice(TensorInfo t, long offset, int length) {
-    if (!t.file().equals(file)) {
-      throw new IllegalArgumentException(t + " is not in " + file);
+    if (!t.file().equals(file())) {
+      throw new IllegalArgumentException(t + " is not in " + file());
     }
     if (offset < 0 || length < 0 || length > t.bytes() - offset) {
       throw new IndexOutOfBoundsException("bytes " + offset + " + " + length + " of " + t);
     }
-    if (length == 0) {
-      return ByteBuffer.allocate(0).asReadOnlyBuffer().order(ByteOrder.LITTLE_ENDIAN);
-    }
-    long begin = header.dataBegin() + t.begin() + offset;
-    ByteBuffer bytes = length > WINDOW ? map(begin, length) : window(begin).slice((int) (begin % WINDOW), length);
-    return bytes.order(ByteOrder.LITTLE_ENDIAN);
+    return bytes.slice(header.dataBegin() + t.begin() + offset, length);
   }
 
   /**
@@ -161,48 +127,13 @@ public final class SafetensorsFile implements AutoCloseable {
   private int floatBytes(TensorInfo t) {
     return switch (t.type()) {
       case F16, BF16, F32, F64 -> t.type().bits() / 8;
-      default -> throw new OribiException(file + ": tensor " + Json.shorten(t.name()) + " has type " + t.type()
+      default -> throw new OribiException(file() + ": tensor " + Json.shorten(t.name()) + " has type " + t.type()
           + "; F32, BF16, F16 or F64 is needed here.");
     };
   }
 
-  private synchronized ByteBuffer window(long begin) {
-    int i = (int) (begin / WINDOW);
-    if (windows[i] == null) {
-      long from = i * WINDOW;
-      windows[i] = map(from, Math.min(Integer.MAX_VALUE, size - from));
-    }
-    return windows[i];
-  }
-
-  private ByteBuffer map(long from, long length) {
-    try {
-      if (channel.size() != size) {
-        throw new OribiException(file + ": changed its size while it was in use.");
-      }
-      return channel.map(FileChannel.MapMode.READ_ONLY, from, length);
-    } catch (IOException e) {
-      throw unreadable(file, e);
-    }
-  }
-
   @Override
   public void close() {
-    closeQuietly(channel);
-  }
-
-  private static OribiException unreadable(Path file, IOException e) {
-    String reason = e.getMessage() == null ? e.getClass().getSimpleName() : e.getMessage();
-    return new OribiException(file + ": cannot be read: " + reason + ".", e);
-  }
-
-  private static void closeQuietly(FileChannel channel) {
-    try {
-      if (channel != null) {
-        channel.close();
-      }
-    } catch (IOException e) {
-      throw new OribiException("Cannot close a safetensors file: " + e.getMessage() + ".", e);
-    }
+    bytes.close();
   }
 }

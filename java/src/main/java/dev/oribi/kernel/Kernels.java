@@ -42,7 +42,10 @@ public final class Kernels implements AutoCloseable {
   private final oribi_ctx ctx;
   private final LoraKernels lora;
   private final Int8Kernels int8;
+  private final GgmlKernels ggml;
   private final Fp8Kernels fp8;
+  private final ExpertKernels experts;
+  private final LatentKernels latent;
 
   /**
    * Opens the CPU.
@@ -73,7 +76,10 @@ public final class Kernels implements AutoCloseable {
     }
     lora = new LoraKernels(this, ctx);
     int8 = new Int8Kernels(this, ctx);
+    ggml = new GgmlKernels(this, ctx);
     fp8 = new Fp8Kernels(this, ctx);
+    experts = new ExpertKernels(this, ctx);
+    latent = new LatentKernels(this, ctx);
   }
 
   /** The instruction set or the card's name. */
@@ -106,6 +112,10 @@ public final class Kernels implements AutoCloseable {
   }
 
   /** The functions on 8-bit weights. */
+  public GgmlKernels ggml() {
+    return ggml;
+  }
+
   public Int8Kernels int8() {
     return int8;
   }
@@ -113,6 +123,16 @@ public final class Kernels implements AutoCloseable {
   /** What works on matrices in e4m3. */
   public Fp8Kernels fp8() {
     return fp8;
+  }
+
+  /** The functions on routed experts. */
+  public ExpertKernels experts() {
+    return experts;
+  }
+
+  /** The functions on the heads of latent attention. */
+  public LatentKernels latent() {
+    return latent;
   }
 
   /** Waits until everything issued is done; on a GPU also tells what no kernel could return, such as an id out of range. */
@@ -426,7 +446,7 @@ public final class Kernels implements AutoCloseable {
     return m == null ? null : m.floats();
   }
 
-  private static IntPointer i(Mem m) {
+  static IntPointer i(Mem m) {
     return m == null ? null : m.ints();
   }
 

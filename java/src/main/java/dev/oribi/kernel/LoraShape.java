@@ -32,6 +32,11 @@ public record LoraShape(
     }
   }
 
+  /** The same with columns of a wider row as y and dy. */
+  public LoraShape ldY(long ld) {
+    return new LoraShape(n, in, out, ldX, ld, rank, type, adapters);
+  }
+
   /** The same projections of other rows. */
   public LoraShape rows(long rows) {
     return new LoraShape(rows, in, out, ldX, ldY, rank, type, adapters);

@@ -18,7 +18,7 @@ public interface Attention {
   boolean trainable();
 
   /** Its projections, for what is done to all weights of a layer. */
-  List<Linear> linears();
+  List<Projection> linears();
 
   /** Columns of a tensor that it saves; 0 where it saves none of this name. */
   long cols(Tensor t);

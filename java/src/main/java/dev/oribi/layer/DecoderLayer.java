@@ -56,8 +56,8 @@ public final class DecoderLayer {
   }
 
   /** Its linear layers in the order of the forward pass. */
-  public List<Linear> linears() {
-    List<Linear> all = new ArrayList<>(attention.linears());
+  public List<Projection> linears() {
+    List<Projection> all = new ArrayList<>(attention.linears());
     all.addAll(mlp.linears());
     return all;
   }
@@ -65,7 +65,7 @@ public final class DecoderLayer {
   /** The frozen weights in 4 bits, by the names of their projections. */
   public Map<String, FrozenStack> in4Bits() {
     Map<String, FrozenStack> all = new LinkedHashMap<>();
-    for (Linear l : linears()) {
+    for (Projection l : linears()) {
       if (l.in4Bits() != null) {
         all.put(l.name(), l.in4Bits());
       }

@@ -77,12 +77,12 @@ final class FusedLora {
     }
     Nf4Matrix nf4 = in4Bits(false);
     if (nf4 != null) {
-      kernels.matmul(name, y, x, null, nf4, h, lora.b().value(), shape);
+      kernels.matmul(name, y, x, null, nf4, h, lora.b().value(), shape.ldY(y.ld()));
       return;
     }
     View w = plainWeight();
     if (kernels.fusesProduct(shape, false, false)) {
-      kernels.matmul(name, y, x, w, null, h, lora.b().value(), shape);
+      kernels.matmul(name, y, x, w, null, h, lora.b().value(), shape.ldY(y.ld()));
       return;
     }
     e.matmul(Kind.MATMUL, name, y, x, w, 1, 0);
@@ -99,7 +99,7 @@ final class FusedLora {
 
   /** g =, dB +=, dx = unless it is null */
   void emitDx(View dx, View dy, View g, View h) {
-    kernels.gDb(name, g, lora.b().grad(), dy, lora.b().value(), h, shape);
+    kernels.gDb(name, g, lora.b().grad(), dy, lora.b().value(), h, shape.ldY(dy.ld()));
     if (dx == null) {
       return;
     }
@@ -111,12 +111,12 @@ final class FusedLora {
     }
     Nf4Matrix nf4 = in4Bits(true);
     if (nf4 != null) {
-      kernels.matmulDx(name, dx, dy, null, nf4, g, lora.a().value(), shape);
+      kernels.matmulDx(name, dx, dy, null, nf4, g, lora.a().value(), shape.ldY(dy.ld()));
       return;
     }
     View w = plainWeight();
     if (kernels.fusesProduct(shape, true, false)) {
-      kernels.matmulDx(name, dx, dy, w, null, g, lora.a().value(), shape);
+      kernels.matmulDx(name, dx, dy, w, null, g, lora.a().value(), shape.ldY(dy.ld()));
       return;
     }
     e.matmulDx(Kind.MATMUL_DX, name, dx, dy, w, 1, 0);

@@ -45,7 +45,7 @@ public final class GatedMlp implements FeedForward {
   }
 
   @Override
-  public List<Linear> linears() {
+  public List<Projection> linears() {
     return List.of(gateUpProj, downProj);
   }
 

@@ -25,7 +25,7 @@ import java.util.List;
  * FP8 is multiplied as it lies, by x or dy in FP8, and the adapters read x and dy as they are.
  * Derivation: docs/derivations/lora.md
  */
-public final class Linear {
+public final class Linear implements Projection {
   /**
    * The adapter of one projection.
    *
@@ -84,11 +84,12 @@ public final class Linear {
     return weight.trainable() || lora != null;
   }
 
+  @Override
   public String name() {
     return name;
   }
 
-  /** Its weight, if any of it is in 4 bits; else null. */
+  @Override
   public FrozenStack in4Bits() {
     return weight.frozen();
   }
@@ -131,6 +132,8 @@ public final class Linear {
     Fp8Matrix fp8 = weight.fp8(e);
     if (fp8 != null) {
       e.fp8().matmul(name, y, x, fp8, 0);
+    } else if (weight.frozen() != null && weight.frozen().allGgml()) {
+      e.lora().matmul(name, y, x, weight.frozen());
     } else {
       e.matmul(Kind.MATMUL, name, y, x, weight(e), 1, 0);
     }

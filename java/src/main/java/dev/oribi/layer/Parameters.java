@@ -1,6 +1,7 @@
 package dev.oribi.layer;
 
 import dev.oribi.OribiException;
+import dev.oribi.gguf.GgmlType;
 import dev.oribi.kernel.DType;
 import dev.oribi.kernel.Fp8;
 import dev.oribi.kernel.Int8;
@@ -11,6 +12,7 @@ import dev.oribi.program.Buffer.Rows;
 import dev.oribi.program.Emit;
 import dev.oribi.program.Fp8Matrix;
 import dev.oribi.program.FrozenStack;
+import dev.oribi.program.GgmlMatrix;
 import dev.oribi.program.Int8Matrix;
 import dev.oribi.program.Nf4Matrix;
 import dev.oribi.program.View;
@@ -43,15 +45,20 @@ public final class Parameters {
   /**
    * One tensor of the checkpoint.
    *
-   * @param value in the type that the products read; null if it is in 4 or 8 bits or FP8
+   * @param value in the type that the products read; null if it is in 4 or 8 bits, FP8 or blocks
    * @param nf4 where its parts lie; null unless it is in 4 bits
    * @param int8 where its parts lie; null unless it is in 8 bits
    * @param fp8 the rows of the stack that it is part of; null unless it is in FP8
+   * @param ggml where its blocks lie; null unless it is as a GGUF file holds it
    * @param group where its fp32 value, gradient and moments lie; null if it is frozen
    * @param offset elements from the beginning of the group
    */
   public record Tensor(
-      String name, long[] shape, View value, Nf4Matrix nf4, Int8Matrix int8, Fp8Rows fp8, Group group, long offset) {
+      String name, long[] shape, View value, Nf4Matrix nf4, Int8Matrix int8, Fp8Rows fp8, GgmlMatrix ggml, Group group, long offset) {
+    private Tensor(String name, long[] shape, View value, Nf4Matrix nf4, Int8Matrix int8, Fp8Rows fp8, Group group, long offset) {
+      this(name, shape, value, nf4, int8, fp8, null, group, offset);
+    }
+
     public boolean trainable() {
       return group != null;
     }
@@ -60,6 +67,9 @@ public final class Parameters {
       if (value != null) {
         return value.elements();
       }
+      if (ggml != null) {
+        return ggml.count();
+      }
       return nf4 != null ? nf4.count() : int8 != null ? int8.rows() * int8.cols() : fp8.rows * fp8.stack.cols();
     }
 
@@ -67,6 +77,9 @@ public final class Parameters {
     List<Buffer> buffers() {
       if (value != null) {
         return List.of(value.buffer());
+      }
+      if (ggml != null) {
+        return List.of(ggml.blocks());
       }
       return nf4 != null ? nf4.buffers() : int8 != null ? int8.buffers() : fp8.stack.buffers();
     }
@@ -155,6 +168,13 @@ public final class Parameters {
     return stack(List.of(name), new long[] {rows}, cols, vector, trainable, decays);
   }
 
+  /** A frozen vector in fp32, whatever the storage type. */
+  public Param addF32(String name, long cols) {
+    View value = View.of(new Buffer(name, Lifetime.WEIGHT, DType.F32, Rows.FIXED, 1, cols));
+    tensors.add(new Tensor(name, new long[] {cols}, value, null, null, null, null, 0));
+    return new Param(value, null);
+  }
+
   /** Several tensors [rows_i, cols] that lie one after the other and are used as one [sum of rows, cols]. */
   public Param stack(
       List<String> names, long[] rows, long cols, boolean vector, boolean trainable, boolean decays) {
@@ -208,6 +228,24 @@ public final class Parameters {
       tensors.add(new Tensor(names.get(i), new long[] {rows[i], cols}, part.plain(), part.nf4(), null, null, null, 0));
     }
     return new Param(null, null, new FrozenStack(total, cols, parts), null, null);
+  }
+
+  /**
+   * Several frozen tensors [rows_i, cols], each as a GGUF file holds it, used as one [sum of rows, cols].
+   *
+   * @param types of each; plain where its elements are not packed
+   */
+  public Param stackInBlocks(List<String> names, long[] rows, long cols, List<GgmlType> types) {
+    List<FrozenStack.Part> parts = new ArrayList<>();
+    for (int i = 0; i < rows.length; i++) {
+      FrozenStack.Part part =
+          types.get(i).packed()
+              ? new FrozenStack.Part(null, null, GgmlMatrix.of(names.get(i), types.get(i), rows[i], cols))
+              : new FrozenStack.Part(plain(names.get(i), rows[i], cols), null);
+      parts.add(part);
+      tensors.add(new Tensor(names.get(i), new long[] {rows[i], cols}, part.plain(), null, null, null, part.ggml(), null, 0));
+    }
+    return new Param(null, null, new FrozenStack(Arrays.stream(rows).sum(), cols, parts), null, null);
   }
 
   /** Several frozen tensors [rows_i, cols] in FP8, used as one [sum of rows, cols], whose shape {@link Fp8#fits}. */

@@ -36,6 +36,8 @@ public final class Saved {
   Buffer rstdY;
   Buffer rstdD;
   Buffer lse;
+  Experts.Kept experts;
+  LatentAttention.Kept latent;
 
   public Saved(Saving saving) {
     this.saving = saving;

@@ -67,7 +67,7 @@ public final class SelfAttention implements Attention {
   }
 
   @Override
-  public List<Linear> linears() {
+  public List<Projection> linears() {
     return List.of(qkvProj, oProj);
   }
 

@@ -1,19 +1,23 @@
 package dev.oribi.model;
 
 import dev.oribi.OribiException;
+import dev.oribi.gguf.GgmlType;
 import dev.oribi.io.Half;
 import dev.oribi.kernel.DType;
 import dev.oribi.kernel.Fp8;
+import dev.oribi.kernel.LatentShape;
 import dev.oribi.layer.Attention;
 import dev.oribi.layer.DecoderLayer;
 import dev.oribi.layer.DecoderLayer.Packing;
 import dev.oribi.layer.DecoderLayer.Stream;
 import dev.oribi.layer.FeedForward;
 import dev.oribi.layer.GatedMlp;
+import dev.oribi.layer.LatentAttention;
 import dev.oribi.layer.Linear;
 import dev.oribi.layer.Norm;
 import dev.oribi.layer.Parameters;
 import dev.oribi.layer.Parameters.Param;
+import dev.oribi.layer.Projection;
 import dev.oribi.layer.Saved;
 import dev.oribi.layer.Saving;
 import dev.oribi.layer.SelfAttention;
@@ -23,7 +27,9 @@ import dev.oribi.model.config.QuantizationConfig;
 import dev.oribi.model.config.RopeConfig;
 import dev.oribi.model.family.Architecture;
 import dev.oribi.model.family.Architecture.AttentionSpec;
+import dev.oribi.model.family.Architecture.ExpertsSpec;
 import dev.oribi.model.family.Architecture.GatedMlpSpec;
+import dev.oribi.model.family.Architecture.LatentAttentionSpec;
 import dev.oribi.model.family.Architecture.MlpSpec;
 import dev.oribi.model.family.Architecture.SelfAttentionSpec;
 import dev.oribi.program.Buffer;
@@ -111,7 +117,7 @@ public final class Decoder {
 
   /** A model whose linear layers are held as its checkpoint holds them. */
   public Decoder(ModelConfig config, DType type, Training training, int maxPositions) {
-    this(config, type, training, config.quantization(), maxPositions);
+    this(config, type, training, FrozenStorage.of(config, false, false), maxPositions);
   }
 
   /**
@@ -186,6 +192,9 @@ public final class Decoder {
   }
 
   private Attention attention(String name, AttentionSpec spec) {
+    if (spec instanceof LatentAttentionSpec latent) {
+      return latentAttention(name, latent);
+    }
     if (!(spec instanceof SelfAttentionSpec a)) {
       throw new IllegalStateException("no class for " + spec);
     }
@@ -204,16 +213,45 @@ public final class Decoder {
     return new SelfAttention(name, heads, table, qkv, o, norms);
   }
 
+  private Attention latentAttention(String name, LatentAttentionSpec a) {
+    long c = config.hiddenSize();
+    LatentShape s = a.shape();
+    Linear down = linear(name, "self_attn.down_proj", a.down(), a.downRows(), c, a.biases());
+    Norm qNorm = a.qRank() == 0 ? null : latentNorm(name + "." + LatentAttentionSpec.Q_NORM, a.qRank());
+    Linear q = linear(name, a.q(), List.of(a.q()), new long[] {s.q()}, a.qRank() == 0 ? c : a.qRank(), false);
+    Norm kvNorm = latentNorm(name + "." + LatentAttentionSpec.KV_NORM, a.kvRank());
+    Linear kv = linear(name, LatentAttentionSpec.KV, List.of(LatentAttentionSpec.KV), new long[] {s.kv()}, a.kvRank(), false);
+    Linear o = linear(name, LatentAttentionSpec.O, List.of(LatentAttentionSpec.O), new long[] {c}, s.out(), a.biases());
+    RopeTable table = tables.computeIfAbsent(architecture.ropes().get(a.rope()), this::table);
+    return new LatentAttention(
+        name, s, (float) a.scale(), table, new LatentAttention.Projections(down, qNorm, q, kvNorm, kv, o));
+  }
+
+  private Norm latentNorm(String module, long cols) {
+    Param w = parameters.add(module + ".weight", 1, cols, true, training.full, false);
+    return new Norm(module, w, (float) LatentAttentionSpec.EPS, architecture.norm());
+  }
+
   private FeedForward mlp(String name, MlpSpec spec) {
+    if (spec instanceof ExpertsSpec x) {
+      FeedForward shared = x.shared() == null ? null : gatedMlp(name, name + ".shared", x.shared(), x.sharedSize());
+      ExpertModules modules = new ExpertModules(parameters, training, storage, name, x, config.hiddenSize());
+      linearModules.addAll(modules.names());
+      return modules.declare(shared);
+    }
     if (!(spec instanceof GatedMlpSpec m)) {
       throw new IllegalStateException("no class for " + spec);
     }
+    return gatedMlp(name, name, m, config.intermediateSize());
+  }
+
+  /** @param label begins the names of its buffers */
+  private FeedForward gatedMlp(String name, String label, GatedMlpSpec m, long f) {
     long c = config.hiddenSize();
-    long f = config.intermediateSize();
     long[] rows = m.gateUp().size() == 1 ? new long[] {2 * f} : new long[] {f, f};
-    Linear gateUp = linear(name, "mlp.gate_up_proj", m.gateUp(), rows, c, m.biases());
+    Linear gateUp = linear(name, m.down().replace("down_proj", "gate_up_proj"), m.gateUp(), rows, c, m.biases());
     Linear down = linear(name, m.down(), List.of(m.down()), new long[] {c}, f, m.biases());
-    return new GatedMlp(name, m.activation(), gateUp, down, normOrNone(name, m.outputNorm(), c));
+    return new GatedMlp(label, m.activation(), gateUp, down, normOrNone(name, m.outputNorm(), c));
   }
 
   private Norm normOrNone(String layer, String module, long cols) {
@@ -230,6 +268,9 @@ public final class Decoder {
   private Param whole(String module, long rows) {
     boolean asWhole = saved(module);
     String name = asWhole ? LoraConfig.savedName(module) : module + ".weight";
+    if (!asWhole && inBlocks(List.of(name))) {
+      return parameters.stackInBlocks(List.of(name), new long[] {rows}, config.hiddenSize(), blocks(List.of(name)));
+    }
     return parameters.add(name, rows, config.hiddenSize(), false, training.full || asWhole, true);
   }
 
@@ -272,6 +313,9 @@ public final class Decoder {
 
   private Param weight(List<String> modules, long[] out, long in) {
     List<String> names = modules.stream().map(m -> m + ".weight").toList();
+    if (inBlocks(names)) {
+      return parameters.stackInBlocks(names, out, in, blocks(names));
+    }
     boolean[] in4Bits = new boolean[out.length];
     boolean any = false;
     for (int i = 0; i < out.length; i++) {
@@ -284,6 +328,18 @@ public final class Decoder {
     return storage.fp8() && Fp8.fits(Arrays.stream(out).sum(), in)
         ? parameters.stackInFp8(names, out, in)
         : parameters.stack(names, out, in, false, training.full, true);
+  }
+
+  /** Whether any of these weights is frozen in the blocks of a GGUF file. */
+  private boolean inBlocks(List<String> names) {
+    return !training.full && blocks(names).stream().anyMatch(GgmlType::packed);
+  }
+
+  /** How a GGUF file holds these weights; a head that is not in the file is its embedding. */
+  private List<GgmlType> blocks(List<String> names) {
+    return names.stream()
+        .map(n -> storage.blocks().getOrDefault(n, n.startsWith(HEAD) ? storage.blocks().getOrDefault(EMBED + ".weight", GgmlType.F32) : GgmlType.F32))
+        .toList();
   }
 
   /** The adapters of those modules that the configuration targets; null if there is none. */
@@ -434,7 +490,7 @@ public final class Decoder {
 
   /** True if the embedding's table is frozen and used for nothing else, so that it may lie in the host's memory. */
   public boolean embeddingIsAlone() {
-    return !embed.trainable() && head != embed;
+    return !embed.trainable() && head != embed && embed.frozen() == null;
   }
 
   /** Decides where the embedding's table lies: its rows can be read from the host's memory too. */
@@ -535,7 +591,8 @@ public final class Decoder {
 
   private Head headWeight() {
     return new Head(
-        head.value(), head.int8(), (float) architecture.logitScale(), (float) architecture.logitSoftcap());
+        head.value(), head.int8(), head.frozen() == null ? null : head.frozen().ggml(), (float) architecture.logitScale(),
+        (float) architecture.logitSoftcap());
   }
 
   private Buffer emitLastNorm(Emit e, Inputs in, Buffer r) {
@@ -565,7 +622,11 @@ public final class Decoder {
   private Buffer emitLayers(
       Emit e, Inputs in, Packing packing, List<Saving> savings, List<Saved> saved, List<KvCache> caches) {
     Buffer r = e.activation("model.embed_tokens.r", config.hiddenSize());
-    e.embedding("model.embed_tokens", r, embed.value(), in.ids);
+    if (embed.frozen() != null) {
+      e.embedding("model.embed_tokens", r, embed.frozen().ggml(), in.ids);
+    } else {
+      e.embedding("model.embed_tokens", r, embed.value(), in.ids);
+    }
     if (embeddingScale() != 1) {
       e.scale("model.embed_tokens.scale", r, r, embeddingScale(), 0);
     }
@@ -612,7 +673,11 @@ public final class Decoder {
   public Copies emitCopies(Emit e, int count) {
     Copies copies = new Copies();
     for (DecoderLayer layer : layers.subList(layers.size() - count, layers.size())) {
-      layer.in4Bits().forEach((name, stack) -> e.lora().copy(name, stack, storage.fp8(), copies));
+      for (Projection p : layer.linears()) {
+        if (p.in4Bits() != null) {
+          e.lora().copy(p.name(), p.in4Bits(), storage.fp8() && p instanceof Linear, copies); // experts multiply in 16 bits
+        }
+      }
     }
     return copies;
   }

@@ -1,7 +1,11 @@
 package dev.oribi.model;
 
+import dev.oribi.OribiException;
+import dev.oribi.gguf.GgmlType;
+import dev.oribi.gguf.GgufFolder;
 import dev.oribi.model.config.ModelConfig;
 import dev.oribi.model.config.QuantizationConfig;
+import java.util.Map;
 
 /**
  * How frozen weights are held that are not in the storage type of activations.
@@ -10,10 +14,19 @@ import dev.oribi.model.config.QuantizationConfig;
  * @param headIn8bit whether the vocabulary projection is in 8 bits ({@code oribi_int8})
  * @param fp8 whether products with frozen linear layers are in FP8: plain weights are then held so, and the second copies of
  *     those in 4 bits
+ * @param blocks of a GGUF file: the type of each weight, which then stays in the file's blocks
  */
-public record FrozenStorage(QuantizationConfig layers, boolean headIn8bit, boolean fp8) {
+public record FrozenStorage(QuantizationConfig layers, boolean headIn8bit, boolean fp8, Map<String, GgmlType> blocks) {
+  public FrozenStorage {
+    blocks = Map.copyOf(blocks);
+  }
+
   public FrozenStorage(QuantizationConfig layers, boolean headIn8bit) {
     this(layers, headIn8bit, false);
+  }
+
+  public FrozenStorage(QuantizationConfig layers, boolean headIn8bit, boolean fp8) {
+    this(layers, headIn8bit, fp8, Map.of());
   }
 
   /**
@@ -22,10 +35,14 @@ public record FrozenStorage(QuantizationConfig layers, boolean headIn8bit, boole
    * @param loadIn4bit whether plain layers are to be quantized; a checkpoint in 4 bits stays as it is either way
    */
   public static FrozenStorage of(ModelConfig model, boolean loadIn4bit, boolean headIn8bit) {
-    return new FrozenStorage(QuantizationConfig.of(model, loadIn4bit), headIn8bit);
+    Map<String, GgmlType> blocks = GgufFolder.types(model.raw());
+    if (!blocks.isEmpty() && (loadIn4bit || headIn8bit)) {
+      throw new OribiException("the weights of a GGUF file stay in its own blocks: leave --load-in-4bit and --head-in-8bit out");
+    }
+    return new FrozenStorage(QuantizationConfig.of(model, loadIn4bit), headIn8bit, false, blocks);
   }
 
   public FrozenStorage withFp8(boolean on) {
-    return new FrozenStorage(layers, headIn8bit, on);
+    return new FrozenStorage(layers, headIn8bit, on, blocks);
   }
 }

@@ -17,6 +17,7 @@ import dev.oribi.kernel.KernelAttention;
 import dev.oribi.kernel.Kernels;
 import dev.oribi.kernel.OpenBlasGemm;
 import dev.oribi.model.config.ModelConfig;
+import dev.oribi.model.family.Families;
 import dev.oribi.program.Emit;
 import dev.oribi.program.Executor;
 import java.util.List;
@@ -205,19 +206,27 @@ public record Machine(
 
   /**
    * How activations and frozen weights are stored where the user does not say: fp32 on the CPU; on a GPU in 16 bits where
-   * the model's own are, as bfloat16 if the card has it.
+   * the model's own are, as bfloat16 if the card has it; on a card without it in fp32 if float16 is too small for the family.
    */
   public DType defaultType(ModelConfig config) {
+    return isCuda() ? defaultType(config, kernels.architecture()) : DType.F32;
+  }
+
+  /** The same of a card of this compute capability, such as 75. */
+  static DType defaultType(ModelConfig config, int architecture) {
     boolean half = "bfloat16".equals(config.dtype()) || "float16".equals(config.dtype());
-    if (!isCuda() || !half) {
-      return DType.F32;
-    }
-    return halfType();
+    DType type = halfType(architecture);
+    boolean fits = type == DType.BF16 || Families.of(config.modelType()).fitsFloat16();
+    return half && fits ? type : DType.F32;
   }
 
   /** The 16-bit type that a GPU computes in: bfloat16 if it has it. */
   public DType halfType() {
-    return kernels.architecture() >= BF16_ARCHITECTURE ? DType.BF16 : DType.F16;
+    return halfType(kernels.architecture());
+  }
+
+  private static DType halfType(int architecture) {
+    return architecture >= BF16_ARCHITECTURE ? DType.BF16 : DType.F16;
   }
 
   /** Such as "CPU avx512, 2 threads", the same with ", no GPU" where one was looked for, or "NVIDIA H100 (sm_90)". */

@@ -32,6 +32,9 @@ public final class ModelFiles {
           "tokenizer_config.json",
           "special_tokens_map.json",
           "tokenizer.model",
+          "vocab.json",
+          "merges.txt",
+          "added_tokens.json",
           "chat_template.jinja",
           "generation_config.json");
 
@@ -133,11 +136,20 @@ public final class ModelFiles {
   }
 
   private void copyCompanions(Path folder) throws IOException {
-    if (base == null || Files.exists(folder) && Files.isSameFile(base, folder)) {
-      return;
+    if (base != null && !(Files.exists(folder) && Files.isSameFile(base, folder))) {
+      copyCompanions(base, folder);
     }
-    for (String name : COMPANIONS) {
-      Path from = base.resolve(name);
+  }
+
+  /** Copies the tokenizer, the template and the settings of generation from one model folder into another. */
+  public static void copyCompanions(Path from, Path folder) throws IOException {
+    copy(from, folder, COMPANIONS);
+  }
+
+  /** Copies those files that there are. */
+  public static void copy(Path fromFolder, Path folder, List<String> names) throws IOException {
+    for (String name : names) {
+      Path from = fromFolder.resolve(name);
       if (Files.isRegularFile(from)) {
         AtomicFiles.file(folder.resolve(name), out -> {
           try (FileChannel in = FileChannel.open(from, StandardOpenOption.READ)) {

@@ -2,6 +2,8 @@ package dev.oribi.model;
 
 import dev.oribi.OribiException;
 import dev.oribi.device.Mem;
+import dev.oribi.gguf.GgufModel;
+import dev.oribi.gguf.GgufTensor;
 import dev.oribi.io.Checkpoint;
 import dev.oribi.io.Half;
 import dev.oribi.io.SafetensorsFile;
@@ -106,10 +108,14 @@ public final class Weights {
    * @param adapter null: none
    */
   public void load(Path folder, Path adapter) {
-    try (Checkpoint files = Checkpoint.open(folder)) {
-      ModelTensors.check(model.config(), files);
-      loadBase(files);
-      bytesRead += files.tensors().values().stream().mapToLong(TensorInfo::bytes).sum();
+    if (GgufModel.isIn(folder)) {
+      loadGguf(folder);
+    } else {
+      try (Checkpoint files = Checkpoint.open(folder)) {
+        ModelTensors.check(model.config(), files);
+        loadBase(files);
+        bytesRead += files.tensors().values().stream().mapToLong(TensorInfo::bytes).sum();
+      }
     }
     if (adapter == null) {
       return;
@@ -123,11 +129,24 @@ public final class Weights {
     }
   }
 
+  private void loadGguf(Path folder) {
+    try (GgufModel files = GgufModel.open(folder)) {
+      GgufLoader loader = new GgufLoader(files, machine);
+      for (Tensor t : model.parameters().tensors()) {
+        if (!isLora(t)) {
+          loader.load(baseName(t.name(), files.tensors().containsKey("lm_head.weight")), t);
+        }
+      }
+      bytesRead += files.tensors().values().stream().mapToLong(GgufTensor::bytes).sum();
+    }
+    refresh16();
+  }
+
   /** Every weight of the base model; adapters keep what they have. */
   public void loadBase(Checkpoint files) {
     for (Tensor t : model.parameters().tensors()) {
       if (!isLora(t)) {
-        load(files, baseName(t.name(), files), t);
+        load(files, baseName(t.name(), files.tensors().containsKey("lm_head.weight")), t);
       }
     }
     refresh16();
@@ -161,14 +180,32 @@ public final class Weights {
     refresh16();
   }
 
+  /** A folder's adapter in the place of the present one, which has the same tensors. */
+  public void loadAdapter(Path adapter) {
+    Path file = adapter.resolve(LoraConfig.WEIGHTS_FILE);
+    try (Checkpoint files = Checkpoint.open(file)) {
+      loadAdapter(files, file.toString());
+    }
+  }
+
+  /** Makes every B zero: the model is then its base. */
+  public void clearAdapter() {
+    for (Tensor t : model.parameters().tensors()) {
+      if (t.name().contains(".lora_B.")) {
+        machine.kernels().fill(t.part(t.group().value()).mem(), t.elements(), 0, DType.F32);
+      }
+    }
+    refresh16();
+  }
+
   private static boolean isLora(Tensor t) {
     return t.name().contains(".lora_A.") || t.name().contains(".lora_B.");
   }
 
   /** The name in the base checkpoint: without PEFT's prefix; a head that shares the embedding's weight has that name. */
-  private String baseName(String name, Checkpoint files) {
+  private String baseName(String name, boolean hasHead) {
     String plain = name.startsWith(ADAPTER) ? name.substring(ADAPTER.length()) : name;
-    boolean shared = plain.equals("lm_head.weight") && !files.tensors().containsKey(plain);
+    boolean shared = plain.equals("lm_head.weight") && !hasHead;
     return shared && model.config().tieWordEmbeddings() ? "model.embed_tokens.weight" : plain;
   }
 
@@ -228,6 +265,10 @@ public final class Weights {
 
   /** Elements from {@code at} on. */
   private void write(Mem to, DType type, long at, FloatBuffer values) {
+    write(machine, to, type, at, values);
+  }
+
+  static void write(Machine machine, Mem to, DType type, long at, FloatBuffer values) {
     int n = values.remaining();
     if (type == DType.F32) {
       machine.device().write(to.slice(4 * at, 4L * n), values.array(), values.position(), n);
@@ -298,7 +339,7 @@ public final class Weights {
       }
       View to = t.trainable() ? t.part(t.group().value()) : t.value();
       if (t.shape().length == 1) {
-        boolean one = model.architecture().norm() == NormWeight.PLAIN && !t.name().endsWith(".bias");
+        boolean one = model.architecture().norm() == NormWeight.PLAIN && !t.name().endsWith("bias");
         machine.kernels().fill(to.mem(), t.elements(), one ? 1 : 0, to.type());
       } else {
         machine.kernels().randomNormal(to.mem(), t.elements(), 0, std, seed, stream, to.type());

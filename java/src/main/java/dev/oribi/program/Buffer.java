@@ -14,6 +14,7 @@ public final class Buffer {
     WEIGHT_4BIT("weights in 4 bits", true),
     COPY("4-bit weights in 16 bits too", true),
     WEIGHT_8BIT("weights in 8 bits", true),
+    WEIGHT_GGML("weights in the blocks of a GGUF file", true),
     WEIGHT_FP8("weights in FP8", true),
     COPY_FP8("4-bit weights in FP8 too", true),
     TRAINABLE("trainable weights", true),

@@ -31,6 +31,8 @@ public final class Emit {
   private final EmitFp8 fp8;
   private final Copies copies;
   private final EmitLoss loss;
+  private final EmitExperts experts;
+  private final EmitLatent latent;
 
   /**
    * The largest run that is planned.
@@ -79,6 +81,8 @@ public final class Emit {
     this.lora = new EmitLora(this, library.kernels());
     this.fp8 = new EmitFp8(this, library.gemm());
     this.loss = new EmitLoss(this, library);
+    this.experts = new EmitExperts(this);
+    this.latent = new EmitLatent(this);
   }
 
   public Program program() {
@@ -98,6 +102,16 @@ public final class Emit {
   /** The second copies of weights in 4 bits. */
   public Copies copies() {
     return copies;
+  }
+
+  /** The ops of routed experts. */
+  public EmitExperts experts() {
+    return experts;
+  }
+
+  /** The ops of latent attention. */
+  public EmitLatent latent() {
+    return latent;
   }
 
   /** The ops of the vocabulary projection and the loss. */
@@ -154,6 +168,13 @@ public final class Emit {
     long c = y.cols();
     add(Kind.EMBEDDING, name, List.of(table.buffer(), ids), List.of(y), 2 * y.bytes() + ids.bytes(), 0, r ->
         r.kernels().embeddingForward(y.mem(), table.mem(), ids.mem(), r.tokens(), c, table.rows(), y.type()));
+  }
+
+  /** y = table[ids] of a table in ggml's blocks */
+  public void embedding(String name, Buffer y, GgmlMatrix table, Buffer ids) {
+    add(Kind.EMBEDDING, name, List.of(table.blocks(), ids), List.of(y), 2 * y.bytes() + ids.bytes(), 0, r ->
+        r.kernels().ggml().embedding(
+            y.mem(), table.place(0, table.rows()), ids.mem(), r.tokens(), y.cols(), table.rows(), table.type().id(), y.type()));
   }
 
   /** dtable += rows of dy */
@@ -259,6 +280,28 @@ public final class Emit {
   /** dw += alpha * dyᵀ · x */
   public void matmulDw(Kind kind, String name, View dw, View dy, View x, float alpha) {
     product(kind, name, dw, dy, true, x, false, alpha, 1);
+  }
+
+  /** Does a product itself and returns true, or fills the weight for the library's product and returns false. */
+  interface OwnProduct {
+    boolean done(Run r);
+  }
+
+  /** y = x · wᵀ by {@code own}, or by the library from the w that it filled: memory of this op alone. */
+  void matmulOr(String name, View y, View x, View w, List<Buffer> reads, long weightBytes, OwnProduct own) {
+    List<Buffer> writes = new ArrayList<>(List.of(y.buffer(), w.buffer()));
+    long scratch = library.gemm.workspace(shape(y, x, false, w, true, y.rows(), x.cols()));
+    Buffer space = scratch == 0 ? null : workspace(name, scratch);
+    if (space != null) {
+      writes.add(space);
+    }
+    long bytes = x.elements() * x.type().bytes() + weightBytes + y.elements() * y.type().bytes();
+    add(Kind.MATMUL, name, reads, writes, bytes, 2 * y.rows() * y.cols() * x.cols(), r -> {
+      Gemm.Shape s = shape(y, x, false, w, true, r.rows(y), x.cols());
+      if (s.m() > 0 && !own.done(r)) {
+        r.gemm().multiply(y.mem(), x.mem(), w.mem(), space == null ? null : space.mem(), s, 1, 0);
+      }
+    });
   }
 
   private void product(Kind kind, String name, View c, View a, boolean ta, View b, boolean tb, float alpha, float beta) {

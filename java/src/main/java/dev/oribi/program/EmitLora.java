@@ -20,6 +20,9 @@ import java.util.function.Consumer;
  * dev.oribi.layer.Linear}'s other way, keep h without it. Derivation: docs/derivations/lora.md
  */
 public final class EmitLora {
+  /** Up to so many rows the blocks are read once for each; expanding costs a pass over four bytes a weight, written and read. */
+  private static final long FEW_ROWS = 4;
+
   private final Emit emit;
   private final Kernels kernels;
 
@@ -76,6 +79,10 @@ public final class EmitLora {
   }
 
   private static void unpack(Kernels kernels, View to, FrozenStack.Part p) {
+    if (p.ggml() != null) {
+      kernels.ggml().dequantize(to.mem(), p.ggml().place(0, p.rows()), p.rows(), to.cols(), to.cols(), p.ggml().type().id(), to.type());
+      return;
+    }
     if (p.nf4() == null) {
       kernels.cast(to.mem(), p.plain().mem(), to.elements(), to.type(), p.plain().type());
       return;
@@ -83,6 +90,39 @@ public final class EmitLora {
     // A matrix lies without gaps, so its blocks may be taken for its rows where they do not fill rows.
     long cols = to.cols() % Nf4.BLOCK == 0 ? to.cols() : Nf4.BLOCK;
     kernels.lora().nf4Dequantize(to.mem(), p.nf4().place(), to.elements() / cols, cols, cols, to.type());
+  }
+
+  /**
+   * y = x·Wᵀ with a weight that is all in ggml's blocks. A run of few rows on a CPU reads the blocks as they are; any other
+   * expands the weight and multiplies by that.
+   */
+  public void matmul(String name, View y, View x, FrozenStack stack) {
+    boolean direct = kernels.architecture() == 0 && emit.type() == DType.F32 && emit.copies().plain(stack) == null;
+    if (!direct) {
+      emit.matmul(Kind.MATMUL, name, y, x, View.of(dequantize(name, stack)), 1, 0);
+      return;
+    }
+    Buffer w = new Buffer(name + ".dequantized", Lifetime.ACTIVATION, emit.type(), Rows.FIXED, stack.rows(), stack.cols());
+    List<Buffer> reads = new ArrayList<>(stack.buffers());
+    reads.add(x.buffer());
+    emit.matmulOr(name, y, x, View.of(w), reads, stack.bytes(), r -> {
+      long rows = r.rows(x);
+      if (rows > FEW_ROWS) {
+        long row = 0;
+        for (FrozenStack.Part p : stack.parts()) {
+          unpack(r.kernels(), View.of(w).rows(row, p.rows()), p);
+          row += p.rows();
+        }
+        return false;
+      }
+      long first = 0;
+      for (FrozenStack.Part p : stack.parts()) {
+        r.kernels().ggml().matmul(y.cols(first, p.rows()).mem(), x.mem(), p.ggml().place(0, p.rows()), rows, stack.cols(), p.rows(), x.ld(),
+            y.ld(), p.ggml().type().id());
+        first += p.rows();
+      }
+      return true;
+    });
   }
 
   // --------------------------------------------------------------------------------------------------- fused kernels

@@ -10,7 +10,7 @@ import java.util.List;
 /**
  * The two products with the head for a chunk of rows: z = h·Wᵀ and dh = dz·W.
  *
- * <p>A head as it lies is one product each. One in 8 bits is dequantized a tile of the vocabulary at a time, and each tile
+ * <p>A head as it lies is one product each. One in 8 bits or in blocks is dequantized a tile of the vocabulary at a time, and each tile
  * multiplied before the next takes its place: z by columns, dh as a sum over the tiles. That sum is kept in fp32 and rounded
  * once, as the library does inside a product, so that tiles add no error of their own.
  */
@@ -41,7 +41,7 @@ final class HeadProducts {
     this.head = head;
     this.type = type;
     this.z = z;
-    boolean tiles = head.int8() != null;
+    boolean tiles = head.packed();
     long vocabulary = head.rows();
     tileRows = tiles ? Chunks.even(vocabulary, Math.max(1, budget / TILE_PART / (head.cols() * type.bytes()))) : vocabulary;
     tile = tiles ? scratch(name + ".tile", type, tileRows, head.cols()) : null;
@@ -70,6 +70,11 @@ final class HeadProducts {
       r.gemm().multiply(logits, h, head.plain().mem(), space, forward(rowsNow, head.rows()), 1, 0);
       return;
     }
+    if (head.ggml() != null && rowsNow == 1 && r.kernels().architecture() == 0 && type == DType.F32 && z == DType.F32) {
+      r.kernels().ggml().matmul(
+          logits, h, head.ggml().place(0, head.rows()), 1, head.cols(), head.rows(), head.cols(), head.rows(), head.ggml().type().id());
+      return;
+    }
     for (long begin = 0; begin < head.rows(); begin += tileRows) {
       long width = dequantize(r, begin);
       Mem columns = columns(logits, begin);
@@ -96,7 +101,12 @@ final class HeadProducts {
   /** Brings the tile that begins at a row of the vocabulary into its place; returns its rows. */
   private long dequantize(Run r, long begin) {
     long width = Math.min(tileRows, head.rows() - begin);
-    r.kernels().int8().dequantize(tile.mem(), head.int8().place(begin, width), width, head.cols(), head.cols(), type);
+    if (head.ggml() != null) {
+      r.kernels().ggml().dequantize(
+          tile.mem(), head.ggml().place(begin, width), width, head.cols(), head.cols(), head.ggml().type().id(), type);
+    } else {
+      r.kernels().int8().dequantize(tile.mem(), head.int8().place(begin, width), width, head.cols(), head.cols(), type);
+    }
     return width;
   }
 

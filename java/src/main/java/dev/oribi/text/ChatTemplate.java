@@ -4,6 +4,9 @@ import com.fasterxml.jackson.databind.JsonNode;
 import dev.oribi.OribiException;
 import dev.oribi.text.jinja.Template;
 import dev.oribi.text.jinja.TemplateException;
+import java.io.IOException;
+import java.io.InputStream;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Clock;
@@ -19,19 +22,25 @@ import java.util.Optional;
  * only, and its steps and output are bounded.
  */
 public final class ChatTemplate {
+  private static final String TOOL_USE = "tool_use";
+
   private final String source;
   private final Template template;
   private final Clock clock;
+  /** What takes its place where there are tools; null: nothing. */
+  private final ChatTemplate withTools;
 
-  private ChatTemplate(String source, Template template, Clock clock) {
+  private ChatTemplate(String source, Template template, Clock clock, ChatTemplate withTools) {
     this.source = source;
     this.template = template;
     this.clock = clock;
+    this.withTools = withTools;
   }
 
   /**
    * The template of a model folder: {@code chat_template.jinja}, else {@code chat_template} of {@code
-   * tokenizer_config.json}, which is a string or a list of named ones, of which "default" is taken.
+   * tokenizer_config.json}, which is a string or a list of named ones, of which "default" is taken, and "tool_use" where a
+   * conversation has tools; that one may also be in {@code additional_chat_templates}.
    *
    * @return empty if the model has none
    * @throws OribiException if it is broken
@@ -39,7 +48,9 @@ public final class ChatTemplate {
   public static Optional<ChatTemplate> load(Path modelFolder) {
     Path jinja = modelFolder.resolve("chat_template.jinja");
     if (Files.isRegularFile(jinja)) {
-      return Optional.of(parse(JsonFiles.readText(jinja), jinja.toString()));
+      ChatTemplate plain = parse(JsonFiles.readText(jinja), jinja.toString());
+      Path tools = modelFolder.resolve("additional_chat_templates").resolve(TOOL_USE + ".jinja");
+      return Optional.of(Files.isRegularFile(tools) ? plain.withTools(parse(JsonFiles.readText(tools), tools.toString())) : plain);
     }
     Path config = modelFolder.resolve("tokenizer_config.json");
     if (!Files.isRegularFile(config)) {
@@ -49,7 +60,17 @@ public final class ChatTemplate {
     if (value.isMissingNode() || value.isNull()) {
       return Optional.empty();
     }
-    return Optional.of(parse(defaultTemplate(config, value), config.toString()));
+    ChatTemplate plain = parse(defaultTemplate(config, value), config.toString());
+    for (JsonNode named : value.isArray() ? value : List.<JsonNode>of()) {
+      if (named.path("name").asText().equals(TOOL_USE) && named.path("template").isTextual()) {
+        return Optional.of(plain.withTools(parse(named.get("template").textValue(), config.toString())));
+      }
+    }
+    return Optional.of(plain);
+  }
+
+  private ChatTemplate withTools(ChatTemplate other) {
+    return new ChatTemplate(source, template, clock, other);
   }
 
   private static String defaultTemplate(Path config, JsonNode value) {
@@ -65,6 +86,37 @@ public final class ChatTemplate {
         + " 'default': write the template into chat_template.jinja beside it.");
   }
 
+  /** Names that {@link #named} knows: the ways of well-known families, for models that have no template of their own. */
+  public static final List<String> NAMES = List.of("alpaca", "chatml", "gemma", "llama2", "llama3", "mistral-v1", "mistral-v2",
+      "mistral-v3", "phi3", "vicuna", "zephyr");
+
+  /** One of Oribi's own templates, in which {@code {% generation %}} marks the answers; see {@link #NAMES}. */
+  public static ChatTemplate named(String name) {
+    if (!NAMES.contains(name)) {
+      throw new OribiException("There is no chat template named '" + name + "': the names are " + String.join(", ", NAMES)
+          + "; or give a file that ends in .jinja.");
+    }
+    try (InputStream in = ChatTemplate.class.getResourceAsStream("templates/" + name + ".jinja")) {
+      return parse(new String(in.readAllBytes(), StandardCharsets.UTF_8), "the chat template " + name);
+    } catch (IOException e) {
+      throw new IllegalStateException("the chat template " + name + " is missing in the jar", e);
+    }
+  }
+
+  /** A template that a user asks for: one of {@link #NAMES}, or a file of Jinja, whose name has a dot or a slash. */
+  public static ChatTemplate of(String nameOrFile) {
+    boolean file = nameOrFile.contains(".") || nameOrFile.contains("/");
+    if (!file) {
+      return named(nameOrFile);
+    }
+    Path path = Path.of(nameOrFile);
+    if (!Files.isRegularFile(path)) {
+      throw new OribiException("There is no chat template file " + path + ": give a file of Jinja, or one of the names "
+          + String.join(", ", NAMES) + ".");
+    }
+    return parse(JsonFiles.readText(path), path.toString());
+  }
+
   /** Parses a template. */
   public static ChatTemplate parse(String jinja) {
     return parse(jinja, "the chat template");
@@ -72,20 +124,20 @@ public final class ChatTemplate {
 
   private static ChatTemplate parse(String jinja, String where) {
     try {
-      return new ChatTemplate(jinja, Template.parse(jinja), Clock.systemDefaultZone());
+      return new ChatTemplate(jinja, Template.parse(jinja), Clock.systemDefaultZone(), null);
     } catch (TemplateException e) {
-      throw new OribiException("Cannot parse " + where + ": " + e.getMessage() + ".", e);
+      throw new OribiException("Cannot parse " + where + ": " + OneLine.of(e.getMessage()) + ".", e);
     }
   }
 
   /** The same template with another clock, which {@code strftime_now} reads: some templates print today's date. */
   public ChatTemplate withClock(Clock other) {
-    return new ChatTemplate(source, template, other);
+    return new ChatTemplate(source, template, other, withTools == null ? null : withTools.withClock(other));
   }
 
-  /** The Jinja text. */
+  /** The Jinja text; of two, both. */
   public String source() {
-    return source;
+    return withTools == null ? source : source + '\n' + withTools.source;
   }
 
   /**
@@ -99,6 +151,9 @@ public final class ChatTemplate {
    * @throws OribiException if the template refuses the conversation, with its reason
    */
   public Rendered render(List<Map<String, Object>> messages, boolean addGenerationPrompt, Map<String, Object> variables) {
+    if (withTools != null && variables.get("tools") != null) {
+      return withTools.render(messages, addGenerationPrompt, variables);
+    }
     Map<String, Object> all = new HashMap<>(variables);
     // Hugging Face gives these two always, as None where there are none.
     all.putIfAbsent("tools", null);
@@ -109,7 +164,7 @@ public final class ChatTemplate {
       Template.Page page = template.render(all, clock);
       return new Rendered(page.text(), page.generation().stream().map(span -> new Span(span[0], span[1])).toList());
     } catch (TemplateException e) {
-      throw new OribiException("The chat template refuses the conversation: " + e.getMessage() + ".", e);
+      throw new OribiException("The chat template refuses the conversation: " + OneLine.of(e.getMessage()) + ".", e);
     }
   }
 

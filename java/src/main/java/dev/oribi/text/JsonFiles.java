@@ -22,7 +22,8 @@ final class JsonFiles {
   private static final int MAX_DEPTH = 64;
   /** What decides how text is tokenized. */
   private static final String[] TOKENIZER_FILES = {
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json", "tokenizer.model", "vocab.json",
+    "merges.txt", "added_tokens.json"
   };
 
   private static final JsonMapper MAPPER = new JsonMapper(JsonFactory.builder()
@@ -64,7 +65,7 @@ final class JsonFiles {
       return json;
     } catch (JsonProcessingException e) {
       String line = e.getLocation() == null ? "" : " at line " + e.getLocation().getLineNr();
-      throw new OribiException(file + " is not valid JSON" + line + ": " + e.getOriginalMessage() + ".", e);
+      throw new OribiException(file + " is not valid JSON" + line + ": " + OneLine.of(e.getOriginalMessage()) + ".", e);
     } catch (IOException e) {
       throw new OribiException("Cannot read " + file + ": " + e.getMessage() + ".", e);
     }

@@ -1,40 +1,30 @@
 package dev.oribi.text;
 
-import ai.djl.huggingface.tokenizers.HuggingFaceTokenizer;
-import ai.djl.huggingface.tokenizers.jni.CharSpan;
-import com.fasterxml.jackson.databind.JsonNode;
 import dev.oribi.OribiException;
-import java.io.ByteArrayInputStream;
-import java.io.IOException;
-import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.HashMap;
 import java.util.Map;
 import java.util.Optional;
 import java.util.OptionalInt;
+import java.util.Set;
 import java.util.concurrent.locks.ReadWriteLock;
 import java.util.concurrent.locks.ReentrantReadWriteLock;
 import java.util.function.Supplier;
 
 /**
- * The tokenizer of a model folder: text to token ids and back, exactly as Hugging Face's {@code tokenizers} does it,
- * because that library does the work. Nothing is ever cut or padded.
+ * The tokenizer of a model folder: text to token ids and back, exactly as Hugging Face's {@code tokenizers} and SentencePiece do
+ * it. Nothing is ever cut or padded.
  *
- * <p>It reads {@code tokenizer.json}; the special tokens come from {@code tokenizer_config.json}, then
- * {@code special_tokens_map.json}, then {@code generation_config.json}. The files are checked before the native library
- * sees them. Safe for use by many threads; {@link #close()} frees native memory and ends all use.
+ * <p>It reads {@code tokenizer.json}, else SentencePiece's {@code tokenizer.model}, else {@code vocab.json} with {@code
+ * merges.txt}; the special tokens come from {@code tokenizer_config.json}, then {@code special_tokens_map.json}, then {@code
+ * generation_config.json}. What is usual is done in Java; other files are read by Hugging Face's library, which sees them only
+ * after they were checked. Safe for use by many threads; {@link #close()} frees native memory and ends all use.
  */
 public final class Tokenizer implements AutoCloseable {
-  private static final String TOKENIZER_JSON = "tokenizer.json";
-
-  static {
-    // The library otherwise asks the cloud metadata address of the machine, once a process, to count its users.
-    System.setProperty("OPT_OUT_TRACKING", "true");
-    // Where it finds an NVIDIA card it would download a build of its own for it; the one in the jar is all we need.
-    System.setProperty("RUST_FLAVOR", "cpu");
-  }
-
   private final Path folder;
-  private final HuggingFaceTokenizer library;
+  private final Path file;
+  private final TokenizerEngine engine;
+  private final String reader;
 
   /** Calls share it, close() takes it alone: the library would read freed memory, and end the process, if one came late. */
   private final ReadWriteLock open = new ReentrantReadWriteLock();
@@ -43,91 +33,67 @@ public final class Tokenizer implements AutoCloseable {
   private final Map<String, Integer> ids;
   private final String[] tokens;
   private final SpecialTokens special;
+  private final Set<Integer> added;
   private final String fingerprint;
 
-  private Tokenizer(Path folder, HuggingFaceTokenizer library, Map<String, Integer> ids, SpecialTokens special,
-      String fingerprint) {
+  private Tokenizer(Path folder, TokenizerFiles files, SpecialTokens special, String fingerprint) {
     this.folder = folder;
-    this.library = library;
-    this.ids = ids;
-    this.tokens = new String[ids.values().stream().mapToInt(Integer::intValue).max().orElse(-1) + 1];
-    ids.forEach((token, id) -> tokens[id] = token);
+    this.file = files.file();
+    this.engine = files.engine();
+    this.reader = files.reader();
+    this.ids = files.ids();
+    this.tokens = BytePairJson.byId(ids);
     this.special = special;
+    this.added = files.added();
     this.fingerprint = fingerprint;
   }
 
-  /** Whether the folder holds a {@code tokenizer.json}. */
+  /** Whether the folder holds a tokenizer. */
   public static boolean exists(Path modelFolder) {
-    return Files.isRegularFile(modelFolder.resolve(TOKENIZER_JSON));
+    return TokenizerFiles.exist(modelFolder);
   }
 
   /**
    * Loads the tokenizer of a model folder.
    *
-   * @throws OribiException if {@code tokenizer.json} is missing or broken
+   * @throws OribiException if there is none or it is broken
    */
   public static Tokenizer load(Path modelFolder) {
-    Path file = modelFolder.resolve(TOKENIZER_JSON);
-    if (!exists(modelFolder)) {
-      throw new OribiException("No tokenizer.json in " + modelFolder
-          + ": copy the one that belongs to the model, or give data that is already tokenized (input_ids).");
-    }
-    byte[] bytes = JsonFiles.readBytes(file);
-    JsonNode json = JsonFiles.parse(file, bytes);
-    Map<String, Integer> ids = TokenizerJson.vocabulary(file, json);
-    SpecialTokens special = SpecialTokens.read(modelFolder, ids);
-    return new Tokenizer(modelFolder, open(file, bytes), ids, special, JsonFiles.fingerprint(modelFolder));
+    return load(modelFolder, true);
   }
 
-  private static HuggingFaceTokenizer open(Path file, byte[] bytes) {
-    // Without these two options the library cuts every text at 512 tokens.
-    Map<String, String> whole = Map.of("truncation", "false", "padding", "false");
+  /** Loads it only if Oribi encodes by itself: for files that must not reach native code. */
+  public static Tokenizer loadWithoutLibrary(Path modelFolder) {
+    return load(modelFolder, false);
+  }
+
+  private static Tokenizer load(Path modelFolder, boolean library) {
+    TokenizerFiles files = TokenizerFiles.open(modelFolder, library);
     try {
-      return HuggingFaceTokenizer.newInstance(new ByteArrayInputStream(bytes), whole);
-    } catch (IOException | RuntimeException e) {
-      throw new OribiException("The tokenizer library cannot read " + file + ": " + e.getMessage()
-          + "; download the file again.", e);
+      SpecialTokens special = SpecialTokens.read(modelFolder, files);
+      return new Tokenizer(modelFolder, files, special, JsonFiles.fingerprint(modelFolder));
+    } catch (RuntimeException e) {
+      files.engine().close();
+      throw e;
     }
   }
 
   /** The ids of the text; with {@code addSpecialTokens} also those that the tokenizer puts around every text. */
   public int[] encode(String text, boolean addSpecialTokens) {
-    return toInts(call(() -> library.encode(text, addSpecialTokens, false)).getIds());
+    return call(() -> engine.encode(text, addSpecialTokens, false)).ids();
   }
 
   /** Like {@link #encode}, with the characters that each token stands for. */
   public Encoding encodeWithOffsets(String text, boolean addSpecialTokens) {
-    ai.djl.huggingface.tokenizers.Encoding encoding =
-        call(() -> library.encode(text, addSpecialTokens, false));
-    CharSpan[] spans = encoding.getCharTokenSpans();
-    int[] begin = new int[spans.length];
-    int[] end = new int[spans.length];
-    int[] unit = codePointToUnit(text);
-    for (int i = 0; i < spans.length; i++) {
-      begin[i] = spans[i] == null ? -1 : unit[spans[i].getStart()];
-      end[i] = spans[i] == null ? -1 : unit[spans[i].getEnd()];
-    }
-    return new Encoding(toInts(encoding.getIds()), begin, end);
-  }
-
-  /** The library counts code points, Java counts UTF-16 units: entry i is where code point i begins. */
-  private static int[] codePointToUnit(String text) {
-    int[] unit = new int[text.codePointCount(0, text.length()) + 1];
-    for (int i = 0, at = 0; i < unit.length; i++) {
-      unit[i] = at;
-      at += at < text.length() ? Character.charCount(text.codePointAt(at)) : 0;
-    }
-    return unit;
+    return call(() -> engine.encode(text, addSpecialTokens, true));
   }
 
   /** The text of the ids; an id outside the vocabulary is an error. */
   public String decode(int[] tokenIds, boolean skipSpecialTokens) {
-    long[] wide = new long[tokenIds.length];
-    for (int i = 0; i < wide.length; i++) {
-      requireId(tokenIds[i]);
-      wide[i] = tokenIds[i];
+    for (int id : tokenIds) {
+      requireId(id);
     }
-    return call(() -> library.decode(wide, skipSpecialTokens));
+    return call(() -> engine.decode(tokenIds, skipSpecialTokens));
   }
 
   /** One more than the largest id. The model's embedding may have more rows than that, for alignment. */
@@ -141,6 +107,18 @@ public final class Tokenizer implements AutoCloseable {
 
   public OptionalInt eosTokenId() {
     return special.eos();
+  }
+
+  /**
+   * Tokens that end what a model says: the end-of-sequence token, and all that {@code generation_config.json} stops at.
+   */
+  public Set<Integer> endTokenIds() {
+    return special.ends();
+  }
+
+  /** Whether the token is one that stands beside the vocabulary of words, such as {@code <|im_end|>}. */
+  public boolean isAdded(int id) {
+    return added.contains(id);
   }
 
   public OptionalInt padTokenId() {
@@ -157,6 +135,14 @@ public final class Tokenizer implements AutoCloseable {
     return text(special.eos());
   }
 
+  /** What transformers gives every chat template: {@code bos_token}, {@code eos_token} and what else the folder names. */
+  public Map<String, Object> templateVariables() {
+    Map<String, Object> variables = new HashMap<>(special.others());
+    bosToken().ifPresent(token -> variables.put("bos_token", token));
+    eosToken().ifPresent(token -> variables.put("eos_token", token));
+    return variables;
+  }
+
   private Optional<String> text(OptionalInt id) {
     return id.isPresent() ? Optional.of(token(id.getAsInt())) : Optional.empty();
   }
@@ -167,6 +153,11 @@ public final class Tokenizer implements AutoCloseable {
     return id == null ? OptionalInt.empty() : OptionalInt.of(id);
   }
 
+  /** Whether an id below {@link #vocabSize} has a token: vocabularies may have gaps. */
+  public boolean hasToken(int id) {
+    return id >= 0 && id < tokens.length && tokens[id] != null;
+  }
+
   /** The vocabulary's entry for an id. */
   public String token(int id) {
     requireId(id);
@@ -174,8 +165,8 @@ public final class Tokenizer implements AutoCloseable {
   }
 
   private void requireId(int id) {
-    if (id < 0 || id >= tokens.length || tokens[id] == null) {
-      throw new OribiException("Token id " + id + " is not in the vocabulary of " + folder.resolve(TOKENIZER_JSON)
+    if (!hasToken(id)) {
+      throw new OribiException("Token id " + id + " is not in the vocabulary of " + file
           + ": ids go from 0 to " + (tokens.length - 1) + ".");
     }
   }
@@ -188,6 +179,11 @@ public final class Tokenizer implements AutoCloseable {
   /** A decoder for text that arrives token by token. */
   public StreamDecoder streamDecoder(boolean skipSpecialTokens) {
     return new StreamDecoder(this, skipSpecialTokens);
+  }
+
+  /** Who encodes, for people: Oribi itself, or Hugging Face's library and why. */
+  public String reader() {
+    return reader;
   }
 
   /** SHA-256 (hex) of the tokenizer's files: two folders with the same one tokenize alike. */
@@ -213,17 +209,9 @@ public final class Tokenizer implements AutoCloseable {
     open.writeLock().lock();
     try {
       closed = true;
-      library.close();
+      engine.close();
     } finally {
       open.writeLock().unlock();
     }
-  }
-
-  private static int[] toInts(long[] wide) {
-    int[] narrow = new int[wide.length];
-    for (int i = 0; i < wide.length; i++) {
-      narrow[i] = Math.toIntExact(wide[i]);
-    }
-    return narrow;
   }
 }

@@ -36,6 +36,15 @@ final class TokenizerJson {
     return ids;
   }
 
+  /** The tokens of the model alone, of a file that {@link #vocabulary} has checked. */
+  static Map<String, Integer> modelTokens(JsonNode model) {
+    Map<String, Integer> ids = new HashMap<>();
+    for (Map.Entry<String, JsonNode> entry : model.path("vocab").properties()) {
+      ids.put(entry.getKey(), entry.getValue().intValue());
+    }
+    return ids;
+  }
+
   /** Unigram models list pairs of token and score; the id is the place in the list. */
   private static void readUnigram(Path file, JsonNode vocab, Map<String, Integer> ids) {
     for (int i = 0; i < vocab.size(); i++) {
@@ -60,7 +69,7 @@ final class TokenizerJson {
 
   private static void put(Path file, Map<String, Integer> ids, String token, JsonNode id) {
     if (!id.isInt() || id.intValue() < 0 || id.intValue() > MAX_ID) {
-      throw broken(file, "the id of token '" + token + "' is " + id);
+      throw broken(file, "the id of token '" + OneLine.of(token) + "' is " + OneLine.of(id.toString()));
     }
     ids.put(token, id.intValue());
   }

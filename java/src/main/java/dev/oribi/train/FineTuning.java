@@ -1,8 +1,10 @@
 package dev.oribi.train;
 
 import dev.oribi.OribiException;
+import dev.oribi.data.DataFiles;
 import dev.oribi.data.DataOptions;
 import dev.oribi.data.Dataset;
+import dev.oribi.io.AtomicFiles;
 import dev.oribi.model.FrozenStorage;
 import dev.oribi.model.Decoder;
 import dev.oribi.model.Decoder.Training;
@@ -14,7 +16,11 @@ import dev.oribi.model.config.ModelConfig;
 import dev.oribi.program.Emit;
 import dev.oribi.program.EmitLoss;
 import dev.oribi.program.Plan;
+import dev.oribi.text.ChatTemplate;
 import java.io.PrintStream;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Locale;
 
 /**
  * One training run from its configuration to its result, for Java programs and for the command line.
@@ -104,7 +110,7 @@ public final class FineTuning implements AutoCloseable {
     if (config.model == null || config.data.isEmpty()) {
       throw new OribiException("A model and data are needed: give --model and --data.");
     }
-    ModelConfig numbers = ModelConfig.read(config.model);
+    ModelConfig numbers = ModelConfig.read(config.modelFolder());
     config.maxSeqLength = Math.min(config.maxSeqLength, numbers.contextLength());
     config.loadIn4bit |= numbers.quantization() != null;
     LoraConfig lora = config.trainsAllWeights() ? null : lora(config);
@@ -131,13 +137,25 @@ public final class FineTuning implements AutoCloseable {
   private static RunData readData(TrainConfig c, ModelConfig numbers, PrintStream out) {
     int threads = c.machine.threads > 0 ? c.machine.threads : Runtime.getRuntime().availableProcessors();
     DataOptions options = new DataOptions(c.maxSeqLength, numbers.vocabSize(), threads, c.cacheDir);
-    Dataset train = RunData.read(c.model, c.data, options);
+    Dataset train = RunData.read(c.modelFolder(), c.data, DataFiles.Part.TRAIN, options, c.rows);
     out.println(train.report().sentence());
-    Dataset eval = c.evalData.isEmpty() ? null : RunData.read(c.model, c.evalData, options);
-    if (eval != null) {
-      out.println("Held out: " + eval.report().sentence());
+    if (train.inFile()) {
+      out.println("The rows are read from a file as they are needed, since they would take too much of Java's memory.");
     }
-    return RunData.of(c, train, eval);
+    if (c.requireEnd) {
+      train.requireEnds();
+    }
+    List<Path> held = c.evalData.isEmpty() && c.evalFraction == 0 ? DataFiles.validation(c.data) : c.evalData;
+    Dataset eval = held.isEmpty() ? null : RunData.read(c.modelFolder(), held, DataFiles.Part.VALIDATION, options, c.rows);
+    if (eval != null) {
+      out.println("Held out" + (c.evalData.isEmpty() ? ", by the names of the files" : "") + ": " + eval.report().sentence());
+    }
+    RunData data = RunData.of(c, train, eval);
+    if (c.packing) {
+      out.println(String.format(Locale.ROOT, "Packed: %,d rows in %,d sequences of %,d tokens, %.1f %% of them filled.", data.train().size(),
+          data.batches().bins(0), c.maxSeqLength, 100 * data.batches().fillRate(0)));
+    }
+    return data;
   }
 
   /** The memory of the run, known before it is taken. */
@@ -166,8 +184,15 @@ public final class FineTuning implements AutoCloseable {
     fill(weights);
     start.endReading("weights", weights.bytesRead());
     weights.headReport().ifPresent(out::println);
-    ModelFiles files = new ModelFiles(model, weights, config.model);
-    return new Trainer(config, step, files::write, data, out, start).run();
+    ModelFiles files = new ModelFiles(model, weights, config.modelFolder());
+    ModelWriter writer = folder -> {
+      files.write(folder);
+      if (config.rows.chatTemplate != null) {
+        // The template that the answers were learned with belongs to the result, or talking to it would be done in another way.
+        AtomicFiles.text(folder.resolve("chat_template.jinja"), ChatTemplate.of(config.rows.chatTemplate).source());
+      }
+    };
+    return new Trainer(config, step, writer, data, out, start).run();
   }
 
   private void fill(Weights weights) {
@@ -175,7 +200,7 @@ public final class FineTuning implements AutoCloseable {
       weights.initRandom(INITIALIZER_RANGE, config.seed);
       return;
     }
-    weights.load(config.model, config.adapter);
+    weights.load(config.modelFolder(), config.adapter);
     if (config.adapter == null && lora != null) {
       weights.initAdapter(lora, config.seed);
     }

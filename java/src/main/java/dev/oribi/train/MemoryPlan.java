@@ -25,7 +25,7 @@ import java.util.Set;
  *   <li>f is made again in the pass that reads gu anyway; then x1 and x2, and q and k after their norm, each one pass over
  *       memory. Where attention's output has a norm of its own, so is r1.
  *   <li>Tensors go to the host and come back, as many as the bus carries while a layer computes. That costs no time.
- *   <li>The second copies, in 16 bits or FP8, of weights in 4 bits are given up.
+ *   <li>The second copies of weights in 4 bits are given up; those in FP8, which save more, after what is made again.
  *   <li>The embedding's table lies in the host's memory; its rows are read from there.
  *   <li>What is left is made again by products and attention, the best first.
  *   <li>The MLP is made in tiles of tokens, and logits in smaller chunks; what was on the host but for r0 is made again too.
@@ -251,12 +251,12 @@ public final class MemoryPlan {
         }
       }
       offload(left);
-      while (last().copies > 0) {
-        Choice c = last();
-        line.add(new Choice(c.savings, c.copies - 1, c.embeddingOnHost, c.prefetch, c.logitsBudget));
+      if (copiesAreCheapest(left)) {
+        giveUpCopies();
       }
       embeddingToHost();
       rebuild(left);
+      giveUpCopies();
       for (long rows = LARGEST_TILE; rows >= LEAST_TILE; rows /= 2) {
         if (rows < options.tokens) {
           line.add(last().tiled(rows));
@@ -334,6 +334,28 @@ public final class MemoryPlan {
     return true;
   }
 
+  private void giveUpCopies() {
+    while (last().copies > 0) {
+      line.add(oneCopyLess());
+    }
+  }
+
+  private Choice oneCopyLess() {
+    Choice c = last();
+    return new Choice(c.savings, c.copies - 1, c.embeddingOnHost, c.prefetch, c.logitsBudget);
+  }
+
+  /** Whether a byte of a copy saves less time than one of any tensor: in 16 bits it saves dequantizing, in FP8 half a product. */
+  private boolean copiesAreCheapest(Set<Tensor> left) {
+    if (last().copies == 0 || left.isEmpty()) {
+      return true;
+    }
+    Point now = estimate.of(last());
+    Point less = estimate.of(oneCopyLess());
+    double cost = (less.seconds - now.seconds) / (now.bytes - less.bytes);
+    return costs(left).values().stream().allMatch(c -> cost <= c);
+  }
+
   private void embeddingToHost() {
     Choice c = last();
     Choice moved = new Choice(c.savings, c.copies, true, c.prefetch, c.logitsBudget);
@@ -344,6 +366,12 @@ public final class MemoryPlan {
 
   /** By what a byte costs, as predicted for one layer. */
   private void rebuild(Set<Tensor> left) {
+    Map<Tensor, Double> cost = costs(left);
+    left.stream().sorted(Comparator.comparing(cost::get)).forEach(t -> everyLayer(t, How.REBUILD));
+  }
+
+  /** Seconds for a byte that making a tensor again in one layer saves. */
+  private Map<Tensor, Double> costs(Set<Tensor> left) {
     Point now = estimate.of(last());
     Map<Tensor, Double> cost = new EnumMap<>(Tensor.class);
     for (Tensor t : left) {
@@ -351,6 +379,6 @@ public final class MemoryPlan {
       Point one = estimate.of(now.choice.with(layer, t, How.REBUILD));
       cost.put(t, (one.seconds - now.seconds) / estimate.bytes(t));
     }
-    left.stream().sorted(Comparator.comparing(cost::get)).forEach(t -> everyLayer(t, How.REBUILD));
+    return cost;
   }
 }

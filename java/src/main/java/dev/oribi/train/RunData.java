@@ -1,6 +1,7 @@
 package dev.oribi.train;
 
 import dev.oribi.data.Batches;
+import dev.oribi.data.DataFiles;
 import dev.oribi.data.DataOptions;
 import dev.oribi.data.Dataset;
 import dev.oribi.data.Row;
@@ -32,7 +33,7 @@ public record RunData(Dataset train, Dataset eval, Batches batches, Batches eval
       heldOut = parts[1];
     }
     Batches batches = new Batches(train, config.perDeviceTrainBatchSize, config.maxSeqLength, config.packing,
-        config.shuffle, config.seed);
+        config.groupByLength, config.shuffle, config.seed);
     Batches evalBatches = heldOut == null ? null : new Batches(heldOut, config.perDeviceEvalBatchSize,
         config.maxSeqLength, config.packing, false, config.seed);
     return new RunData(train, heldOut, batches, evalBatches);
@@ -40,11 +41,17 @@ public record RunData(Dataset train, Dataset eval, Batches batches, Batches eval
 
   /** Reads files with the tokenizer and the chat template of a model folder, as far as it has them. */
   public static Dataset read(Path modelFolder, List<Path> files, DataOptions options) {
+    return read(modelFolder, files, DataFiles.Part.TRAIN, options, new RowSettings());
+  }
+
+  /** The same with what the options say in place of it. */
+  public static Dataset read(Path modelFolder, List<Path> files, DataFiles.Part part, DataOptions options, RowSettings rows) {
+    DataOptions all = rows.apply(options);
     if (!Tokenizer.exists(modelFolder)) {
-      return Dataset.load(files, options, null, null);
+      return Dataset.load(files, part, all, null, null);
     }
     try (Tokenizer tokenizer = Tokenizer.load(modelFolder)) {
-      return Dataset.load(files, options, tokenizer, ChatTemplate.load(modelFolder).orElse(null));
+      return Dataset.load(files, part, all, tokenizer, rows.template(modelFolder).orElse(null));
     }
   }
 

@@ -3,6 +3,7 @@ package dev.oribi.train;
 import dev.oribi.model.Machine;
 import dev.oribi.optim.OptimizerType;
 import dev.oribi.optim.SchedulerType;
+import dev.oribi.gguf.GgufFolder;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -33,13 +34,15 @@ public final class TrainConfig {
   // ------------------------------------------------------------------------------------------------ model and data
 
   @Option(names = "--model", paramLabel = "DIR",
-      description = "Model folder in Hugging Face's layout. Without --model and --data: Oribi's own tiny model and its"
-          + " instructions.")
+      description = "Model folder in Hugging Face's layout, or a GGUF file, on whose blocks an adapter is trained as they are."
+          + " Without --model and --data: Oribi's own tiny model and its instructions.")
   public Path model;
 
+  private Path modelFolder;
+
   @Option(names = "--data", paramLabel = "FILE", split = ",", showDefaultValue = Visibility.NEVER,
-      description = "Training data, one or more files: JSON, JSONL or plain text; 'oribi inspect --data FILE' shows how"
-          + " rows are read.")
+      description = "Training data, one or more files, folders or patterns in quotes: JSON, JSONL, CSV, Parquet or plain text, maybe"
+          + " gzip; 'oribi inspect --data FILE' shows how rows are read.")
   public List<Path> data = new ArrayList<>();
 
   @Option(names = "--eval-data", paramLabel = "FILE", split = ",", showDefaultValue = Visibility.NEVER,
@@ -74,6 +77,19 @@ public final class TrainConfig {
       showDefaultValue = Visibility.ALWAYS, paramLabel = "true|false",
       description = "Another order of the rows in each epoch, by --seed.")
   public boolean shuffle = true;
+
+  @Option(names = "--group-by-length", arity = "0..1", fallbackValue = "true",
+      showDefaultValue = Visibility.ALWAYS, paramLabel = "true|false",
+      description = "Without --packing: put rows of nearly the same length into a pass.")
+  public boolean groupByLength = false;
+
+  /** How rows are read. */
+  @Mixin public final RowSettings rows = new RowSettings();
+
+  @Option(names = "--require-end", arity = "0..1", fallbackValue = "true",
+      showDefaultValue = Visibility.ALWAYS, paramLabel = "true|false",
+      description = "Refuse data of which no row trains a token at which the model stops.")
+  public boolean requireEnd = true;
 
   @Option(names = "--prompts", paramLabel = "FILE",
       description = "Show the model's answers to these prompts, one a line, before and after training.")
@@ -283,6 +299,14 @@ public final class TrainConfig {
       description = "Train on the first micro-batch alone, again and again: the loss must go to 0, or something is"
           + " wrong.")
   public boolean overfitOneBatch = false;
+
+  /** The folder of the model: around a GGUF file one is made, once. */
+  public Path modelFolder() {
+    if (modelFolder == null) {
+      modelFolder = GgufFolder.of(model);
+    }
+    return modelFolder;
+  }
 
   /** The device that {@code --device} names, open; the caller closes it. */
   public Machine machine() {

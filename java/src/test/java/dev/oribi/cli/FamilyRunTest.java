@@ -7,6 +7,7 @@ import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.oribi.cli.TinyRun.Outcome;
 import dev.oribi.io.Checkpoint;
 import dev.oribi.io.Json;
+import dev.oribi.model.config.ModelConfig;
 import dev.oribi.testing.Passed;
 import dev.oribi.testing.TestMachine;
 import dev.oribi.testing.TinyModels;
@@ -15,7 +16,9 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.Random;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.DynamicTest;
@@ -32,11 +35,17 @@ final class FamilyRunTest {
   private static final int VOCABULARY = 2048;
   private static final int STEPS = 20;
 
+  private static final Map<String, ModelConfig> FAMILIES = new LinkedHashMap<>(TinyModels.families());
+
+  static {
+    FAMILIES.putAll(TinyModels.routedFamilies());
+  }
+
   @TempDir Path temp;
 
   @TestFactory
   Stream<DynamicTest> trainsSavesLoadsAndGenerates() {
-    return TinyModels.families().keySet().stream().map(name -> DynamicTest.dynamicTest(name, () -> check(name)));
+    return FAMILIES.keySet().stream().map(name -> DynamicTest.dynamicTest(name, () -> check(name)));
   }
 
   private void check(String family) throws IOException {
@@ -67,7 +76,7 @@ final class FamilyRunTest {
         Checkpoint b = Checkpoint.open(full)) {
       assertThat(b.tensors().keySet()).isEqualTo(a.tensors().keySet());
     }
-    String modelType = TinyModels.families().get(family).modelType();
+    String modelType = FAMILIES.get(family).modelType();
     for (String what : List.of("scratch", "lora", "qlora", "full")) {
       Passed.record(modelType, "run " + folder.getFileName(), what, what.equals("qlora") ? "nf4" : "float32");
     }
@@ -87,7 +96,7 @@ final class FamilyRunTest {
 
   /** The family's switches at sizes that 4 bits can hold. */
   private static Path shape(String family, Path folder) throws IOException {
-    ObjectNode json = TinyModels.families().get(family).toJson();
+    ObjectNode json = FAMILIES.get(family).toJson();
     json.put("hidden_size", 64).put("intermediate_size", 128).put("num_attention_heads", 8).put("num_key_value_heads", 4)
         .put("head_dim", 8).put("vocab_size", VOCABULARY);
     JsonNode rope = json.get("rope_scaling");

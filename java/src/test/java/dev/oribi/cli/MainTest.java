@@ -3,6 +3,7 @@ package dev.oribi.cli;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import dev.oribi.cli.TinyRun.Outcome;
+import dev.oribi.text.ByteTokenizer;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -116,6 +117,20 @@ class MainTest {
     assertThat(row.out()).contains("rows.jsonl:2: 5 tokens, 4 of them targets");
     assertThat(TinyRun.run("inspect", "--model", tiny.model.toString(), "--data", tiny.rows.toString(), "--row=38").err())
         .isEqualTo("oribi: --row is 38: the data has rows 1 to 37.\n");
+  }
+
+  @Test
+  void inspectWarnsOfFaultsOfAFolder() throws IOException {
+    Path faulty = ByteTokenizer.write(folder.resolve("faulty"));
+    for (String name : List.of("config.json", "model.safetensors")) {
+      Files.copy(tiny.model.resolve(name), faulty.resolve(name));
+    }
+    Files.writeString(faulty.resolve("chat_template.jinja"), ByteTokenizer.CHATML);
+    Outcome inspected = TinyRun.run("inspect", "--model", faulty.toString());
+    assertThat(inspected.code()).as(inspected.err()).isZero();
+    assertThat(inspected.out()).contains("  WARNING         the tokenizer begins every text with <s>, the chat template does not")
+        .contains("  WARNING         the chat template ends an answer with <|im_end|>, generation stops at");
+    assertThat(TinyRun.run("inspect", "--model", tiny.model.toString()).out()).doesNotContain("WARNING");
   }
 
   @ParameterizedTest

@@ -59,6 +59,50 @@ class BatchesTest {
     assertThat(batch.targetTokens()).isEqualTo(2);
   }
 
+  /** Every row once; within a pass lengths differ less than if rows came as they are. */
+  @Test
+  void groupsByLength() {
+    Random random = new Random(2);
+    Dataset data = rows(IntStream.range(0, 430).mapToObj(i -> 1 + random.nextInt(60)).toList());
+    Batches grouped = new Batches(data, 4, 64, false, true, true, 3);
+    Batches plain = new Batches(data, 4, 64, false, false, true, 3);
+    assertThat(order(grouped, 0).stream().flatMap(List::stream)).hasSize(430).doesNotHaveDuplicates();
+    assertThat(spread(data, grouped)).isLessThan(spread(data, plain) / 10);
+    assertThat(order(grouped, 0)).isNotEqualTo(order(grouped, 1)).isEqualTo(order(new Batches(data, 4, 64, false, true, true, 3), 0));
+    assertThat(epoch(grouped, 0)).allSatisfy(b -> assertThat(b.tokens()).isLessThanOrEqualTo(grouped.maxTokens()));
+    List<Integer> firsts = epoch(grouped, 0).stream().limit(20).map(b -> b.tokens()).toList();
+    assertThat(firsts).as("the long ones do not come first").isNotEqualTo(firsts.stream().sorted(java.util.Comparator.reverseOrder()).toList());
+  }
+
+  private static double spread(Dataset data, Batches batches) {
+    return epoch(batches, 0).stream().mapToInt(b -> Arrays.stream(b.rowOfSequence()).map(data::length).max().getAsInt()
+        - Arrays.stream(b.rowOfSequence()).map(data::length).min().getAsInt()).average().orElseThrow();
+  }
+
+  /** The same bins as the plain way of packing, which looks at every bin for each row. */
+  @Test
+  void packsAsTheSimpleWayDoes() {
+    Random random = new Random(4);
+    for (int n : new int[] {1, 2, 17, 300}) {
+      List<Integer> lengths = IntStream.range(0, n).mapToObj(i -> 1 + random.nextInt(32)).toList();
+      List<Integer> rooms = new java.util.ArrayList<>();
+      lengths.stream().sorted(java.util.Comparator.reverseOrder()).forEach(length -> {
+        int best = -1;
+        for (int b = 0; b < rooms.size(); b++) {
+          best = rooms.get(b) >= length && (best < 0 || rooms.get(b) < rooms.get(best)) ? b : best;
+        }
+        if (best < 0) {
+          rooms.add(32 - length);
+        } else {
+          rooms.set(best, rooms.get(best) - length);
+        }
+      });
+      Batches batches = new Batches(rows(lengths), 1, 32, true, true, 8);
+      assertThat(epoch(batches, 0).stream().map(b -> 32 - b.tokens()).sorted().toList()).isEqualTo(rooms.stream().sorted().toList());
+      assertThat(batches.bins(0)).isEqualTo(rooms.size());
+    }
+  }
+
   @Test
   void refusesWhatCannotBe() {
     assertThatThrownBy(() -> new Batches(rows(List.of(9)), 1, 8, true, false, 0)).hasMessageContaining("r:0 has 9 tokens, more than the maximum length 8");

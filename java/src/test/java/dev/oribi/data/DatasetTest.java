@@ -130,7 +130,7 @@ class DatasetTest {
     assertThat(IntStream.range(0, data.size()).mapToObj(i -> shown(data.row(i)))).containsExactly("<s>abcd", "efghi", "j</s>");
     assertThat(data.row(2).source()).isEqualTo(file + "#2");
     assertThat(data.row(0).labels()).isEqualTo(data.row(0).inputIds());
-    assertThat(data.report()).isEqualTo(new Report(1, 3, 0, 0, 12, 9));
+    assertThat(data.report()).isEqualTo(new Report(1, 3, 0, 12, 9, 1, 0, List.of()));
   }
 
   @Test
@@ -148,11 +148,13 @@ class DatasetTest {
     Path file = write("rows.json", "[{\"input_ids\": [1, 2, 3, 4, 5]}, {\"input_ids\": [1]}, {\"input_ids\": [1, 2], \"labels\": [1, -100]},"
         + " {\"input_ids\": [1, 2, 3, 4], \"labels\": [-100, -100, -100, 4]}, {\"input_ids\": [1, 2]}]");
     Dataset data = Dataset.load(List.of(file), new DataOptions(3, 0, 1, null), null, null);
-    assertThat(data.report()).isEqualTo(new Report(1, 5, 3, 1, 5, 3));
+    assertThat(data.report()).isEqualTo(new Report(1, 5, 1, 5, 3, -1, 0, List.of(new Report.Dropped("with nothing to learn", 1, file + "#2"),
+        new Report.Dropped("whose answer lies beyond the maximum length", 1, file + "#3"), new Report.Dropped("of fewer than two tokens", 1, file + "#1"))));
     assertThat(data.row(0).inputIds()).containsExactly(1, 2, 3);
     assertThat(data.row(0).truncated()).isTrue();
     assertThat(data.report().sentence()).isEqualTo("2 rows from 1 file: 5 tokens, 3 of them targets; 1 row was cut at the maximum length;"
-        + " 3 rows without a target token were dropped.");
+        + " dropped: 1 row with nothing to learn (" + file + "#2), 1 row whose answer lies beyond the maximum length (" + file + "#3),"
+        + " 1 row of fewer than two tokens (" + file + "#1).");
   }
 
   @Test
@@ -315,7 +317,10 @@ class DatasetTest {
     Path file = write("c.jsonl", "{\"text\": \"hello\"}\n");
     Dataset.load(List.of(file), new DataOptions(8, 0, 1, cache), tokenizer, null);
     Path entry = cached(cache).get(0);
-    DatasetCache.write(entry, new DatasetCache.Entry(1, List.of(new Row(new int[] {7, 8}, new int[] {7, 8}, "elsewhere", false))));
+    try (RowFileWriter other = RowFileWriter.in(cache)) {
+      other.add(new Row(new int[] {7, 8}, null, "elsewhere", false));
+      other.finish(new Report(1, 1, 0, 2, 1, 0, 0, List.of()), entry);
+    }
     assertThat(Dataset.load(List.of(file), new DataOptions(8, 0, 3, cache), tokenizer, null).row(0).source()).isEqualTo("elsewhere");
   }
 
@@ -323,7 +328,7 @@ class DatasetTest {
   void aCacheThatCannotBeWrittenIsOneClearLine() throws IOException {
     Path file = write("c.jsonl", "{\"text\": \"hello\"}\n");
     assertThatThrownBy(() -> Dataset.load(List.of(file), new DataOptions(8, 0, 1, file), tokenizer, null)).isInstanceOf(OribiException.class)
-        .hasMessageStartingWith("Cannot write the cache of tokenized data to " + file);
+        .hasMessageStartingWith("Cannot write tokenized data to " + file);
   }
 
   @Test
@@ -354,7 +359,7 @@ class DatasetTest {
   void masksAreVisible() throws IOException {
     Row row = load("{\"prompt\": \"a\\u001b[31m\\n\", \"completion\": \"é\"}", null).row(0);
     assertThat(RowPrinter.print(row, tokenizer, false)).isEqualTo(row.source() + ": 11 tokens, 3 of them targets\n‹<s>a\\x1b[31m\n›é</s>");
-    assertThat(RowPrinter.print(row, tokenizer, true)).endsWith("targets\n\u001B[2m<s>a\\x1b[31m\n\u001B[0mé</s>");
+    assertThat(RowPrinter.print(row, tokenizer, true)).endsWith("targets\n\u001B[2m<s>a\\x1b[31m\n\u001B[0m\u001B[32mé</s>\u001B[0m");
     Row cut = Dataset.load(List.of(write("m.json", "{\"text\": \"abc\"}")), DataOptions.of(3), tokenizer, null).row(0);
     assertThat(RowPrinter.print(cut, tokenizer, false)).endsWith(": 3 tokens, 2 of them targets, cut at the maximum length\n<s>ab");
   }
@@ -397,5 +402,6 @@ class DatasetTest {
     assertThatThrownBy(() -> Dataset.load(List.of(file), DataOptions.of(64), tokenizer, CHATML)).hasMessageContaining(":1: the row has the keys question, answer");
     Path tasks = TestData.file("instruct/seed_tasks.jsonl");
     assertThatThrownBy(() -> Dataset.load(List.of(tasks), DataOptions.of(64), tokenizer, CHATML)).hasMessageContaining(":1: the key 'output' is missing");
+
   }
 }

@@ -33,6 +33,29 @@ class FamilyGeneratorTest {
     return TinyModels.families().entrySet().stream().map(e -> DynamicTest.dynamicTest(e.getKey(), () -> check(e.getValue())));
   }
 
+  /** With experts and latent attention: what the cache holds of earlier tokens is what reading the whole text again makes. */
+  @TestFactory
+  Stream<DynamicTest> aCacheChangesNoToken() {
+    return TinyModels.routedFamilies().entrySet().stream().map(e -> DynamicTest.dynamicTest(e.getKey(), () -> checkCache(e.getValue())));
+  }
+
+  private static void checkCache(ModelConfig config) {
+    try (Machine machine = TestMachine.open(1)) {
+      Decoder model = new Decoder(config, DType.F32, Training.NONE, CONTEXT);
+      try (Generator generator = new Generator(model, machine, CONTEXT)) {
+        generator.take().initRandom(0.7f, 5);
+        int[] found = generator.generate(PROMPT, Options.greedy(14, Set.of()), t -> true);
+        assertThat(found).hasSize(14);
+        int[] text = PROMPT;
+        for (int token : found) {
+          assertThat(generator.generate(text, Options.greedy(1, Set.of()), t -> true)).containsExactly(token);
+          text = Arrays.copyOf(text, text.length + 1);
+          text[text.length - 1] = token;
+        }
+      }
+    }
+  }
+
   private static void check(ModelConfig config) {
     try (Machine machine = TestMachine.open(1)) {
       Decoder model = new Decoder(config, DType.F32, Training.NONE, CONTEXT);

@@ -110,6 +110,16 @@ final class SavingTest {
     });
   }
 
+  /** Experts' gu and f have a row for each choice; latent attention makes again what is short too. */
+  @Test
+  void everyChoiceGivesTheSameBitsWithExperts() {
+    TinyModels.routedFamilies().forEach((name, model) -> {
+      for (Training training : List.of(Training.FULL, Training.adapter(lora(0)))) {
+        check(model, training, batch(), 6);
+      }
+    });
+  }
+
   private static void check(ModelConfig model, Training training, List<Sequence> batch, int choices) {
     Result kept = Result.of(model, training, all(Saving.KEEP), batch);
     Result rebuilt = Result.of(model, training, all(Saving.REBUILD), batch);

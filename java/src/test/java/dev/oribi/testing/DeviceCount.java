@@ -48,5 +48,6 @@ public final class DeviceCount implements TestExecutionListener {
     System.out.printf(
         "Device under test: %s. Tests that used the CPU: %d, a GPU: %d%s, no device: %d, skipped: %d%n", TestMachine.name(),
         ran.getOrDefault(Where.CPU, 0), ran.getOrDefault(Where.GPU, 0), card == null ? "" : " (" + card + ")", none, skipped);
+    Goldens.print();
   }
 }

@@ -53,6 +53,19 @@ public final class TinyModels {
     return all;
   }
 
+  /** The families with experts, and with latent attention. */
+  public static Map<String, ModelConfig> routedFamilies() {
+    String latent = "\"kv_lora_rank\": 8, \"qk_nope_head_dim\": 8, \"qk_rope_head_dim\": 8, \"v_head_dim\": 8,"
+        + " \"moe_intermediate_size\": 64, \"n_shared_experts\": 1, \"num_experts_per_tok\": 2, \"first_k_dense_replace\": 1, ";
+    Map<String, ModelConfig> all = new LinkedHashMap<>();
+    all.put("mixtral", family("mixtral", "\"num_local_experts\": 4, \"num_experts_per_tok\": 2"));
+    all.put("qwen3_moe", family("qwen3_moe", "\"num_experts\": 6, \"num_experts_per_tok\": 3, \"moe_intermediate_size\": 64,"
+        + " \"norm_topk_prob\": true, \"mlp_only_layers\": [0]"));
+    all.put("deepseek_v2", family("deepseek_v2", latent + "\"n_routed_experts\": 4, \"q_lora_rank\": null"));
+    all.put("deepseek_v3", family("deepseek_v3", latent + "\"n_routed_experts\": 8, \"n_group\": 4, \"topk_group\": 2, \"q_lora_rank\": 8"));
+    return all;
+  }
+
   private static ModelConfig family(String modelType, String more) {
     String json = "{\"model_type\": \"" + modelType + "\", \"hidden_size\": 10, \"intermediate_size\": 12, \"num_hidden_layers\": 2,"
         + " \"num_attention_heads\": 4, \"num_key_value_heads\": 2, \"head_dim\": 4, \"vocab_size\": 13, \"rms_norm_eps\": 1e-5, " + more + "}";

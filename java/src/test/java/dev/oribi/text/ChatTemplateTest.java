@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import dev.oribi.OribiException;
+import dev.oribi.testing.Goldens;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -51,6 +52,7 @@ class ChatTemplateTest {
       String error = c.get("error").asText();
       assertThatThrownBy(() -> template.render(messages, prompt, variables)).isInstanceOf(OribiException.class)
           .hasMessageContaining(error.startsWith("TemplateError: ") ? error.substring(15) : "does not work between str and dict");
+      Goldens.passed("chats rendered as by Jinja2");
       return;
     }
     ChatTemplate.Rendered rendered = template.render(messages, prompt, variables);
@@ -60,6 +62,7 @@ class ChatTemplateTest {
       spans.add(List.of(rendered.text().codePointCount(0, span.begin()), rendered.text().codePointCount(0, span.end())));
     }
     assertThat(spans).isEqualTo(c.has("assistant_spans") ? TestData.plain(c.get("assistant_spans")) : List.of());
+    Goldens.passed("chats rendered as by Jinja2");
   }
 
   /** Expected texts that llama.cpp publishes for the templates of eighteen models. */
@@ -70,9 +73,12 @@ class ChatTemplateTest {
     assertThat(goldens.get("cases").size()).isEqualTo(18);
     List<Map<String, Object>> messages = (List<Map<String, Object>>) TestData.plain(goldens.get("messages"));
     return StreamSupport.stream(goldens.get("cases").spliterator(), false).map(c -> DynamicTest.dynamicTest(c.get("name").asText(),
-        () -> assertThat(ChatTemplate.parse(c.get("template").asText()).render(messages, c.get("add_generation_prompt").asBoolean(),
-            Map.of("bos_token", c.get("bos_token").asText(), "eos_token", c.get("eos_token").asText())).text())
-            .isEqualTo(c.get("expected").asText())));
+        () -> {
+          assertThat(ChatTemplate.parse(c.get("template").asText()).render(messages, c.get("add_generation_prompt").asBoolean(),
+              Map.of("bos_token", c.get("bos_token").asText(), "eos_token", c.get("eos_token").asText())).text())
+              .isEqualTo(c.get("expected").asText());
+          Goldens.passed("chats rendered as llama.cpp expects");
+        }));
   }
 
   @Test
@@ -87,6 +93,22 @@ class ChatTemplateTest {
     assertThat(ChatTemplate.load(folder).orElseThrow().source()).isEqualTo("two");
     Files.writeString(folder.resolve("chat_template.jinja"), "three");
     assertThat(ChatTemplate.load(folder).orElseThrow().source()).isEqualTo("three");
+  }
+
+  /** As transformers chooses. */
+  @Test
+  void toolsMayHaveATemplateOfTheirOwn(@TempDir Path folder) throws IOException {
+    Files.writeString(folder.resolve("tokenizer_config.json"), "{\"chat_template\": [{\"name\": \"default\", \"template\": \"plain\"},"
+        + " {\"name\": \"tool_use\", \"template\": \"with tools\"}]}");
+    for (int place = 0; place < 2; place++) {
+      ChatTemplate template = ChatTemplate.load(folder).orElseThrow();
+      assertThat(template.render(List.of(), false, Map.of()).text()).isEqualTo("plain");
+      assertThat(template.render(List.of(), false, Map.of("tools", List.of(Map.of("name", "f")))).text()).isEqualTo("with tools");
+      assertThat(template.source()).contains("plain").contains("with tools");
+      Files.writeString(folder.resolve("chat_template.jinja"), "plain");
+      Files.createDirectories(folder.resolve("additional_chat_templates"));
+      Files.writeString(folder.resolve("additional_chat_templates/tool_use.jinja"), "with tools");
+    }
   }
 
   @Test

@@ -44,4 +44,15 @@ public final class TestData {
     }
     return target;
   }
+
+  /** A folder with GPT-2's vocab.json and merges.txt, unpacked below the given folder. */
+  public static Path gpt2(Path folder) throws IOException {
+    Path target = Files.createDirectories(folder.resolve("gpt2"));
+    for (String name : new String[] {"vocab.json", "merges.txt"}) {
+      try (InputStream in = new GZIPInputStream(Files.newInputStream(file("tokenizers/gpt2/" + name + ".gz")))) {
+        Files.copy(in, target.resolve(name));
+      }
+    }
+    return target;
+  }
 }

@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import dev.oribi.OribiException;
+import dev.oribi.testing.Goldens;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -43,10 +44,12 @@ class TokenizerTest {
         assertThat(tokenizer.encodeWithOffsets(text.get("text").asText(), false).ids()).isEqualTo(ids);
         assertThat(tokenizer.decode(ids, false)).isEqualTo(text.get("decoded").asText());
         assertThat(streamed(tokenizer, ids)).isEqualTo(text.get("decoded").asText());
+        Goldens.passed("texts encoded as by Hugging Face's tokenizers");
       }
       for (JsonNode chat : golden.get("chats")) {
         String text = renderedText(rendered, chat);
         assertThat(tokenizer.encode(text, false)).isEqualTo(ints(chat.get("ids")));
+        Goldens.passed("chats encoded as by Hugging Face's tokenizers");
       }
     }
   }
@@ -58,7 +61,7 @@ class TokenizerTest {
         .findFirst().orElseThrow().get("text").asText();
   }
 
-  private static String streamed(Tokenizer tokenizer, int[] ids) {
+  static String streamed(Tokenizer tokenizer, int[] ids) {
     StreamDecoder decoder = tokenizer.streamDecoder(false);
     StringBuilder text = new StringBuilder();
     for (int id : ids) {
@@ -73,14 +76,29 @@ class TokenizerTest {
   @ParameterizedTest
   @CsvSource({"qwen3,qwen2", "llama3.1,llama-bpe"})
   void encodesTheListsOfLlamaCpp(String name, String list) throws IOException {
+    try (Tokenizer tokenizer = Tokenizer.load(TestData.tokenizer(name, shared))) {
+      checkList(tokenizer, list);
+    }
+  }
+
+  @Test
+  void encodesGpt2FromItsTwoFiles() throws IOException {
+    try (Tokenizer tokenizer = Tokenizer.load(TestData.gpt2(shared))) {
+      checkList(tokenizer, "gpt-2");
+      assertThat(tokenizer.eosTokenId()).hasValue(50256);
+      assertThat(tokenizer.encode("a<|endoftext|>b", false)).containsExactly(64, 50256, 65);
+      assertThat(tokenizer.vocabSize()).isEqualTo(50257);
+    }
+  }
+
+  static void checkList(Tokenizer tokenizer, String list) throws IOException {
     String[] texts = Files.readString(TestData.file("tokenizer-goldens/ggml-vocab-" + list + ".gguf.inp")).split("\n__ggml_vocab_test__\n");
     String[] ids = Files.readString(TestData.file("tokenizer-goldens/ggml-vocab-" + list + ".gguf.out")).split("\n", -1);
     assertThat(texts.length).isGreaterThanOrEqualTo(46);
-    try (Tokenizer tokenizer = Tokenizer.load(TestData.tokenizer(name, shared))) {
-      for (int i = 0; i < texts.length; i++) {
-        int[] expected = Arrays.stream(ids[i].trim().split(" ")).filter(s -> !s.isEmpty()).mapToInt(Integer::parseInt).toArray();
-        assertThat(tokenizer.encode(texts[i], false)).as("text %d: %s", i, texts[i]).isEqualTo(expected);
-      }
+    for (int i = 0; i < texts.length; i++) {
+      int[] expected = Arrays.stream(ids[i].trim().split(" ")).filter(s -> !s.isEmpty()).mapToInt(Integer::parseInt).toArray();
+      assertThat(tokenizer.encode(texts[i], false)).as("text %d: %s", i, texts[i]).isEqualTo(expected);
+      Goldens.passed("texts of llama.cpp's lists");
     }
   }
 

@@ -18,12 +18,12 @@ import dev.oribi.program.Op.Kind;
 import dev.oribi.program.PlanReport;
 import dev.oribi.testing.Compare;
 import dev.oribi.testing.Fp8Gemm;
-import dev.oribi.testing.ReferenceDecoder;
 import dev.oribi.testing.ReferenceDecoder.Sequence;
 import dev.oribi.testing.StepFixture;
 import dev.oribi.testing.StepFixture.Plan;
 import dev.oribi.testing.TinyModels;
 import java.util.Collections;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import org.junit.jupiter.api.Test;
@@ -48,12 +48,12 @@ class Fp8StepTest {
   private static final Training LORA = Training.adapter(LoraConfig.of(8, 16, 0, LoraConfig.ALL_LINEAR, false, List.of(), null));
 
   /**
-   * Some 3.2 % in each product, independent of the others, on the way through two layers and back: 13 to 15 % of the worst gradient
-   * were found, and of the loss, which is a mean over tokens, 0.15 to 0.4 %.
+   * Some 3.2 % in each product, independent of the others, on the way through two layers and back: 15 to 17 % of the worst gradient
+   * were found, and of the loss, which is a mean over tokens, 0.3 to 0.4 %.
    */
   private static final double LEAST_GRADIENT = 0.03;
 
-  private static final double MOST_GRADIENT = 0.2;
+  private static final double MOST_GRADIENT = 0.25;
   private static final double MOST_LOSS = 0.01;
 
   private static List<Sequence> batch() {
@@ -67,32 +67,38 @@ class Fp8StepTest {
     return new StepFixture(CONFIG, LORA, storage, Plan.DEFAULT.choice(choice), SEED, Fp8Gemm.open());
   }
 
-  private static double off(StepFixture f, String name, double least) {
-    ReferenceDecoder reference = new ReferenceDecoder(CONFIG, LORA.lora(), f.values(), Map.of());
-    double expected = reference.lossSum(batch());
-    double loss = Math.abs(f.microStep(batch()) - expected) / expected;
-    Map<String, float[]> found = f.gradients();
-    Map<String, double[]> exact = reference.gradient(batch(), found.keySet(), 1.0 / TinyModels.targets(batch()));
-    double worst = Compare.all(found, exact, MOST_GRADIENT);
-    System.out.printf("%s: loss off by %.1e, the worst gradient by %.1e%n", name, loss, worst);
-    assertThat(loss).isLessThanOrEqualTo(MOST_LOSS);
-    assertThat(worst).as("it is in FP8").isGreaterThanOrEqualTo(least);
-    return worst;
-  }
-
-  @Test
-  void lossAndGradientsAreNearTheReference() {
-    try (StepFixture f = fixture(FP8, Saving.KEEP, 0)) {
+  /** Against the same step with the same weights in fp32, which other tests hold against references. */
+  private static void compare(String name, FrozenStorage storage, int copies, FrozenStorage plain) {
+    try (StepFixture f = fixture(storage, Saving.KEEP, copies);
+        StepFixture exact = fixture(plain, Saving.KEEP, 0)) {
       assertThat(kinds(f, Kind.FP8_MATMUL)).isEqualTo(4 * LAYERS);
       assertThat(kinds(f, Kind.FP8_MATMUL_DX)).as("nothing below the first layer learns").isEqualTo(4 * LAYERS - 1);
       assertThat(kinds(f, Kind.MATMUL) + kinds(f, Kind.MATMUL_DX) + kinds(f, Kind.LORA_MATMUL)).isZero();
-      off(f, "FP8", LEAST_GRADIENT);
+      double expected = exact.microStep(batch());
+      double loss = Math.abs(f.microStep(batch()) - expected) / expected;
+      Map<String, double[]> gradients = new HashMap<>();
+      exact.gradients().forEach((tensor, g) -> gradients.put(tensor, Compare.widen(g)));
+      double worst = Compare.all(f.gradients(), gradients, MOST_GRADIENT);
+      System.out.printf("%s: loss off by %.1e, the worst gradient by %.1e%n", name, loss, worst);
+      assertThat(loss).isLessThanOrEqualTo(MOST_LOSS);
+      assertThat(worst).as("it is in FP8").isGreaterThanOrEqualTo(LEAST_GRADIENT);
     }
-    try (StepFixture f = fixture(FP8_OVER_NF4, Saving.KEEP, LAYERS)) {
-      off(f, "FP8 from 4 bits", LEAST_GRADIENT);
-    }
-    try (StepFixture f = fixture(FP8_OVER_NF4, Saving.KEEP, 0)) {
-      off(f, "4 bits without copies", 0); // nothing is in FP8
+  }
+
+  @Test
+  void lossAndGradientsAreNearThoseOfThePlainStep() {
+    compare("FP8", FP8, 0, PLAIN);
+    compare("FP8 from 4 bits", FP8_OVER_NF4, LAYERS, new FrozenStorage(QuantizationConfig.ON_LOAD, false));
+  }
+
+  /** Without a copy in FP8 a weight in 4 bits goes the way that it goes without the option, to the bit. */
+  @Test
+  void withoutCopiesNothingIsInFp8() {
+    try (StepFixture f = fixture(FP8_OVER_NF4, Saving.KEEP, 0);
+        StepFixture plain = fixture(new FrozenStorage(QuantizationConfig.ON_LOAD, false), Saving.KEEP, 0)) {
+      assertThat(f.microStep(batch())).isEqualTo(plain.microStep(batch()));
+      Map<String, float[]> expected = plain.gradients();
+      f.gradients().forEach((name, g) -> assertThat(g).as(name).isEqualTo(expected.get(name)));
     }
   }
 
@@ -129,8 +135,8 @@ class Fp8StepTest {
       assertThat(f.step().fp8Report()).hasValue("FP8: products with frozen weights in 2 of 2 layers");
     }
     try (StepFixture f = fixture(FP8_OVER_NF4, Saving.KEEP, 1)) {
-      assertThat(f.step().fp8Report()).hasValue("FP8: products with frozen weights in 1 of 2 layers; 1 have no room for weights"
-          + " in FP8 beside those in 4 bits and multiply in 16 bits");
+      assertThat(f.step().fp8Report()).hasValue("FP8: products with frozen weights in 1 of 2 layers; in 1 the weights in 4"
+          + " bits have no copy in FP8 (more --memory makes room, and --gradient-checkpointing none): multiplied in 16 bits");
       assertThat(kinds(f, Kind.DEQUANTIZE)).as("the layer without a copy").isEqualTo(7);
       assertThat(f.step().describe(f.step().point().choice())).contains("weights in FP8 too in 1 of 2 layers");
     }
@@ -151,7 +157,8 @@ class Fp8StepTest {
   void everyOpIsTimed() {
     try (StepFixture f = fixture(FP8_OVER_NF4, Saving.KEEP, 1)) {
       Calibration c = f.step().calibrated();
-      assertThat(f.step().plan().programs().get(0).ops()).allSatisfy(op -> assertThat(c.seconds()).as(op.name()).containsKey(Calibration.key(op)));
+      assertThat(f.step().plan().programs().get(0).ops())
+          .allSatisfy(op -> assertThat(c.seconds()).as(op.name()).containsKey(Calibration.key(op)));
       assertThat(f.step().predicted().seconds()).isPositive().isFinite();
     }
   }

@@ -48,9 +48,16 @@ final class MemoryPlanTest {
 
   private static final class ByHand implements Estimate {
     private final double link;
+    private final double copyMs;
 
     ByHand(double link) {
+      this(link, 0.5);
+    }
+
+    /** {@code copyMs}: what a layer's second copy saves; 0.5 ms in 16 bits, 3.1 in FP8. */
+    ByHand(double link, double copyMs) {
       this.link = link;
+      this.copyMs = copyMs;
     }
 
     @Override
@@ -60,7 +67,7 @@ final class MemoryPlanTest {
     public Point of(Choice c) {
       long bytes = (6L << 30) + c.copies() * (416L << 20) - (c.embeddingOnHost() ? 1L << 30 : 0) + c.logitsBudget();
       long host = c.embeddingOnHost() ? 1L << 30 : 0;
-      double ms = LAYERS * 14.0 - c.copies() * 0.5 + (c.embeddingOnHost() ? 1.3 : 0);
+      double ms = LAYERS * 14.0 - c.copies() * copyMs + (c.embeddingOnHost() ? 1.3 : 0);
       for (Tensor t : TENSORS) { // what comes back from the host is there twice
         bytes += c.savings().stream().anyMatch(s -> s.of(t) == How.OFFLOAD) ? size(t) : 0;
       }
@@ -107,6 +114,23 @@ final class MemoryPlanTest {
     assertThat(p.choice().savings().get(0).of(Tensor.F)).isEqualTo(How.REBUILD);
     assertThat(p.choice().savings().subList(1, LAYERS)).allMatch(s -> s.equals(Saving.KEEP));
     assertThat(p.choice().describe(LAYERS)).isEqualTo("f rebuilt in 1 of 10 layers, weights in 16 bits too");
+  }
+
+  /**
+   * gu costs 2.4 ms for 448 MiB, a copy in 16 bits 0.5 for 416, one in FP8 3.1. Of 5,120 MiB, f, x1 and x2 give 3,520; the rest are
+   * four copies, or o of every layer and gu of three.
+   */
+  @Test
+  void whatCopiesSaveDecidesWhenTheyGo() {
+    Options options = new Options(LAYERS, 8192, true, true, true, true, 256L << 20, 0);
+    for (double copyMs : new double[] {0.5, 3.1}) {
+      MemoryPlan plan = new MemoryPlan(options, new ByHand(50e9, copyMs));
+      long all = new ByHand(50e9).of(plan.everything()).bytes();
+      Choice c = plan.fit(all - (5L << 30)).choice();
+      assertThat(c.savings().stream().filter(s -> s.of(Tensor.GU) == How.REBUILD)).hasSize(copyMs < 1 ? 0 : 3);
+      assertThat(c.savings().stream().filter(s -> s.of(Tensor.O) == How.REBUILD)).hasSize(copyMs < 1 ? 0 : LAYERS);
+      assertThat(c.copies()).isEqualTo(copyMs < 1 ? LAYERS - 4 : LAYERS);
+    }
   }
 
   /** The forward pass of a layer takes 4.7 ms here: 90 % of that at 50 GB/s is 202 MiB, three tensors of 64 and a bit of a fourth. */

@@ -114,6 +114,20 @@ public record Fields(ObjectNode node, String where, Set<String> read) {
     return List.copyOf(texts);
   }
 
+  /** A list of whole numbers, none negative; empty if the key is absent or null. */
+  public List<Integer> integers(String key) {
+    List<Integer> all = new ArrayList<>();
+    if (has(key)) {
+      for (JsonNode item : node.get(key)) {
+        if (!node.get(key).isArray() || !item.isIntegralNumber() || !item.canConvertToInt() || item.intValue() < 0) {
+          throw refuse(key, "must be a list of whole numbers");
+        }
+        all.add(item.intValue());
+      }
+    }
+    return List.copyOf(all);
+  }
+
   /** A list of numbers from {@code min} to {@code max}. */
   float[] numbers(String key, double min, double max) {
     if (!has(key)) {

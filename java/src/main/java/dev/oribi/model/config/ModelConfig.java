@@ -46,6 +46,7 @@ public record ModelConfig(String modelType, int hiddenSize, int intermediateSize
   private static final Set<String> DTYPES = Set.of("float32", "float16", "bfloat16");
   private static final int MAX_SIZE = 1 << 24;
   private static final int MAX_LAYERS = 4096;
+  private static final String GGUF_TYPES = "gguf_types";
 
   /**
    * Settings that change the arithmetic when they are on, of this family or of another. One that is on is either read by the
@@ -110,7 +111,7 @@ public record ModelConfig(String modelType, int hiddenSize, int intermediateSize
           config.integer("num_hidden_layers", 1, MAX_LAYERS),
           heads,
           config.integer("num_key_value_heads", 1, heads, heads),
-          config.integer("head_dim", 1, MAX_SIZE, hidden / heads),
+          family.headDim(config, MAX_SIZE, hidden / heads),
           config.integer("vocab_size", 1, MAX_SIZE),
           config.integer("max_position_embeddings", 1, Integer.MAX_VALUE, 2048),
           config.number("rms_norm_eps", 1e-15, 0.1, 1e-6),
@@ -217,6 +218,7 @@ public record ModelConfig(String modelType, int hiddenSize, int intermediateSize
       json.put("hidden_act", hiddenAct).put("attention_bias", false).put("mlp_bias", false);
     }
     json.put(json.hasNonNull("dtype") ? "dtype" : "torch_dtype", dtype);
+    json.remove(GGUF_TYPES); // says how the weights of a GGUF file lie, which whatever is written is not
     putId(json, "bos_token_id", bosTokenId);
     putId(json, "pad_token_id", padTokenId);
     putIds(json, "eos_token_id", eosTokenIds);

@@ -4,8 +4,11 @@ import dev.oribi.OribiException;
 import dev.oribi.io.Checkpoint;
 import dev.oribi.io.TensorInfo;
 import dev.oribi.model.family.Architecture;
+import dev.oribi.model.family.Architecture.ExpertsSpec;
 import dev.oribi.model.family.Architecture.GatedMlpSpec;
+import dev.oribi.model.family.Architecture.LatentAttentionSpec;
 import dev.oribi.model.family.Architecture.SelfAttentionSpec;
+import dev.oribi.model.family.Families;
 import dev.oribi.quant.Nf4Format;
 import java.nio.ByteBuffer;
 import java.util.ArrayList;
@@ -51,14 +54,47 @@ public final class ModelTensors {
     addVector(specs, layer + l.inputNorm(), c);
     if (l.attention() instanceof SelfAttentionSpec a) {
       addAttention(specs, layer, config, a);
+    } else if (l.attention() instanceof LatentAttentionSpec a) {
+      addLatent(specs, layer, config, a);
     }
     addVector(specs, layer + l.midNorm(), c);
     if (l.mlp() instanceof GatedMlpSpec m) {
-      long f = config.intermediateSize();
-      addLinears(specs, layer, m.gateUp(), c, m.biases(), f, f);
-      addLinears(specs, layer, List.of(m.down()), f, m.biases(), c);
-      addVector(specs, layer, m.outputNorm(), c);
+      addMlp(specs, layer, m, c, config.intermediateSize());
+    } else if (l.mlp() instanceof ExpertsSpec x) {
+      addExperts(specs, layer, x, c);
     }
+  }
+
+  private static void addMlp(List<TensorSpec> specs, String layer, GatedMlpSpec m, long c, long f) {
+    addLinears(specs, layer, m.gateUp(), c, m.biases(), f, f);
+    addLinears(specs, layer, List.of(m.down()), f, m.biases(), c);
+    addVector(specs, layer, m.outputNorm(), c);
+  }
+
+  private static void addExperts(List<TensorSpec> specs, String layer, ExpertsSpec x, long c) {
+    specs.add(new TensorSpec(layer + x.router() + WEIGHT, x.shape().experts(), c));
+    if (x.choiceBias() != null) {
+      specs.add(new TensorSpec(layer + x.choiceBias(), x.shape().experts()));
+    }
+    for (int e = 0; e < x.shape().experts(); e++) {
+      addLinears(specs, layer, List.of(x.module(e, 0), x.module(e, 1)), c, false, x.size(), x.size());
+      addLinears(specs, layer, List.of(x.module(e, 2)), x.size(), false, c);
+    }
+    if (x.shared() != null) {
+      addMlp(specs, layer, x.shared(), c, x.sharedSize());
+    }
+  }
+
+  private static void addLatent(List<TensorSpec> specs, String layer, ModelConfig config, LatentAttentionSpec a) {
+    long c = config.hiddenSize();
+    addLinears(specs, layer, a.down(), c, a.biases(), a.downRows());
+    addLinears(specs, layer, List.of(a.q()), a.qRank() == 0 ? c : a.qRank(), false, a.shape().q());
+    if (a.qRank() > 0) {
+      addVector(specs, layer + LatentAttentionSpec.Q_NORM, a.qRank());
+    }
+    addVector(specs, layer + LatentAttentionSpec.KV_NORM, a.kvRank());
+    addLinears(specs, layer, List.of(LatentAttentionSpec.KV), a.kvRank(), false, a.shape().kv());
+    addLinears(specs, layer, List.of(LatentAttentionSpec.O), a.shape().out(), a.biases(), c);
   }
 
   private static void addAttention(List<TensorSpec> specs, String layer, ModelConfig config, SelfAttentionSpec a) {
@@ -113,7 +149,8 @@ public final class ModelTensors {
     for (TensorInfo tensor : checkpoint.tensors().values()) {
       if (tensor.name().equals(LM_HEAD) && config.tieWordEmbeddings()) {
         checkTied(tensor, checkpoint);
-      } else if (!known.contains(tensor.name()) && !tensor.name().endsWith("rotary_emb.inv_freq")) {
+      } else if (!known.contains(tensor.name()) && !tensor.name().endsWith("rotary_emb.inv_freq")
+          && !Families.of(config.modelType()).leavesOut(tensor.name(), config)) {
         throw new OribiException(tensor.file() + ": tensor " + tensor.name() + " has no place in a " + config.modelType() + " model with "
             + config.numHiddenLayers() + " layers; do config.json and weights belong together?");
       }
@@ -122,7 +159,8 @@ public final class ModelTensors {
 
   /** Whether the checkpoint holds this weight in 4 bits: those of linear layers that are not left out by name. */
   private static boolean isQuantized(TensorSpec spec, QuantizationConfig quantization) {
-    boolean linear = spec.shape().length == 2 && !spec.name().equals(EMBEDDING) && !spec.name().equals(LM_HEAD);
+    boolean linear = spec.shape().length == 2 && !spec.name().equals(EMBEDDING) && !spec.name().equals(LM_HEAD)
+        && !spec.name().endsWith(".gate" + WEIGHT); // a router is held as it is
     return linear && quantization != null
         && quantization.quantizes(spec.name().substring(0, spec.name().length() - ".weight".length()));
   }

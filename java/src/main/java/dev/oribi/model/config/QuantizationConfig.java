@@ -15,7 +15,7 @@ import java.util.List;
  * @param stored whether the checkpoint holds the codes; false: it holds plain weights, which are quantized as they are loaded
  */
 public record QuantizationConfig(List<String> skipModules, boolean stored) {
-  static final String KEY = "quantization_config";
+  public static final String KEY = "quantization_config";
 
   /** What a run asks for with {@code load_in_4bit}: every linear layer but the head. */
   public static final QuantizationConfig ON_LOAD = new QuantizationConfig(List.of(), false);

@@ -2,6 +2,8 @@ package dev.oribi.model.family;
 
 import dev.oribi.kernel.Kernels.Activation;
 import dev.oribi.kernel.Kernels.NormWeight;
+import dev.oribi.kernel.LatentShape;
+import dev.oribi.kernel.RouterShape;
 import dev.oribi.model.config.RopeConfig;
 import java.util.List;
 
@@ -31,11 +33,11 @@ public record Architecture(
    */
   public record Layer(String inputNorm, AttentionSpec attention, String midNorm, MlpSpec mlp) {}
 
-  /** A layer's attention: {@link SelfAttentionSpec}; another kind is another record here and another class in package layer. */
-  public sealed interface AttentionSpec permits SelfAttentionSpec {}
+  /** A layer's attention: {@link SelfAttentionSpec} or {@link LatentAttentionSpec}; another kind is another record here and another class in package layer. */
+  public sealed interface AttentionSpec permits SelfAttentionSpec, LatentAttentionSpec {}
 
-  /** A layer's feed-forward part: {@link GatedMlpSpec}; another kind is another record here and another class in package layer. */
-  public sealed interface MlpSpec permits GatedMlpSpec {}
+  /** A layer's feed-forward part: {@link GatedMlpSpec} or {@link ExpertsSpec}; another kind is another record here and another class in package layer. */
+  public sealed interface MlpSpec permits GatedMlpSpec, ExpertsSpec {}
 
   /**
    * Causal attention with grouped heads and rotary positions.
@@ -117,6 +119,64 @@ public record Architecture(
 
     public GatedMlpSpec withOutputNorm(String norm) {
       return new GatedMlpSpec(gateUp, down, biases, activation, norm);
+    }
+  }
+
+  /**
+   * Multi-head latent attention, with DeepSeek's names of its modules.
+   *
+   * @param qRank channels that queries are made from; 0: from all, by q_proj
+   * @param kvRank channels that keys and values are made from
+   * @param shape of the heads
+   * @param biases whether q_a_proj, kv_a_proj_with_mqa and o_proj have biases
+   * @param rope which of {@link Architecture#ropes}
+   * @param scale of q.k
+   */
+  public record LatentAttentionSpec(int qRank, int kvRank, LatentShape shape, boolean biases, int rope, double scale)
+      implements AttentionSpec {
+    /** Of the norms of the two vectors that q, and k and v, are made from: the published implementation's, not the file's. */
+    public static final double EPS = 1e-6;
+
+    private static final String PREFIX = "self_attn.";
+    public static final String Q_NORM = PREFIX + "q_a_layernorm";
+    public static final String KV_NORM = PREFIX + "kv_a_layernorm";
+    public static final String KV = PREFIX + "kv_b_proj";
+    public static final String O = PREFIX + "o_proj";
+
+    /** The modules that read the layer's input to make what is short, and their rows. */
+    public List<String> down() {
+      String kv = PREFIX + "kv_a_proj_with_mqa";
+      return qRank == 0 ? List.of(kv) : List.of(PREFIX + "q_a_proj", kv);
+    }
+
+    public long[] downRows() {
+      long kv = kvRank + shape.rope();
+      return qRank == 0 ? new long[] {kv} : new long[] {qRank, kv};
+    }
+
+    public String q() {
+      return PREFIX + (qRank == 0 ? "q_proj" : "q_b_proj");
+    }
+  }
+
+  /**
+   * Routed experts. Each is a gated MLP without biases, whose modules are called {@code prefix.NUMBER.gate} and so on.
+   *
+   * @param router module of the router, a weight without bias
+   * @param choiceBias name of the tensor that is added to scores for the choice alone; null: none
+   * @param prefix module of the experts
+   * @param modules names of gate, up and down within an expert
+   * @param size channels F of an expert
+   * @param shared an MLP beside them that all tokens pass, of {@code sharedSize} channels; null: none
+   * @param shape of the router; its type is that of the logits
+   */
+  public record ExpertsSpec(
+      String router, String choiceBias, String prefix, List<String> modules, int size, GatedMlpSpec shared, int sharedSize,
+      RouterShape shape, Activation activation)
+      implements MlpSpec {
+    /** The name of a module of an expert. */
+    public String module(int expert, int which) {
+      return prefix + "." + expert + "." + modules.get(which);
     }
   }
 

@@ -18,6 +18,10 @@ public final class Families {
     add(new Gemma2Family());
     add(new Gemma3Family());
     add(new Phi3Family());
+    add(new MixtralFamily());
+    add(new Qwen3MoeFamily());
+    add(new DeepseekV2Family());
+    add(new DeepseekV3Family());
   }
 
   private Families() {}

@@ -42,6 +42,21 @@ public abstract class Family {
     return false;
   }
 
+  /** Channels of a head, or, of heads that are not of one kind, those that turn. */
+  public int headDim(Fields config, int most, int usual) {
+    return config.integer("head_dim", 1, most, usual);
+  }
+
+  /** Whether a checkpoint's tensor is of no use to the model as it is described here. */
+  public boolean leavesOut(String tensor, ModelConfig numbers) {
+    return false;
+  }
+
+  /** Whether activations of its published models stay within float16's 65,504. */
+  public boolean fitsFloat16() {
+    return true;
+  }
+
   /** Name of the activation function; the keys differ. */
   public String activation(Fields config) {
     return config.text("hidden_act", "silu");
@@ -61,6 +76,23 @@ public abstract class Family {
   public abstract Architecture describe(Fields config, ModelConfig numbers);
 
   // ------------------------------------------------------------------------------------- what several descriptors need
+
+  static final int MOST_CHANNELS = 1 << 20;
+
+  /** The names that most families give to the modules of an expert. */
+  static final List<String> EXPERT_MODULES = List.of("gate_proj", "up_proj", "down_proj");
+
+  /** As many as the router's kernel takes. */
+  private static final int MOST_EXPERTS = 1024;
+  private static final int MOST_CHOSEN = 32;
+
+  static int expertCount(Fields config, String key, int usual) {
+    return config.integer(key, 1, MOST_EXPERTS, usual);
+  }
+
+  static int chosenCount(Fields config, int experts, int usual) {
+    return config.integer("num_experts_per_tok", 1, Math.min(experts, MOST_CHOSEN), Math.min(experts, usual));
+  }
 
   static Activation act(ModelConfig numbers) {
     return switch (numbers.hiddenAct()) {

@@ -25,6 +25,11 @@ final class Gemma2Family extends Family {
   }
 
   @Override
+  public boolean fitsFloat16() {
+    return false;
+  }
+
+  @Override
   public String activation(Fields config) {
     config.text("hidden_act", null);
     return config.text("hidden_activation", "gelu_pytorch_tanh");

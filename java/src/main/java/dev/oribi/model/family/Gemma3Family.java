@@ -28,6 +28,11 @@ final class Gemma3Family extends Family {
   }
 
   @Override
+  public boolean fitsFloat16() {
+    return false;
+  }
+
+  @Override
   public String activation(Fields config) {
     config.text("hidden_act", null);
     return config.text("hidden_activation", "gelu_pytorch_tanh");

@@ -20,7 +20,7 @@ public class OribiPreset implements InfoMapper {
   @Override
   public void map(InfoMap infoMap) {
     infoMap.put(new Info("ORIBI_API").cppTypes().annotations());
-    for (String name : new String[] {"oribi_status", "oribi_dtype", "oribi_device", "oribi_activation"}) {
+    for (String name : new String[] {"oribi_status", "oribi_dtype", "oribi_device", "oribi_activation", "oribi_router_score"}) {
       infoMap.put(new Info(name).cast().valueTypes("int"));
     }
     infoMap.put(new Info("oribi_ctx").pointerTypes("oribi_ctx"));

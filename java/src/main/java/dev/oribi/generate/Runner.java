@@ -1,0 +1,123 @@
+package dev.oribi.generate;
+
+import dev.oribi.model.FrozenStorage;
+import dev.oribi.model.Decoder;
+import dev.oribi.model.Machine;
+import dev.oribi.model.Weights;
+import dev.oribi.model.config.LoraConfig;
+import dev.oribi.model.config.ModelConfig;
+import java.nio.file.Path;
+import java.util.Map;
+import java.util.Objects;
+import java.util.Optional;
+
+/** A base model in memory with room for an adapter, which can be taken off and changed. */
+final class Runner implements AutoCloseable {
+  private final Path folder;
+  private final TextModel.Storage storage;
+  private final Machine machine;
+  private final int context;
+  private Generator generator;
+  private Weights weights;
+  private Path adapter;
+  private LoraConfig room;
+
+  Runner(Path folder, Path adapter, TextModel.Storage storage, Machine machine, int context) {
+    this.folder = folder;
+    this.storage = storage;
+    this.machine = machine;
+    this.context = Math.min(context, ModelConfig.read(folder).maxPositionEmbeddings());
+    load(adapter);
+  }
+
+  private void load(Path wanted) {
+    ModelConfig config = ModelConfig.read(folder);
+    Decoder model = new Decoder(config, machine.defaultType(config), TextModel.training(wanted),
+        FrozenStorage.of(config, storage.layersIn4bit(), storage.headIn8bit()), context);
+    Generator made = new Generator(model, machine, context);
+    try {
+      Weights filled = made.take();
+      filled.load(folder, wanted);
+      weights = filled;
+    } catch (RuntimeException e) {
+      made.close();
+      throw e;
+    }
+    generator = made;
+    adapter = wanted;
+    room = wanted == null ? null : LoraConfig.read(wanted);
+  }
+
+  /**
+   * Another adapter, or none. If it cannot be loaded the one before stays.
+   *
+   * <p>What fits the present room goes into it; otherwise everything is loaded again, after the memory was given back.
+   */
+  void use(Path wanted) {
+    LoraConfig next = wanted == null ? null : LoraConfig.read(wanted);
+    boolean fits = room != null && room.modulesToSave().isEmpty() && (next == null || sameShape(next, room));
+    if (!fits && !(room == null && next == null)) {
+      reload(wanted);
+      return;
+    }
+    if (next != null) {
+      try {
+        weights.loadAdapter(wanted);
+      } catch (RuntimeException e) {
+        reload(adapter); // some tensors may be new already
+        throw e;
+      }
+    } else if (room != null) {
+      weights.clearAdapter();
+    }
+    adapter = wanted;
+    generator.forget();
+  }
+
+  private void reload(Path wanted) {
+    Path before = adapter;
+    generator.close();
+    try {
+      load(wanted);
+    } catch (RuntimeException e) {
+      if (!Objects.equals(wanted, before)) {
+        load(before);
+      }
+      throw e;
+    }
+  }
+
+  /** Whether the tensors and the scales are the same; the scale is part of the program. */
+  private static boolean sameShape(LoraConfig a, LoraConfig b) {
+    return a.r() == b.r() && a.loraAlpha() == b.loraAlpha() && a.useRslora() == b.useRslora()
+        && a.targetModules().equals(b.targetModules()) && Objects.equals(a.excludeModules(), b.excludeModules())
+        && a.modulesToSave().isEmpty() && b.modulesToSave().isEmpty() && same(a.rankPattern(), b.rankPattern())
+        && same(a.alphaPattern(), b.alphaPattern());
+  }
+
+  private static boolean same(Map<String, ?> a, Map<String, ?> b) {
+    return a.equals(b);
+  }
+
+  Generator generator() {
+    return generator;
+  }
+
+  Path adapter() {
+    return adapter;
+  }
+
+  /** Most tokens of prompt and answer. */
+  int context() {
+    return context;
+  }
+
+  Optional<String> headReport() {
+    return weights.headReport();
+  }
+
+  @Override
+  public void close() {
+    generator.close();
+  }
+}

@@ -1,0 +1,50 @@
+package dev.oribi.gguf;
+
+import com.fasterxml.jackson.databind.node.ObjectNode;
+import dev.oribi.OribiException;
+import dev.oribi.io.Json;
+import java.nio.FloatBuffer;
+
+/**
+ * Llama 3.1's scaling of rotary frequencies, which GGUF holds as a tensor of divisors, one for each pair of channels, where
+ * config.json names the four numbers that they come from.
+ */
+public final class RopeFactors {
+  /** The numbers of the published models: 8 for Llama 3.1, 32 for 3.2. */
+  private static final double LOW = 1;
+
+  private static final double HIGH = 4;
+  private static final int ORIGINAL = 8192;
+  private static final float TOLERANCE = 1e-4f;
+
+  private RopeFactors() {}
+
+  /** The divisor of each frequency. */
+  public static float[] of(int headDim, double theta, double factor, double low, double high, int original) {
+    float[] divisors = new float[headDim / 2];
+    for (int i = 0; i < divisors.length; i++) {
+      double wave = 2 * Math.PI * Math.pow(theta, 2.0 * i / headDim);
+      double smooth = (original / wave - low) / (high - low);
+      divisors[i] = (float) (wave < original / high ? 1 : wave > original / low ? factor : 1 / ((1 - smooth) / factor + smooth));
+    }
+    return divisors;
+  }
+
+  /** The rope_scaling of config.json that gives a file's divisors; an {@link OribiException} if none does. */
+  static ObjectNode guess(GgufFile file, GgufTensor t, int headDim, double theta) {
+    if (t.elements() != headDim / 2) {
+      throw new OribiException(file.file() + ": " + t + " must have " + headDim / 2 + " elements");
+    }
+    FloatBuffer found = FloatBuffer.allocate(headDim / 2);
+    file.readFloats(t, 0, found);
+    double factor = found.get(headDim / 2 - 1);
+    float[] expected = of(headDim, theta, factor, LOW, HIGH, ORIGINAL);
+    for (int i = 0; i < expected.length; i++) {
+      if (!(Math.abs(found.get(i) - expected[i]) <= TOLERANCE * expected[i])) {
+        throw new OribiException(file.file() + ": rope_freqs.weight is not the scaling of Llama 3.1 and 3.2, which is what is supported");
+      }
+    }
+    return Json.object().put("rope_type", "llama3").put("factor", factor).put("low_freq_factor", LOW)
+        .put("high_freq_factor", HIGH).put("original_max_position_embeddings", ORIGINAL);
+  }
+}

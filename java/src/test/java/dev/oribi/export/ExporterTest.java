@@ -1,0 +1,256 @@
+package dev.oribi.export;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import dev.oribi.OribiException;
+import dev.oribi.generate.TextModel;
+import dev.oribi.gguf.GgmlType;
+import dev.oribi.gguf.GgufFile;
+import dev.oribi.gguf.GgufFolder;
+import dev.oribi.gguf.GgufTensor;
+import dev.oribi.io.AtomicFiles;
+import dev.oribi.io.Checkpoint;
+import dev.oribi.io.SafetensorsWriter;
+import dev.oribi.io.TensorInfo;
+import dev.oribi.io.TensorType;
+import dev.oribi.model.Machine;
+import dev.oribi.model.config.LoraConfig;
+import dev.oribi.testing.RandomAdapter;
+import java.io.IOException;
+import java.nio.FloatBuffer;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
+
+/** Each export of the tiny model with an adapter: what is written is what was trained, and nothing is left half written. */
+class ExporterTest {
+  private static final Path TINY = Path.of("../models/tiny/model");
+
+  @TempDir private static Path adapterFolder;
+  @TempDir private Path folder;
+
+  private final List<String> said = new ArrayList<>();
+
+  @BeforeAll
+  static void makeAdapter() {
+    RandomAdapter.write(adapterFolder, TINY, 4, 6, true, 0.2);
+  }
+
+  private Exporter.Request request(ExportFormat format, GgufMix mix, String name) {
+    return new Exporter.Request(TINY, adapterFolder, TextModel.Storage.PLAIN, format, mix, folder.resolve(name), false);
+  }
+
+  private Difference export(Exporter.Request request) {
+    try (Machine machine = Machine.cpu(1)) {
+      return new Exporter(request, machine, said::add).run().orElse(null);
+    }
+  }
+
+  private void assertNothingElse(String... names) throws IOException {
+    try (Stream<Path> files = Files.list(folder)) {
+      assertThat(files.map(f -> f.getFileName().toString())).containsExactlyInAnyOrder(names);
+    }
+  }
+
+  /** Bounds are a few times what was found; the least is fp32's own noise. */
+  @ParameterizedTest
+  @EnumSource
+  void ggufIsTheTrainedModel(GgufMix mix) throws IOException {
+    Difference d = export(request(ExportFormat.GGUF, mix, "m.gguf"));
+    double most = switch (mix) {
+      case F32 -> 1e-9;
+      case F16 -> 1e-5;
+      case BF16 -> 5e-4;
+      case Q8_0, Q6_K -> 0.02;
+      case Q5_K_M, Q4_K_M, Q4_0 -> 1.2;
+    };
+    assertThat(d.positions()).isGreaterThan(100);
+    assertThat(d.kl()).isLessThan(most);
+    assertThat(d.largest()).isPositive();
+    assertNothingElse("m.gguf");
+  }
+
+  @Test
+  void sameModelGivesTheSameBytes() throws IOException {
+    export(request(ExportFormat.GGUF, GgufMix.Q4_K_M, "a.gguf"));
+    Files.move(folder.resolve("a.gguf"), folder.resolve("b.gguf"));
+    export(request(ExportFormat.GGUF, GgufMix.Q4_K_M, "a.gguf"));
+    assertThat(folder.resolve("a.gguf")).hasSameBinaryContentAs(folder.resolve("b.gguf"));
+  }
+
+  @Test
+  void mergedAddsInFp32OntoTheWeightsAsTheyAre() {
+    Difference d = export(request(ExportFormat.MERGED, GgufMix.F32, "merged"));
+    assertThat(d.largest()).isLessThan(1e-4);
+    try (Checkpoint base = Checkpoint.open(TINY); Checkpoint adapter = Checkpoint.open(adapterFolder.resolve(LoraConfig.WEIGHTS_FILE));
+        Checkpoint merged = Checkpoint.open(folder.resolve("merged"))) {
+      assertThat(merged.tensors().keySet()).containsExactlyInAnyOrderElementsOf(base.tensors().keySet());
+      String module = "model.layers.2.mlp.down_proj";
+      float[] w = read(base, module + ".weight");
+      float[] found = read(merged, module + ".weight");
+      float[] a = read(adapter, LoraConfig.tensorName(module, "lora_A"));
+      float[] b = read(adapter, LoraConfig.tensorName(module, "lora_B"));
+      int in = a.length / 4;
+      for (int i = 0; i < w.length; i++) {
+        double delta = 0;
+        for (int k = 0; k < 4; k++) {
+          delta += (double) b[i / in * 4 + k] * a[k * in + i % in];
+        }
+        double expected = w[i] + 3 * delta; // 6 / sqrt(4)
+        assertThat(Math.abs(found[i] - expected)).as("element " + i).isLessThan(1e-6 * Math.max(1, Math.abs(expected)));
+      }
+    }
+  }
+
+  private static float[] read(Checkpoint files, String name) {
+    TensorInfo t = files.tensor(name);
+    float[] values = new float[(int) t.elements()];
+    files.readFloats(t, 0, FloatBuffer.wrap(values));
+    return values;
+  }
+
+  @Test
+  void everyOtherForm() throws IOException {
+    assertThat(export(request(ExportFormat.ADAPTER, GgufMix.F32, "adapter")).largest()).isZero();
+    assertThat(folder.resolve("adapter/adapter_config.json")).exists();
+    assertThat(folder.resolve("adapter/tokenizer.json")).exists();
+    assertThat(export(request(ExportFormat.MERGED_NF4, GgufMix.F32, "nf4")).kl()).isLessThan(0.5);
+    assertThat(folder.resolve("nf4/merged")).doesNotExist();
+    export(request(ExportFormat.GGUF_ADAPTER, GgufMix.F32, "adapter.gguf"));
+    assertThat(export(request(ExportFormat.OLLAMA, GgufMix.Q8_0, "ollama")).kl()).isLessThan(0.02);
+    assertThat(folder.resolve("ollama/Modelfile")).content()
+        .startsWith("FROM ./model-Q8_0.gguf\n")
+        .contains("PARAMETER stop \"<|end|>\"")
+        .contains("{{ if eq .Role \"user\" }}<|user|>{{ .Content }}<|end|>{{ else if eq .Role \"assistant\" }}<|assistant|>{{ .Content }}<|end|>");
+    assertNothingElse("adapter", "nf4", "adapter.gguf", "ollama");
+  }
+
+  /** Without its own tensors renamed, an adapter in GGUF would run with the wrong rows: B of q and k is turned as their weights are. */
+  @Test
+  void adapterInGgufHasTheRowsOfItsWeights() {
+    export(request(ExportFormat.GGUF_ADAPTER, GgufMix.F32, "adapter.gguf"));
+    try (GgufFile file = GgufFile.open(folder.resolve("adapter.gguf"));
+        Checkpoint adapter = Checkpoint.open(adapterFolder.resolve(LoraConfig.WEIGHTS_FILE))) {
+      assertThat(file.tensors()).hasSize(2 * 7 * 4);
+      GgufTensor t = file.tensor("blk.1.attn_k.weight.lora_b");
+      float[] found = new float[(int) t.elements()];
+      file.readFloats(t, 0, FloatBuffer.wrap(found));
+      float[] b = read(adapter, LoraConfig.tensorName("model.layers.1.self_attn.k_proj", "lora_B"));
+      // Row 1 of a head in the file is row 16 of a head of 32 in the model; alpha 6 over rank 4 is half of 6 / sqrt(4).
+      assertThat(found[4]).isEqualTo(b[16 * 4] * 2);
+      assertThat(found[33 * 4]).isEqualTo(b[48 * 4] * 2);
+    }
+  }
+
+  @Test
+  void existingTargetsAreKeptOrReplacedWhole() throws IOException {
+    Path file = Files.writeString(folder.resolve("m.gguf"), "mine");
+    assertThatThrownBy(() -> export(request(ExportFormat.GGUF, GgufMix.F16, "m.gguf")))
+        .isInstanceOf(OribiException.class).hasMessageContaining("--overwrite");
+    assertThat(file).hasContent("mine");
+    export(new Exporter.Request(TINY, null, TextModel.Storage.PLAIN, ExportFormat.GGUF, GgufMix.F16, file, true));
+    GgufFile.open(file).close();
+    assertNothingElse("m.gguf");
+  }
+
+  /** The template that an adapter was trained with is that of the export, not the base model's. */
+  @Test
+  void theTemplateOfTheAdapterGoesWithIt() throws IOException {
+    Path own = RandomAdapter.write(Files.createDirectory(folder.resolve("own")), TINY, 4, 4, false, 0.1);
+    String template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}";
+    Files.writeString(own.resolve("chat_template.jinja"), template);
+    export(new Exporter.Request(TINY, own, TextModel.Storage.PLAIN, ExportFormat.GGUF, GgufMix.Q8_0, folder.resolve("m.gguf"), false));
+    export(new Exporter.Request(TINY, own, TextModel.Storage.PLAIN, ExportFormat.MERGED, GgufMix.Q8_0, folder.resolve("merged"), false));
+    assertThat(GgufFolder.of(folder.resolve("m.gguf")).resolve("chat_template.jinja")).hasContent(template);
+    assertThat(folder.resolve("merged/chat_template.jinja")).hasContent(template);
+  }
+
+  /** A run that is stopped between its first byte and its check leaves what was there, and the next one clears what it left. */
+  @Test
+  void nothingHalfWritten() throws IOException {
+    Path file = Files.writeString(folder.resolve("m.gguf"), "mine");
+    Exporter.Request request = new Exporter.Request(TINY, adapterFolder, TextModel.Storage.PLAIN, ExportFormat.GGUF, GgufMix.F16, file, true);
+    try (Machine machine = Machine.cpu(1)) {
+      Exporter stopped = new Exporter(request, machine, line -> {
+        throw new OribiException("stopped");
+      });
+      assertThatThrownBy(stopped::run).hasMessage("stopped");
+    }
+    assertThat(file).hasContent("mine");
+    assertNothingElse("m.gguf");
+    Files.writeString(folder.resolve(".m.gguf.tmp-0123456789ab"), "left by a killed process");
+    export(request);
+    assertNothingElse("m.gguf");
+  }
+
+  @Test
+  void noTensorOfAnAdapterIsLeftOut() throws IOException {
+    Path other = Files.createDirectory(folder.resolve("other"));
+    new LoraConfig(4, 4, 0, List.of("q_proj"), null, false, List.of(), LoraConfig.Init.KAIMING, java.util.Map.of(), java.util.Map.of(), null).write(other);
+    String stray = LoraConfig.tensorName("model.layers.9.self_attn.q_proj", "lora_A");
+    SafetensorsWriter.write(other.resolve(LoraConfig.WEIGHTS_FILE), List.of(new SafetensorsWriter.Tensor(stray, TensorType.F32, 4, 192)),
+        SafetensorsWriter.PT, (t, sink) -> sink.floats(FloatBuffer.allocate(4 * 192)));
+    assertThatThrownBy(() -> new MergedModel(TINY, other).close())
+        .isInstanceOf(OribiException.class).hasMessageContaining(stray).hasMessageContaining("nothing of an adapter is left out");
+    assertThatThrownBy(() -> export(new Exporter.Request(TINY, folder, TextModel.Storage.PLAIN, ExportFormat.GGUF, GgufMix.F16,
+        folder.resolve("x.gguf"), false))).isInstanceOf(OribiException.class).hasMessageContaining("adapter_model.safetensors");
+  }
+
+  @Test
+  void warnsWhereRoundingLosesTheAdapter() throws IOException {
+    Path small = RandomAdapter.write(Files.createDirectory(folder.resolve("small")), TINY, 4, 4, false, 1e-3);
+    export(new Exporter.Request(TINY, small, TextModel.Storage.PLAIN, ExportFormat.GGUF, GgufMix.Q4_0, folder.resolve("q4.gguf"), false));
+    assertThat(said).anyMatch(line -> line.startsWith("WARNING") && line.contains("lost in rounding"));
+    said.clear();
+    export(new Exporter.Request(TINY, small, TextModel.Storage.PLAIN, ExportFormat.GGUF, GgufMix.F32, folder.resolve("f32.gguf"), false));
+    assertThat(said).noneMatch(line -> line.startsWith("WARNING"));
+  }
+
+  /** In and out again: an F32 file of a GGUF base is the base, byte for byte. */
+  @Test
+  void aGgufBaseComesBack() {
+    Path first = folder.resolve("a.gguf");
+    export(new Exporter.Request(TINY, null, TextModel.Storage.PLAIN, ExportFormat.GGUF, GgufMix.Q8_0, first, false));
+    Path second = folder.resolve("b.gguf");
+    export(new Exporter.Request(first, null, TextModel.Storage.PLAIN, ExportFormat.GGUF, GgufMix.Q8_0, second, false));
+    try (GgufFile a = GgufFile.open(first); GgufFile b = GgufFile.open(second)) {
+      for (GgufTensor t : a.tensors().values()) {
+        assertThat(b.slice(b.tensor(t.name()), 0, (int) t.bytes())).as(t.name()).isEqualTo(a.slice(t, 0, (int) t.bytes()));
+      }
+    }
+    AtomicFiles.deleteTree(GgufFolder.of(second));
+  }
+
+  /** llama.cpp's choice for Q4_K_M, from its own published listing of Llama 3.1 8B: 32 layers, an output of its own. */
+  @Test
+  void mixesAreThoseOfLlamaCpp() {
+    GgufMix.Model m = new GgufMix.Model(32, true, false);
+    List<Integer> better = new ArrayList<>();
+    for (int i = 0; i < 32; i++) {
+      GgmlType v = GgufMix.Q4_K_M.of("blk." + i + ".attn_v.weight", new long[] {1024, 4096}, m);
+      GgmlType down = GgufMix.Q4_K_M.of("blk." + i + ".ffn_down.weight", new long[] {4096, 14336}, m);
+      assertThat(down).isEqualTo(v);
+      if (v == GgmlType.Q6_K) {
+        better.add(i);
+      }
+    }
+    assertThat(better).containsExactly(0, 1, 2, 3, 6, 9, 12, 15, 18, 21, 24, 27, 28, 29, 30, 31);
+    assertThat(GgufMix.Q4_K_M.of("blk.3.attn_q.weight", new long[] {4096, 4096}, m)).isEqualTo(GgmlType.Q4_K);
+    assertThat(GgufMix.Q4_K_M.of("output.weight", new long[] {128256, 4096}, m)).isEqualTo(GgmlType.Q6_K);
+    assertThat(GgufMix.Q4_K_M.of("token_embd.weight", new long[] {128256, 4096}, m)).isEqualTo(GgmlType.Q4_K);
+    assertThat(GgufMix.Q4_K_M.of("token_embd.weight", new long[] {128256, 2048}, new GgufMix.Model(16, true, true))).isEqualTo(GgmlType.Q6_K);
+    assertThat(GgufMix.Q8_0.of("output.weight", new long[] {128256, 4096}, m)).isEqualTo(GgmlType.Q8_0);
+    assertThat(GgufMix.Q4_K_M.of("blk.13.attn_v.weight", new long[] {1024, 8192}, new GgufMix.Model(80, true, false))).isEqualTo(GgmlType.Q5_K);
+    assertThat(GgufMix.Q5_K_M.of("blk.0.attn_q.weight", new long[] {576, 576}, m)).isEqualTo(GgmlType.Q5_1);
+    assertThat(GgufMix.Q6_K.of("blk.0.attn_q.weight", new long[] {576, 576}, m)).isEqualTo(GgmlType.Q8_0);
+    assertThat(GgufMix.F16.of("blk.0.attn_norm.weight", new long[] {576}, m)).isEqualTo(GgmlType.F32);
+  }
+}

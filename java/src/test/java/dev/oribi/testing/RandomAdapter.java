@@ -1,0 +1,45 @@
+package dev.oribi.testing;
+
+import dev.oribi.io.SafetensorsWriter;
+import dev.oribi.io.TensorType;
+import dev.oribi.model.config.ModelTensors;
+import dev.oribi.model.config.LoraConfig;
+import dev.oribi.model.config.ModelConfig;
+import dev.oribi.model.config.TensorSpec;
+import java.nio.FloatBuffer;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.Random;
+
+/** An adapter of random numbers on every linear layer, as PEFT would have written it. */
+public final class RandomAdapter {
+  private RandomAdapter() {}
+
+  /** @param size standard deviation of the elements of B; those of A have 1/sqrt(in) */
+  public static Path write(Path folder, Path model, int rank, double alpha, boolean rslora, double size) {
+    ModelConfig config = ModelConfig.read(model);
+    LoraConfig lora = new LoraConfig(rank, alpha, 0, LoraConfig.ALL_LINEAR, null, rslora, List.of(), LoraConfig.Init.KAIMING,
+        Map.of(), Map.of(), model.toString());
+    List<SafetensorsWriter.Tensor> tensors = new ArrayList<>();
+    for (TensorSpec spec : ModelTensors.of(config)) {
+      if (spec.name().endsWith("_proj.weight")) {
+        String module = spec.name().substring(0, spec.name().length() - ".weight".length());
+        tensors.add(new SafetensorsWriter.Tensor(LoraConfig.tensorName(module, "lora_A"), TensorType.F32, rank, spec.shape()[1]));
+        tensors.add(new SafetensorsWriter.Tensor(LoraConfig.tensorName(module, "lora_B"), TensorType.F32, spec.shape()[0], rank));
+      }
+    }
+    SafetensorsWriter.write(folder.resolve(LoraConfig.WEIGHTS_FILE), tensors, SafetensorsWriter.PT, (t, sink) -> {
+      Random random = new Random(t.name().hashCode());
+      float[] values = new float[(int) (t.shape()[0] * t.shape()[1])];
+      double deviation = t.name().contains("lora_A") ? 1 / Math.sqrt(t.shape()[1]) : size;
+      for (int i = 0; i < values.length; i++) {
+        values[i] = (float) (deviation * random.nextGaussian());
+      }
+      sink.floats(FloatBuffer.wrap(values));
+    });
+    lora.write(folder);
+    return folder;
+  }
+}
