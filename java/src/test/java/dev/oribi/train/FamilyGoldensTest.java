@@ -49,7 +49,7 @@ class FamilyGoldensTest {
       Set.of("qwen3_moe 30b-a3b-published", "deepseek_v3 no-q-lora-one-group", "mixtral 8x7b-published", "deepseek_v2 group-limited-q-lora");
 
   private static final double USUAL_FACTOR = 2;
-  private static final double CLOSE_FACTOR = 8;
+  private static final double CLOSE_FACTOR = 10;
 
   @TempDir Path temp;
 
