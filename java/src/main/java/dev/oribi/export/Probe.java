@@ -47,7 +47,7 @@ final class Probe {
   /** The prompts as a model's tokenizer makes them; with a chat template, a question too. */
   static List<int[]> prompts(Path folder) {
     ModelConfig config = ModelConfig.read(folder);
-    int most = Math.min(MOST, config.maxPositionEmbeddings());
+    int most = Math.min(MOST, config.contextLength());
     List<int[]> prompts = new ArrayList<>();
     try (Tokenizer tokenizer = Tokenizer.load(folder)) {
       for (String text : TEXTS) {

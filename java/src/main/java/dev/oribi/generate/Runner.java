@@ -26,7 +26,7 @@ final class Runner implements AutoCloseable {
     this.folder = folder;
     this.storage = storage;
     this.machine = machine;
-    this.context = Math.min(context, ModelConfig.read(folder).maxPositionEmbeddings());
+    this.context = Math.min(context, ModelConfig.read(folder).contextLength());
     load(adapter);
   }
 

@@ -273,9 +273,9 @@ public final class MemoryPlan {
       if (last().savings.get(0).of(Tensor.R0) == How.KEEP) {
         toHost(Tensor.R0, options.layers - 1); // whatever it costs
       }
-      for (Tensor t : List.of(Tensor.QKV, Tensor.R1, Tensor.Y, Tensor.O, Tensor.D)) {
-        for (int i = 0; i < options.layers; i++) { // what comes back a layer ahead is there twice
-          if (last().savings.get(i).of(t) == How.OFFLOAD) {
+      for (Tensor t : List.of(Tensor.D, Tensor.QKV, Tensor.R1, Tensor.Y, Tensor.O)) {
+        for (int i = 0; i < options.layers; i++) { // what comes back a layer ahead is there twice; the last layer still has its own
+          if (options.tensors.contains(t) && last().savings.get(i).of(t) != How.REBUILD) {
             line.add(last().with(i, t, How.REBUILD));
           }
         }

