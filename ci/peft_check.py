@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What Oribi exports, read by its consumers: PEFT reads the adapter, transformers the merged model. Their logits against Oribi's.
 
-    oribi trace  --model DIR --adapter ADAPTER --batch B.json --out T.safetensors
+    oribi trace  --model DIR --adapter ADAPTER --batch B.json --out T.safetensors    (input_ids and labels)
     oribi export --model DIR --adapter ADAPTER --format adapter --output A
     oribi export --model DIR --adapter ADAPTER --format merged --output M
     ci/peft_check.py DIR A M B.json T.safetensors
