@@ -114,6 +114,20 @@ public record Fields(ObjectNode node, String where, Set<String> read) {
     return List.copyOf(texts);
   }
 
+  /** A list of 0 and 1, or false and true; empty if the key is absent or null. */
+  public List<Boolean> switches(String key) {
+    List<Boolean> all = new ArrayList<>();
+    if (has(key)) {
+      for (JsonNode item : node.get(key)) {
+        if (!item.isBoolean() && !(item.isInt() && (item.intValue() == 0 || item.intValue() == 1))) {
+          throw new OribiException(where + ": " + key + " must hold 0 and 1, found " + Json.kind(item) + ".");
+        }
+        all.add(item.asBoolean());
+      }
+    }
+    return List.copyOf(all);
+  }
+
   /** A list of numbers from {@code min} to {@code max}. */
   float[] numbers(String key, double min, double max) {
     if (!has(key)) {

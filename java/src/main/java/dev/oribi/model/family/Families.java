@@ -18,6 +18,7 @@ public final class Families {
     add(new Gemma2Family());
     add(new Gemma3Family());
     add(new Phi3Family());
+    add(new SmolLm3Family());
   }
 
   private Families() {}
