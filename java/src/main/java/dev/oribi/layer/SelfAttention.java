@@ -50,7 +50,10 @@ public final class SelfAttention implements Attention {
   private final Linear oProj;
   private final Norms norms;
 
-  /** @param name of the layer, which begins the names of its buffers */
+  /**
+   * @param name of the layer, which begins the names of its buffers
+   * @param table null: q and k do not turn
+   */
   public SelfAttention(String name, Heads heads, RopeTable table, Linear qkvProj, Linear oProj, Norms norms) {
     this.name = name;
     this.heads = heads;
@@ -94,7 +97,7 @@ public final class SelfAttention implements Attention {
     qkvProj.emitForward(e, View.of(qkv), View.of(x1), view(s.hQkv));
     Buffer qk = qkv;
     if (norms.q == null) {
-      e.rope(name + ".rope", qkv, heads, table, p.positions(), false);
+      emitRope(e, qkv, p, false);
       s.made(e, Tensor.QKV, qkv);
     } else {
       s.made(e, Tensor.QKV, qkv);
@@ -130,8 +133,14 @@ public final class SelfAttention implements Attention {
     Buffer qk = e.activation(label, heads.q() + heads.kv());
     norms.q.emitHeads(e, queries(qk), rstdQ, queries(qkv));
     norms.k.emitHeads(e, keys(qk), rstdK, keys(qkv));
-    e.rope(name + ".rope", qk, heads, table, p.positions(), false);
+    emitRope(e, qk, p, false);
     return qk;
+  }
+
+  private void emitRope(Emit e, Buffer qk, Packing p, boolean inverse) {
+    if (table != null) {
+      e.rope(name + ".rope", qk, heads, table, p.positions(), inverse);
+    }
   }
 
   @Override
@@ -167,7 +176,7 @@ public final class SelfAttention implements Attention {
     Buffer dqkv = e.activation(name + ".dqkv", heads.all());
     Buffer dqk = norms.q == null ? dqkv : e.activation(name + ".dqk", heads.q() + heads.kv());
     e.attentionBackward(name + ".self_attn", heads.of(dqk, dqkv), o, s.lse, dOut, parts, heads, p.cuSeqlens());
-    e.rope(name + ".rope", dqk, heads, table, p.positions(), true);
+    emitRope(e, dqk, p, true);
     if (norms.q != null) {
       Buffer qkv = find(e, Tensor.QKV, x1, p, s);
       norms.q.emitHeadsBackward(e, queries(dqkv), s.rstdQ, queries(dqk), queries(qkv));
@@ -195,7 +204,7 @@ public final class SelfAttention implements Attention {
         Buffer qkv = s.rebuilt(t, e.activation(again + "qkv", heads.all()));
         qkvProj.emitAgain(e, View.of(qkv), View.of(x), view(s.hQkv));
         if (norms.q == null) {
-          e.rope(name + ".rope", qkv, heads, table, p.positions(), false);
+          emitRope(e, qkv, p, false);
         }
         yield qkv;
       }

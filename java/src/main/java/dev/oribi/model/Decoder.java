@@ -208,7 +208,8 @@ public final class Decoder {
         new SelfAttention.Norms(
             normOrNone(name, a.qNorm(), config.headDim()), normOrNone(name, a.kNorm(), config.headDim()),
             normOrNone(name, a.outputNorm(), config.hiddenSize()));
-    RopeTable table = tables.computeIfAbsent(architecture.ropes().get(a.rope()), this::table);
+    RopeTable table =
+        a.rope() == SelfAttentionSpec.NO_ROPE ? null : tables.computeIfAbsent(architecture.ropes().get(a.rope()), this::table);
     Linear o = linear(name, a.o(), List.of(a.o()), new long[] {config.hiddenSize()}, heads.q(), a.oBias());
     return new SelfAttention(name, heads, table, qkv, o, norms);
   }

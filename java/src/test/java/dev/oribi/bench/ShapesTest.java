@@ -31,6 +31,7 @@ class ShapesTest {
     "phi-3-mini-4k, 3821079552",
     "phi-4, 14659507200",
     "phi-4-mini, 3836021760",
+    "smollm3-3b, 3075098624",
   })
   void parametersAreThoseOfThePublishedCheckpoints(String shape, long parameters) {
     assertThat(ModelTensors.elements(Shapes.of(shape))).isEqualTo(parameters);

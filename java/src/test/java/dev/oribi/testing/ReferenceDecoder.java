@@ -230,6 +230,9 @@ public final class ReferenceDecoder {
    * inv_freq[i] for the first R channels.
    */
   private double[][] turned(double[][] x, String layer, String headNorm, int ropeIndex) {
+    if (ropeIndex == SelfAttentionSpec.NO_ROPE) {
+      return x;
+    }
     int d = config.headDim();
     RopeConfig rope = architecture.ropes().get(ropeIndex);
     boolean isLong = rope.dependsOnLength() && Math.max(asLongAs, x.length) > rope.originalMaxPositionEmbeddings();

@@ -50,6 +50,7 @@ public final class TinyModels {
         + " \"rope_local_base_freq\": 50.0, \"rope_theta\": 5000.0, \"rope_scaling\": {\"rope_type\": \"linear\", \"factor\": 3.0}"));
     all.put("phi3, longrope", family("phi3", "\"sliding_window\": 6, \"partial_rotary_factor\": 0.5, \"max_position_embeddings\": 64,"
         + " \"original_max_position_embeddings\": 4, \"rope_scaling\": {\"type\": \"su\", \"short_factor\": [1.5], \"long_factor\": [3.0]}"));
+    all.put("smollm3", family("smollm3", "\"no_rope_layers\": [0, 1], \"use_sliding_window\": true, \"sliding_window\": 3"));
     return all;
   }
 

@@ -128,6 +128,21 @@ public record Fields(ObjectNode node, String where, Set<String> read) {
     return List.copyOf(all);
   }
 
+  /** A list of 0 and 1, or false and true; empty if the key is absent or null. */
+  public List<Boolean> switches(String key) {
+    List<Boolean> all = new ArrayList<>();
+    if (has(key)) {
+      for (JsonNode item : node.get(key)) {
+        boolean number = item.isIntegralNumber() && (item.longValue() == 0 || item.longValue() == 1);
+        if (!node.get(key).isArray() || !item.isBoolean() && !number) {
+          throw refuse(key, "must be a list of 0 and 1");
+        }
+        all.add(item.asBoolean());
+      }
+    }
+    return List.copyOf(all);
+  }
+
   /** A list of numbers from {@code min} to {@code max}. */
   float[] numbers(String key, double min, double max) {
     if (!has(key)) {

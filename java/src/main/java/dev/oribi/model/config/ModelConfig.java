@@ -152,7 +152,7 @@ public record ModelConfig(String modelType, int hiddenSize, int intermediateSize
         throw config.refuse(key, "is not supported for model_type " + config.text("model_type", null));
       }
     }
-    if (config.integer("pretraining_tp", 0, Integer.MAX_VALUE, 1) > 1) {
+    if (!config.read().contains("pretraining_tp") && config.integer("pretraining_tp", 0, Integer.MAX_VALUE, 1) > 1) {
       throw config.refuse("pretraining_tp", "is not supported, only 1 is");
     }
   }

@@ -48,7 +48,7 @@ public record Architecture(
    * @param oBias whether it has biases
    * @param qNorm norm of each query head, {@code kNorm} of each key head; null: none
    * @param outputNorm norm of what is added to the stream; null: none
-   * @param rope which of {@link Architecture#ropes}
+   * @param rope which of {@link Architecture#ropes}; {@link #NO_ROPE}: q and k do not turn
    * @param window a query sees its last {@code window} keys; 0: all
    * @param scale of q.k
    * @param softcap scores become softcap * tanh(score / softcap); 0: they do not
@@ -57,6 +57,9 @@ public record Architecture(
       List<String> qkv, boolean qkvBias, String o, boolean oBias, String qNorm, String kNorm, String outputNorm, int rope,
       int window, double scale, double softcap)
       implements AttentionSpec {
+    /** A layer that knows no positions but by what its causal mask hides. */
+    public static final int NO_ROPE = -1;
+
     /** Projections of their own, no biases, no norms within, the whole context, nothing capped. */
     public static SelfAttentionSpec plain(int headDim) {
       return new SelfAttentionSpec(

@@ -22,6 +22,7 @@ public final class Families {
     add(new Qwen3MoeFamily());
     add(new DeepseekV2Family());
     add(new DeepseekV3Family());
+    add(new SmolLm3Family());
   }
 
   private Families() {}
