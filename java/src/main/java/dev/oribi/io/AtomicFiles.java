@@ -49,23 +49,12 @@ public final class AtomicFiles {
 
   /** Writes or replaces one file. */
   public static void file(Path target, Content content) {
-    Path file = target.toAbsolutePath();
-    Path temp = temporary(file);
-    try {
-      Files.createDirectories(file.getParent());
+    staged(target, temp -> {
       try (FileChannel out = FileChannel.open(temp, StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE)) {
         content.writeTo(out);
         out.force(true);
       }
-      Files.move(temp, file, StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING);
-      syncFolder(file.getParent());
-    } catch (IOException e) {
-      discard(temp, e);
-      throw failure(target, e);
-    } catch (RuntimeException | Error e) {
-      discard(temp, e);
-      throw e;
-    }
+    });
   }
 
   /** Writes or replaces one UTF-8 text file. */
