@@ -1,10 +1,8 @@
 package dev.oribi.train;
 
 import static org.assertj.core.api.Assertions.assertThat;
-import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import com.fasterxml.jackson.databind.JsonNode;
-import dev.oribi.OribiException;
 import dev.oribi.io.Checkpoint;
 import dev.oribi.io.Json;
 import dev.oribi.io.TensorInfo;
@@ -62,27 +60,9 @@ class FamilyGoldensTest {
     return all.stream();
   }
 
-  /** Whether the adapter is one of fused experts, as PEFT writes them with target_parameters. */
-  private static boolean ofFusedExperts(Path golden) {
-    return Json.readObject(golden.resolve("adapter/adapter_config.json")).path("target_parameters").size() > 0;
-  }
-
   /** The cases that Oribi computes. */
   private static Stream<Path> computed() throws IOException {
-    return cases().filter(c -> Families.modelTypes().contains(modelType(c)) && !ofFusedExperts(c));
-  }
-
-  @Test
-  void adaptersOfFusedExpertsAreRefusedByName() throws IOException {
-    List<Path> fused = cases().filter(FamilyGoldensTest::ofFusedExperts).toList();
-    assertThat(fused).isNotEmpty();
-    try (Machine machine = TestMachine.open()) {
-      for (Path golden : fused) {
-        assertThatThrownBy(() -> Trace.write(golden.resolve("model"), golden.resolve("adapter"), false, golden.resolve("batch.json"),
-            temp.resolve("fused.safetensors"), StorageType.FLOAT32, machine)).isInstanceOf(OribiException.class)
-            .hasMessageContaining("target_parameters");
-      }
-    }
+    return cases().filter(c -> Families.modelTypes().contains(modelType(c)));
   }
 
   private static Stream<Path> folders(Path folder) {
