@@ -121,29 +121,33 @@ class FamilyGoldensTest {
   }
 
   private void checkFloat32(Path golden) {
-    for (String what : kinds(golden)) {
-      Map<String, Double> errors = errors(trace(golden, what, golden.resolve("batch.json"), StorageType.FLOAT32), golden.resolve(what + ".safetensors"));
-      passes(golden, what, "float32", errors, name -> TOLERANCE);
+    try (Machine machine = TestMachine.open()) {
+      for (String what : kinds(golden)) {
+        Path found = trace(machine, golden, what, golden.resolve("batch.json"), StorageType.FLOAT32);
+        passes(golden, what, "float32", errors(found, golden.resolve(what + ".safetensors")), name -> TOLERANCE);
+      }
     }
   }
 
   private void checkBfloat16(Path golden) throws IOException {
     JsonNode theirs = Json.readObject(golden.resolve("bfloat16.json"));
     List<Path> batches = batches(golden);
-    for (String what : kinds(golden)) {
-      Map<String, Double> squares = new TreeMap<>();
-      for (Path batch : batches) {
-        // Of the golden's own batch transformers' tensors are there; of the others Oribi's in fp32, which are within 1e-5 of them.
-        boolean own = batch.equals(batches.get(0));
-        Path exact = own ? golden.resolve(what + ".safetensors") : trace(golden, what, batch, StorageType.FLOAT32);
-        errors(trace(golden, what, batch, StorageType.BFLOAT16), exact)
-            .forEach((name, error) -> squares.merge(name, error * error / batches.size(), Double::sum));
+    try (Machine machine = TestMachine.open()) {
+      for (String what : kinds(golden)) {
+        Map<String, Double> squares = new TreeMap<>();
+        for (Path batch : batches) {
+          // Of the golden's own batch transformers' tensors are there; of the others Oribi's in fp32, which are within 1e-5 of them.
+          boolean own = batch.equals(batches.get(0));
+          Path exact = own ? golden.resolve(what + ".safetensors") : trace(machine, golden, what, batch, StorageType.FLOAT32);
+          errors(trace(machine, golden, what, batch, StorageType.BFLOAT16), exact)
+              .forEach((name, error) -> squares.merge(name, error * error / batches.size(), Double::sum));
+        }
+        squares.replaceAll((name, square) -> Math.sqrt(square));
+        passes(golden, what, "bfloat16", squares, name -> {
+          double bound = FACTOR * theirs.get(what).get(name).doubleValue();
+          return name.equals("loss") ? Math.max(bound, ROUNDING) : bound;
+        });
       }
-      squares.replaceAll((name, square) -> Math.sqrt(square));
-      passes(golden, what, "bfloat16", squares, name -> {
-        double bound = FACTOR * theirs.get(what).get(name).doubleValue();
-        return name.equals("loss") ? Math.max(bound, ROUNDING) : bound;
-      });
     }
   }
 
@@ -162,12 +166,10 @@ class FamilyGoldensTest {
     return all;
   }
 
-  private Path trace(Path golden, String what, Path batch, StorageType type) {
+  private Path trace(Machine machine, Path golden, String what, Path batch, StorageType type) {
     boolean full = what.equals("full");
     Path out = temp.resolve(type + ".safetensors");
-    try (Machine machine = TestMachine.open()) {
-      Trace.write(golden.resolve("model"), full ? null : golden.resolve("adapter"), full, batch, out, type, machine);
-    }
+    Trace.write(golden.resolve("model"), full ? null : golden.resolve("adapter"), full, batch, out, type, machine);
     return out;
   }
 
