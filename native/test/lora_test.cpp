@@ -215,7 +215,7 @@ struct MatmulCase {
   bool nf4, integers;
   Data data;
   Nf4Codes codes;
-  Values exact_y, plain_y, exact_dx, plain_dx;
+  Values exact_y, plain_y, exact_dx, plain_dx, exact_h, plain_h;
 
   MatmulCase(const oribi_lora_shape& shape, bool of_nf4, bool of_integers)
       : s(shape), nf4(of_nf4), integers(of_integers), data(s, integers),
@@ -223,6 +223,8 @@ struct MatmulCase {
     if (nf4) data.w = codes.decode(s.t);
     exact_y = reference::lora_matmul<double>(data.x, data.w, data.h, data.b, s);
     exact_dx = reference::lora_matmul_dx<double>(data.dy, data.w, data.g, data.a, s);
+    exact_h = reference::lora_h<double>(data.x, data.a, s);
+    plain_h = reference::lora_h<float>(data.x, data.a, s);
     plain_y = integers ? exact_y : reference::lora_matmul<float>(data.x, data.w, data.h, data.b, s);
     plain_dx = integers ? exact_dx : reference::lora_matmul_dx<float>(data.dy, data.w, data.g, data.a, s);
   }
@@ -341,8 +343,7 @@ void check_forward(oribi_ctx* ctx, const MatmulCase& c, Way way, Way of_h) {
   const Forward ours = run_forward(ctx, c, NAN), again = run_forward(ctx, c, -3);
   unsetenv("ORIBI_LORA_H");
   unsetenv("ORIBI_LORA_MATMUL");
-  compare_products("h", ours.h, reference::lora_h<double>(c.data.x, c.data.a, c.s), reference::lora_h<float>(c.data.x, c.data.a, c.s), c.s.t,
-                   c.integers);
+  compare_products("h", ours.h, c.exact_h, c.plain_h, c.s.t, c.integers);
   compare_within("y, as the product's", ours.y, ours.product, 0);
   compare_within("h again", again.h, ours.h, 0);
   compare_within("y again", again.y, ours.y, 0);

@@ -105,7 +105,6 @@ __global__ void __launch_bounds__(128) h_kernel(const __grid_constant__ HArgumen
 /* A thread adds the slots of four neighbours of h. */
 template <class T, int kWidth>
 __global__ void __launch_bounds__(256) h_sum_kernel(const __grid_constant__ HArguments at) {
-  release_next(); /* the product, which waits for h where it reads it */
   wait_for_previous();
   constexpr int kTokens = HPolicy<T, kWidth>::kTokens;
   const int64_t i = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * 4;

@@ -59,27 +59,26 @@ int64_t free_processors(const oribi_ctx* ctx, const oribi_lora_shape& shape, con
   return (at_once - tiles % at_once) % at_once * blocks;
 }
 
-/* All in clocks for a step of 64 elements of the inner dimension. A block's ring takes about 37 bytes a clock from the cache
-   beside a product, a tile of 256 columns the tensor cores 1,024 clocks. Before the product, h reads 1,600 bytes a clock with the whole card, and
-   its two launches and the drained card cost some 7,000 clocks. Estimates; docs/results/lora-matmul.md has what they give. */
-constexpr double kRingBytes = 37, kTileClocks = 4, kCardBytes = 1600, kLaunches = 7000;
+/* In clocks for a step of 64 elements of the inner dimension. A tile of 256 columns takes 1,024 on the tensor cores. A block of h
+   takes 40 bytes a clock from the cache beside a product: 256 tokens and 48 columns of h end with the first tile, 192 and 48 by no
+   means later. Before the product h reads 1,600 bytes a clock with the whole card, and its two launches and the drained card cost
+   some 7,000 clocks. From docs/results/lora-matmul.md, measured on an H100. */
+constexpr double kTileClocks = 4, kRingBytes = 40, kCardBytes = 1600, kLaunchClocks = 7000;
 
+/* The fewest clocks over those of a tile; of several that have none, the widest blocks, which read A least often. */
 LoraBeside choose(const oribi_ctx* ctx, const oribi_lora_shape& shape, const LoraTiling& tiling) {
-  const int64_t free = free_processors(ctx, shape, tiling) / 2 * 2;
-  if (free == 0) return {0, 0};
-  const double tile = kTileClocks * tiling.columns, width = number(ceil_div(lora_width(shape), 16) * 16);
-  LoraBeside best{0, 0};
-  double least = 0;
+  const double before = number(shape.n) * kHRowBytes / kCardBytes + kLaunchClocks / number(shape.in / 64);
+  LoraBeside best{0, 0, before / kTileClocks};
+  const int64_t free = free_processors(ctx, shape, tiling) / 2 * 2, width = ceil_div(lora_width(shape), 16) * 16;
+  const double tile = tiling.sharing == LoraSharing::inner ? tiling.columns / 2.0 : tiling.columns;
+  if (free == 0 || width > kHWidest) return best;
   for (int warpgroups = kHMostWarpgroups; warpgroups > 0; warpgroups--) {
-    const int64_t tiles = ceil_div(shape.n, warpgroups * kHRows);
-    const double rounds = number(ceil_div(tiles, free));
-    const double clocks = rounds * (warpgroups * kHRows + width) * kHRowBytes / kRingBytes;
-    if (best.blocks > 0 && (least <= tile || clocks >= least)) continue; /* the widest that is fast enough reads A least often */
-    best = {static_cast<int>(std::min(tiles, free)), static_cast<int>(warpgroups * kHRows)};
-    least = clocks;
+    const int64_t tiles = ceil_div(shape.n, warpgroups * kHRows), blocks = std::min(tiles, free);
+    const double clocks = number(ceil_div(tiles, blocks) * (warpgroups * kHRows + width)) * kHRowBytes / kRingBytes;
+    const double late = std::max(0.0, clocks / kTileClocks - tile);
+    if (late < best.cost) best = {static_cast<int>(blocks), static_cast<int>(warpgroups * kHRows), late};
   }
-  const double late = std::max(0.0, least - tile), before = number(shape.n) * kHRowBytes / kCardBytes + kLaunches / number(shape.in / 64);
-  return late < before ? best : LoraBeside{0, 0};
+  return best;
 }
 
 template <class T, int kWidth>
@@ -114,6 +113,7 @@ cudaError_t dispatch(oribi_ctx* ctx, HArguments* at, int blocks) {
 
 /* Asks for a way by name, TOKENSxBLOCKS; false: it is not such a name. */
 bool parse(const char* name, LoraBeside* beside) {
+  *beside = {};
   int length = 0;
   if (std::sscanf(name, "%dx%d%n", &beside->tokens, &beside->blocks, &length) != 2 || name[length] != '\0') return false;
   const bool tokens = beside->tokens > 0 && beside->tokens % kHRows == 0 && beside->tokens <= kHRows * kHMostWarpgroups;
@@ -123,16 +123,16 @@ bool parse(const char* name, LoraBeside* beside) {
 }  // namespace
 
 bool lora_h_way_named(const char* name) {
-  LoraBeside ignored;
+  LoraBeside ignored{};
   return std::strcmp(name, "before") == 0 || parse(name, &ignored);
 }
 
 LoraBeside lora_beside_sm90(const oribi_ctx* ctx, const oribi_lora_shape& shape, const LoraTiling& tiling) {
   const char* wanted = std::getenv("ORIBI_LORA_H");
-  LoraBeside asked{};
-  if (lora_width(shape) > kHWidest || lora_width(shape) == 0) return {0, 0};
+  if (lora_width(shape) == 0) return {};
   if (wanted == nullptr || wanted[0] == '\0') return choose(ctx, shape, tiling);
-  return std::strcmp(wanted, "before") != 0 && parse(wanted, &asked) ? asked : LoraBeside{0, 0};
+  LoraBeside asked{};
+  return lora_width(shape) <= kHWidest && parse(wanted, &asked) ? asked : LoraBeside{};
 }
 
 oribi_status lora_h_sm90(oribi_ctx* ctx, const char* function, void* h, const void* x, const void* a, const oribi_lora_shape& shape,
@@ -159,11 +159,12 @@ oribi_status lora_h_sm90(oribi_ctx* ctx, const char* function, void* h, const vo
 
 oribi_status lora_forward_sm90(oribi_ctx* ctx, const char* function, void* y, void* h, const void* x, const void* w, const oribi_nf4* nf4,
                                const void* a, const void* b, void* workspace, const oribi_lora_shape& shape) {
-  const LoraTiling tiling = lora_tiling_sm90(ctx, shape, false, w == nullptr);
+  const LoraTiling tiling = lora_tiling_with_h_sm90(ctx, shape, w == nullptr);
   const LoraBeside beside = lora_beside_sm90(ctx, shape, tiling);
-  const oribi_status status = beside.blocks > 0 ? lora_h_sm90(ctx, function, h, x, a, shape, beside) : oribi_lora_h(ctx, h, x, a, workspace, &shape);
+  const bool during = shape.n > 0 && beside.blocks > 0;
+  const oribi_status status = during ? lora_h_sm90(ctx, function, h, x, a, shape, beside) : oribi_lora_h(ctx, h, x, a, workspace, &shape);
   if (status != ORIBI_OK) return status;
-  return lora_matmul_sm90_tiled(ctx, function, y, x, w, nf4, h, b, shape, false, tiling, shape.n * lora_width(shape) > 0);
+  return lora_matmul_sm90_tiled(ctx, function, y, x, w, nf4, h, b, shape, false, tiling, during);
 }
 
 }  // namespace oribi

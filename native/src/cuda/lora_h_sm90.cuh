@@ -6,10 +6,11 @@
 
 namespace oribi {
 
-/* How h is computed on the processors that a product leaves free. blocks 0: not at all. */
+/* How h is computed on the processors that a product leaves free. blocks 0: not there, but before. */
 struct LoraBeside {
   int blocks;
-  int tokens; /* that a block computes together: 64, 128, 192 or 256 */
+  int tokens;  /* that a block computes together: 64, 128, 192 or 256 */
+  double cost; /* what h adds to the product's time, in the unit of the cuts' (lora_matmul_sm90_tiling.cu) */
 };
 /* The environment variable ORIBI_LORA_H may ask for a way by name: 128x16 are 16 blocks of 128 tokens, `before` is no block beside
    the product. */
