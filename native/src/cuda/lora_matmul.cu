@@ -1,7 +1,8 @@
 /*
  * The entry points of the LoRA product and what its kernels have in common. Which kernel: that of sm_90a where it takes the
  * shape, and otherwise that of every card. The environment variable ORIBI_LORA_MATMUL=mma asks for the latter always, and
- * the name of a cut (lora_matmul_sm90_tiling.cu) for that cut of the former, so that each can be tested and timed.
+ * the name of a cut (lora_matmul_sm90_tiling.cu) for that cut of the former, so that each can be tested and timed; ORIBI_LORA_H
+ * likewise asks oribi_lora_forward for a way to compute h (lora_h_sm90.cuh).
  */
 #include <cstdlib>
 #include <cstring>
