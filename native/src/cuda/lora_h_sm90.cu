@@ -60,10 +60,10 @@ int64_t free_processors(const oribi_ctx* ctx, const oribi_lora_shape& shape, con
 }
 
 /* In clocks for a step of 64 elements of the inner dimension. A tile of 256 columns takes 1,024 on the tensor cores. A block of h
-   takes 40 bytes a clock from the cache beside a product: 256 tokens and 48 columns of h end with the first tile, 192 and 48 by no
-   means later. Before the product h reads 1,600 bytes a clock with the whole card, and its two launches and the drained card cost
-   some 7,000 clocks. From docs/results/lora-matmul.md, measured on an H100. */
-constexpr double kTileClocks = 4, kRingBytes = 40, kCardBytes = 1600, kLaunchClocks = 7000;
+   takes some 60 bytes a clock from the cache beside a product, near the 64 that a processor can: twice 256 tokens end with the
+   first tile, or up to 2 us later. Before the product h reads 1,600 bytes a clock with the whole card, and its two launches and
+   the drained card cost some 7,000 clocks. From docs/results/lora-matmul.md (20), measured on an H100. */
+constexpr double kTileClocks = 4, kRingBytes = 60, kCardBytes = 1600, kLaunchClocks = 7000;
 
 /* The fewest clocks over those of a tile; of several that have none, the widest blocks, which read A least often. */
 LoraBeside choose(const oribi_ctx* ctx, const oribi_lora_shape& shape, const LoraTiling& tiling) {
