@@ -11,7 +11,7 @@ namespace {
 /* Ways to compute the product: the device's choice, and on a GPU the one for every card and the cuts of that for sm_90a. A card
    or a shape without a cut takes its choice. */
 struct Way {
-  const char* name; /* of ORIBI_LORA_MATMUL; "" is the choice */
+  const char* name; /* of ORIBI_LORA_MATMUL; "" is the choice. Where that is set as the program starts, only its way is tested */
 };
 #ifdef ORIBI_TEST_CUDA
 constexpr Way kWays[] = {{""}, {"mma"}, {"256x2"}, {"224x2"}, {"192x2"}, {"128x2"}, {"256x1"}, {"192x1"}, {"128x1"}, {"128/2"}, {"176x2t"}};
@@ -20,6 +20,14 @@ constexpr bool kOnCpu = false;
 constexpr Way kWays[] = {{""}};
 constexpr bool kOnCpu = true;
 #endif
+
+/* Quick: every way with integers, which show any sum that misses a product; of the rest the choice. */
+std::vector<Way> ways(bool integers) {
+  static const char* const set = std::getenv("ORIBI_LORA_MATMUL"); /* before a test sets it */
+  static const std::string only = set != nullptr ? set : "";
+  if (set != nullptr || (quick() && !integers)) return {{only.c_str()}};
+  return std::vector<Way>(std::begin(kWays), std::end(kWays));
+}
 
 struct Part {
   int64_t first, outs;
@@ -265,7 +273,7 @@ void check_matmuls(bool integers) {
         begin_case("matmul", s);
         if ((nf4 && s.in % 64 != 0) || refused(ctx, s, nf4)) continue;
         const MatmulCase c(s, nf4, integers);
-        for (Way way : kWays) check_matmul(ctx, c, way);
+        for (Way way : ways(integers)) check_matmul(ctx, c, way);
       }
     }
   }
