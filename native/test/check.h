@@ -7,7 +7,7 @@
  * ORIBI_TEST_SEED changes the random data; a failure prints the seed.
  * ORIBI_TEST_QUICK=1: quick() holds, and a test may leave out its large sizes; for tools that slow a kernel down a
  * hundredfold. The program then says so.
- * An argument runs only the tests whose name contains it, so that such a tool can have them in parts.
+ * An argument runs only the test of that name, or else those whose name contains it, so that such a tool can have them in parts.
  */
 #ifndef ORIBI_TEST_CHECK_H
 #define ORIBI_TEST_CHECK_H
@@ -421,8 +421,10 @@ inline int run_all(const char* program, oribi_device device, const char* only) {
   oribi_ctx_destroy(ctx);
   int64_t total = 0;
   size_t ran = 0;
+  bool exact = false;
+  for (const Test& test : tests()) exact |= std::strcmp(test.name, only) == 0;
   for (const Test& test : tests()) {
-    if (std::strstr(test.name, only) == nullptr) continue;
+    if (exact ? std::strcmp(test.name, only) != 0 : std::strstr(test.name, only) == nullptr) continue;
     ran++;
     checks = 0;
     where = test.name;
@@ -430,6 +432,7 @@ inline int run_all(const char* program, oribi_device device, const char* only) {
     if (checks == 0) failed(__FILE__, __LINE__, "the test checked nothing");
     total += checks;
     std::printf("  %-32s %8" PRId64 " checks\n", test.name, checks);
+    std::fflush(stdout); /* to be seen although a later test should never end */
   }
   std::printf("%s: %zu tests, %" PRId64 " checks, %" PRId64 " failures (%s, seed %" PRIu64 "%s)\n", program, ran,
               total, failures, device_name.c_str(), seed, quick() ? ", quick" : "");
