@@ -11,7 +11,7 @@ namespace {
 /* Ways to compute the product: the device's choice, and on a GPU the one for every card and the cuts of that for sm_90a. A card
    or a shape without a cut takes its choice. */
 struct Way {
-  const char* name; /* of ORIBI_LORA_MATMUL; "" is the choice */
+  const char* name; /* of ORIBI_LORA_MATMUL; "" is the choice. Where that is set as the program starts, only its way is tested */
 };
 #ifdef ORIBI_TEST_CUDA
 constexpr Way kWays[] = {{""}, {"mma"}, {"256x2"}, {"224x2"}, {"192x2"}, {"128x2"}, {"256x1"}, {"192x1"}, {"128x1"}, {"128/2"}, {"176x2t"}};
@@ -24,6 +24,14 @@ constexpr Way kWays[] = {{""}};
 constexpr Way kWaysOfH[] = {{""}};
 constexpr bool kOnCpu = true;
 #endif
+
+/* Quick: every way with integers, which show any sum that misses a product; of the rest the choice. */
+std::vector<Way> ways(bool integers) {
+  static const char* const set = std::getenv("ORIBI_LORA_MATMUL"); /* before a test sets it */
+  static const std::string only = set != nullptr ? set : "";
+  if (set != nullptr || (quick() && !integers)) return {{only.c_str()}};
+  return std::vector<Way>(std::begin(kWays), std::end(kWays));
+}
 
 struct Part {
   int64_t first, outs;
@@ -67,10 +75,11 @@ std::vector<oribi_lora_shape> all_shapes() {
 
 /* The quick ones still have several tiles in each direction, a shape without adapters and one with 256 columns of them. */
 std::vector<oribi_lora_shape> shapes() {
-  constexpr int64_t kQuick = 40'000'000;
-  std::vector<oribi_lora_shape> some;
+  constexpr int64_t kQuick = 10'000'000;
+  if (!quick()) return all_shapes();
+  std::vector<oribi_lora_shape> some = {make_shape(300, 64, 384, 0, {}, 64, 64)};
   for (const oribi_lora_shape& s : all_shapes()) {
-    if (!quick() || s.n * s.in * s.out <= kQuick) some.push_back(s);
+    if (s.n * s.in * s.out <= kQuick) some.push_back(s);
   }
   return some;
 }
@@ -271,7 +280,7 @@ void check_matmuls(bool integers) {
         begin_case("matmul", s);
         if ((nf4 && s.in % 64 != 0) || refused(ctx, s, nf4)) continue;
         const MatmulCase c(s, nf4, integers);
-        for (Way way : kWays) check_matmul(ctx, c, way);
+        for (Way way : ways(integers)) check_matmul(ctx, c, way);
       }
     }
   }
@@ -354,6 +363,20 @@ void check_forward(oribi_ctx* ctx, const MatmulCase& c, Way way, Way of_h) {
 TEST(matmul_of_integers_is_exact) { check_matmuls(true); }
 
 TEST(matmul) { check_matmuls(false); }
+
+#ifdef ORIBI_TEST_CUDA
+/* More tiles than a card runs blocks at once, three and more for each, so that every block works through several and a consumer comes
+   to its second. Quick: by the device's choice and by the cut whose consumers take turns. */
+TEST(matmul_of_more_tiles_than_blocks) {
+  Context ctx;
+  oribi_lora_shape s = make_shape(34200, 64, 64, 8, {{0, 64}});
+  s.t = ORIBI_F16;
+  for (bool nf4 : {false, true}) {
+    const MatmulCase c(s, nf4, true);
+    for (Way way : quick() ? std::vector<Way>{{""}, {"176x2t"}} : ways(true)) check_matmul(ctx, c, way);
+  }
+}
+#endif
 
 TEST(skinny_products_of_integers_are_exact) {
   Context ctx;
