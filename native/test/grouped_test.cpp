@@ -1,4 +1,6 @@
 /* The grouped products of routed experts. */
+#include <utility>
+
 #include "check.h"
 #include "grouped_ref.h"
 
@@ -25,9 +27,21 @@ const Sizes kSizes[] = {{{1}, 1, 1, 0, false},
                         {{33, 128, 0, 256}, 8, 144, 0, false},
                         {{2, 31, 0, 140}, 24, 520, 0, true}};
 
+/* More tiles than a card computes at once, and more experts than a warp has lanes. */
+Sizes many_experts() {
+  Sizes all{{}, 72, 520, 0, false};
+  for (int32_t e = 0; e < 40; e++) all.rows.push_back(e % 7 == 3 ? 0 : e % 5 + (e % 4 == 0 ? 128 : 0));
+  return all;
+}
+
 std::vector<Sizes> all_sizes() {
   std::vector<Sizes> all(std::begin(kSizes), std::end(kSizes));
-  if (!quick()) all.push_back({{0, 150, 7, 0, 64}, 512, 384, 0, true});
+  if (quick()) return all;
+  all.push_back({{0, 150, 7, 0, 64}, 512, 384, 0, true});
+  all.push_back({{0, 2309, 0}, 72, 136, 0, false}); /* all rows with one expert, in more tiles than are walked together */
+  all.push_back({{61, 0, 72}, 1096, 136, 8, false}); /* laps of a ring of stages */
+  all.push_back({{64, 129, 65}, 136, 712, 0, true});
+  all.push_back(many_experts());
   return all;
 }
 
@@ -179,7 +193,7 @@ TEST(reference_backward_by_finite_differences) {
 
 TEST(same_bits_for_any_number_of_threads) {
   for (oribi_dtype t : kDtypes) {
-    for (const Sizes& sizes : {kSizes[1], kSizes[3], kSizes[5]}) {
+    for (const Sizes& sizes : {kSizes[1], kSizes[3], kSizes[5], Sizes{{100, 0, 333, 1}, 264, 392, 0, false}}) {
       Case c("threads", sizes, t, 0.75f, true);
       const Pointers at(c, false, false);
       Array first_y(c.y, t), first_dx(c.x, t), first_dw(c.dw0, ORIBI_F32), x(c.x, t), dy(c.y, t), w(c.w, t);
@@ -192,6 +206,44 @@ TEST(same_bits_for_any_number_of_threads) {
         CHECK_OK(ctx, oribi_grouped_matmul_dw(ctx, first ? first_dw.f32() : dw.f32(), dy.data(), x.data(), &c.s));
         CHECK(first || (y.same_bits(first_y) && dx.same_bits(first_dx) && dw.same_bits(first_dw)));
       }
+    }
+  }
+}
+
+/* Whatever the rows of another expert are, or those of nobody: a tile or a step may reach into them. */
+TEST(rows_of_others_do_not_matter) {
+  for (oribi_dtype t : kDtypes) {
+    for (const Sizes& sizes : {kSizes[3], Sizes{{70, 58, 45, 131}, 136, 264, 0, false}}) {
+      Case c("others", sizes, t, 1, true);
+      const Pointers at(c, false, false);
+      const int64_t experts = c.s.experts, last = c.g.offsets[experts - 1];
+      Values x = c.x, y = c.y;
+      for (int64_t i = 0; i < c.s.n; i++) {
+        const bool other = i >= c.rows || (i >= c.g.offsets[1] && i < last);
+        for (int64_t j = 0; other && j < c.s.ld_x; j++) x[i * c.s.ld_x + j] = NAN;
+        for (int64_t j = 0; other && j < c.s.ld_y; j++) y[i * c.s.ld_y + j] = NAN;
+      }
+      Context ctx;
+      Array bad_x(x, t), bad_y(y, t), w(c.w, t), out_y(c.y, t), out_dx(c.x, t), out_dw(c.dw0, ORIBI_F32);
+      CHECK_OK(ctx, oribi_grouped_matmul(ctx, out_y.data(), bad_x.data(), w.data(), &c.s));
+      CHECK_OK(ctx, oribi_grouped_matmul_dx(ctx, out_dx.data(), bad_y.data(), w.data(), &c.s));
+      CHECK_OK(ctx, oribi_grouped_matmul_dw(ctx, out_dw.f32(), bad_y.data(), bad_x.data(), &c.s));
+      Array good_x(c.x, t), good_y(c.y, t), y0(c.y, t), dx0(c.x, t), dw0(c.dw0, ORIBI_F32);
+      CHECK_OK(ctx, oribi_grouped_matmul(ctx, y0.data(), good_x.data(), w.data(), &c.s));
+      CHECK_OK(ctx, oribi_grouped_matmul_dx(ctx, dx0.data(), good_y.data(), w.data(), &c.s));
+      CHECK_OK(ctx, oribi_grouped_matmul_dw(ctx, dw0.f32(), good_y.data(), good_x.data(), &c.s));
+      const auto same = [](const Values& a, const Values& b, int64_t from, int64_t to) {
+        for (int64_t i = from; i < to; i++) {
+          if (!(a[i] == b[i])) return false;
+        }
+        return true;
+      };
+      const Values ys[] = {out_y.values(), y0.values()}, dxs[] = {out_dx.values(), dx0.values()}, dws[] = {out_dw.values(), dw0.values()};
+      for (const auto& [from, to] : {std::pair<int64_t, int64_t>{0, c.g.offsets[1]}, {last, c.rows}}) {
+        CHECK(same(ys[0], ys[1], from * c.s.ld_y, to * c.s.ld_y));
+        CHECK(same(dxs[0], dxs[1], from * c.s.ld_x, to * c.s.ld_x));
+      }
+      for (int64_t e : {int64_t{0}, experts - 1}) CHECK(same(dws[0], dws[1], e * c.s.expert_w, (e + 1) * c.s.expert_w));
     }
   }
 }

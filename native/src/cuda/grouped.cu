@@ -11,8 +11,11 @@
  *             host does not learn how many rows an expert has, so that a call can be captured
  * Limits      as many tiles as a grid holds; more returns UNSUPPORTED. Below sm_80 bf16 takes the plain kernel
  */
+#include <cstdlib>
+#include <cstring>
+
 #include "cuda/elementwise.cuh"
-#include "cuda/grouped_tiles.cuh"
+#include "cuda/grouped_sm90.cuh"
 #include "cuda/lora_support.cuh"
 
 namespace oribi {
@@ -38,7 +41,11 @@ oribi_status launch(oribi_ctx* ctx, const char* function, const Arguments& at, c
   if (status != ORIBI_OK) return status;
   const bool eights = (s.in | s.out | s.ld_x | s.ld_y | s.ld_w | s.expert_w) % 8 == 0 && aligned({at.out, at.left, at.right});
   const bool cores = s.t == ORIBI_F16 || (s.t == ORIBI_BF16 && lora_code(ctx) >= 80);
-  return eights && cores ? grouped::launch_mma(ctx, function, at, s.n, form, s.t) : grouped::launch_plain(ctx, function, at, s.n, form, s.t);
+  if (!eights || !cores) return grouped::launch_plain(ctx, function, at, s.n, form, s.t);
+  const char* const wanted = std::getenv("ORIBI_GROUPED"); /* "mma": the kernels of every card, to be tested and timed on this one */
+  const bool mma = wanted != nullptr && std::strcmp(wanted, "mma") == 0;
+  return !mma && grouped::sm90_takes(ctx, at, s.n, form) ? grouped::launch_sm90(ctx, function, at, s.n, form, s.t)
+                                                         : grouped::launch_mma(ctx, function, at, s.n, form, s.t);
 }
 
 }  // namespace
