@@ -94,34 +94,59 @@ struct Pointers {
   }
 };
 
+/* Calls f for each of a device's kernels: a card of sm_90 has some of its own and those of every card. */
+template <class F>
+void in_all_ways(F&& f) {
+  const std::string name = where;
+  for (const char* way : {"", "mma"}) {
+    if (ORIBI_TEST_DEVICE == ORIBI_CPU && way[0] != '\0') continue;
+    setenv("ORIBI_GROUPED", way, 1);
+    where = name + " " + way;
+    f();
+  }
+  unsetenv("ORIBI_GROUPED");
+}
+
 void check_forward(const Sizes& sizes, oribi_dtype t, float scale, bool accumulate) {
   Case c("forward", sizes, t, scale, accumulate);
   const Pointers at(c, c.gathers_x, false);
   Context ctx;
-  Array x(c.x, t), w(c.w, t), y(c.y, t);
-  CHECK_OK(ctx, oribi_grouped_matmul(ctx, y.data(), x.data(), w.data(), &c.s));
-  compare("y", y.values(), reference::grouped_matmul<double>(c.y, c.x, c.w, c.g, c.s),
-          rounded(reference::grouped_matmul<float>(c.y, c.x, c.w, c.g, c.s), t), t, c.x_largest() * std::sqrt(c.s.in));
+  Array x(c.x, t), w(c.w, t);
+  const Values exact = reference::grouped_matmul<double>(c.y, c.x, c.w, c.g, c.s);
+  const Values plain = rounded(reference::grouped_matmul<float>(c.y, c.x, c.w, c.g, c.s), t);
+  in_all_ways([&] {
+    Array y(c.y, t);
+    CHECK_OK(ctx, oribi_grouped_matmul(ctx, y.data(), x.data(), w.data(), &c.s));
+    compare("y", y.values(), exact, plain, t, c.x_largest() * std::sqrt(c.s.in));
+  });
 }
 
 void check_dx(const Sizes& sizes, oribi_dtype t, float scale, bool accumulate) {
   Case c("dx", sizes, t, scale, accumulate);
   const Pointers at(c, false, c.gathers_y);
   Context ctx;
-  Array dx(c.x, t), w(c.w, t), dy(c.y, t);
-  CHECK_OK(ctx, oribi_grouped_matmul_dx(ctx, dx.data(), dy.data(), w.data(), &c.s));
-  compare("dx", dx.values(), reference::grouped_matmul_dx<double>(c.x, c.y, c.w, c.g, c.s),
-          rounded(reference::grouped_matmul_dx<float>(c.x, c.y, c.w, c.g, c.s), t), t, largest(c.y) * largest(c.w) * std::sqrt(c.s.out));
+  Array w(c.w, t), dy(c.y, t);
+  const Values exact = reference::grouped_matmul_dx<double>(c.x, c.y, c.w, c.g, c.s);
+  const Values plain = rounded(reference::grouped_matmul_dx<float>(c.x, c.y, c.w, c.g, c.s), t);
+  in_all_ways([&] {
+    Array dx(c.x, t);
+    CHECK_OK(ctx, oribi_grouped_matmul_dx(ctx, dx.data(), dy.data(), w.data(), &c.s));
+    compare("dx", dx.values(), exact, plain, t, largest(c.y) * largest(c.w) * std::sqrt(c.s.out));
+  });
 }
 
 void check_dw(const Sizes& sizes, oribi_dtype t, float scale, bool gathers_x, bool gathers_y) {
   Case c("dw", sizes, t, scale, true);
   const Pointers at(c, gathers_x, gathers_y);
   Context ctx;
-  Array x(c.x, t), dy(c.y, t), dw(c.dw0, ORIBI_F32);
-  CHECK_OK(ctx, oribi_grouped_matmul_dw(ctx, dw.f32(), dy.data(), x.data(), &c.s));
-  compare("dw", dw.values(), reference::grouped_matmul_dw<double>(c.dw0, c.y, c.x, c.g, c.s),
-          reference::grouped_matmul_dw<float>(c.dw0, c.y, c.x, c.g, c.s), ORIBI_F32, largest(c.x) * largest(c.y) * std::sqrt(c.rows));
+  Array x(c.x, t), dy(c.y, t);
+  const Values exact = reference::grouped_matmul_dw<double>(c.dw0, c.y, c.x, c.g, c.s);
+  const Values plain = reference::grouped_matmul_dw<float>(c.dw0, c.y, c.x, c.g, c.s);
+  in_all_ways([&] {
+    Array dw(c.dw0, ORIBI_F32);
+    CHECK_OK(ctx, oribi_grouped_matmul_dw(ctx, dw.f32(), dy.data(), x.data(), &c.s));
+    compare("dw", dw.values(), exact, plain, ORIBI_F32, largest(c.x) * largest(c.y) * std::sqrt(c.rows));
+  });
 }
 
 }  // namespace
@@ -289,7 +314,13 @@ TEST(arguments) {
   CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "w is NULL", oribi_grouped_matmul(ctx, a.data(), a.data(), nullptr, &s));
   s.scale = INFINITY;
   CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "scale must be finite, found inf", forward());
-  s.scale = 1, s.offsets = nullptr;
+  s.scale = 1;
+  if (ORIBI_TEST_DEVICE == ORIBI_CUDA) {
+    setenv("ORIBI_GROUPED", "sideways", 1);
+    CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "ORIBI_GROUPED is 'sideways', expected mma or nothing", forward());
+    unsetenv("ORIBI_GROUPED");
+  }
+  s.offsets = nullptr;
   CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "offsets is NULL", forward());
   if (ORIBI_TEST_DEVICE == ORIBI_CPU) {
     int32_t wrong[] = {0, 3, 2};
