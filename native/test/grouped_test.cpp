@@ -38,7 +38,7 @@ std::vector<Sizes> all_sizes() {
   std::vector<Sizes> all(std::begin(kSizes), std::end(kSizes));
   if (quick()) return all;
   all.push_back({{0, 150, 7, 0, 64}, 512, 384, 0, true});
-  all.push_back({{0, 2309, 0}, 72, 136, 0, false}); /* all rows with one expert, in more tiles than are walked together */
+  all.push_back({{0, 3333, 0}, 72, 136, 0, false}); /* all rows with one expert, in more tiles than are walked together */
   all.push_back({{61, 0, 72}, 1096, 136, 8, false}); /* laps of a ring of stages */
   all.push_back({{64, 129, 65}, 136, 712, 0, true});
   all.push_back(many_experts());
