@@ -46,6 +46,20 @@ class Maps {
     result_ = encode_(map, type_, 2, const_cast<void*>(data), sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
                       swizzle, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   }
+  /* A stack of matrices, `stride` elements from one to the next, read in boxes of 64 columns of 16-bit elements, or added to in
+     boxes of 32 of fp32. */
+  void stack(CUtensorMap* map, const void* data, int64_t matrices, int64_t rows, int64_t columns, int64_t ld, int64_t stride, int box_rows,
+             bool fp32 = false) {
+    if (encode_ == nullptr || !ok()) return;
+    const cuuint64_t element = fp32 ? 4 : 2;
+    const cuuint64_t sizes[] = {static_cast<cuuint64_t>(columns), static_cast<cuuint64_t>(rows), static_cast<cuuint64_t>(matrices)};
+    const cuuint64_t strides[] = {static_cast<cuuint64_t>(ld) * element, static_cast<cuuint64_t>(stride) * element};
+    const cuuint32_t box[] = {fp32 ? 32u : 64u, static_cast<cuuint32_t>(box_rows), 1};
+    const cuuint32_t steps[] = {1, 1, 1};
+    result_ = encode_(map, fp32 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT32 : type_, 3, const_cast<void*>(data), sizes, strides, box, steps,
+                      CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                      CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  }
   /* The codes of a matrix in NF4, read in boxes of a block, 32 bytes, of each row. */
   void codes(CUtensorMap* map, const uint8_t* data, int64_t rows, int64_t columns, int box_rows) {
     if (encode_ == nullptr || !ok()) return;
