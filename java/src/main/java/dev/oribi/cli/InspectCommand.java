@@ -208,6 +208,9 @@ final class InspectCommand implements Callable<Integer> {
       line("rank", "r %d, lora_alpha %s%s, dropout %s", c.r(), c.loraAlpha(), c.useRslora() ? " over sqrt(r)" : " over r",
           c.loraDropout());
       line("target modules", "%s", c.targetModules());
+      if (!c.targetParameters().isEmpty()) {
+        line("target parameters", "%s", c.targetParameters());
+      }
       line("adapted", "%s", modules(weights));
       line("weights", "%s", sizes(weights));
     }

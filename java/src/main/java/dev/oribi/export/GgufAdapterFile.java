@@ -39,6 +39,10 @@ final class GgufAdapterFile {
 
   GgufAdapterFile(Path modelFolder, Path adapterFolder) {
     this.lora = LoraConfig.read(adapterFolder);
+    if (!lora.targetParameters().isEmpty()) {
+      throw new OribiException(adapterFolder + ": target_parameters " + lora.targetParameters() + ", adapters of fused experts, have no place"
+          + " in a GGUF adapter: export the merged model instead (--format gguf)");
+    }
     this.config = ModelConfig.read(modelFolder);
     this.family = GgufFamily.ofModelType(config.modelType());
     if (!lora.modulesToSave().isEmpty()) {
