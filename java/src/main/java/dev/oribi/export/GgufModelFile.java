@@ -29,6 +29,7 @@ final class GgufModelFile {
   private final ModelConfig config;
   private final GgufKeys keys;
   private final GgufNames names;
+  private final Optional<String> limit;
   private final GgufMix mix;
   private final Path folder;
   private final String title;
@@ -40,10 +41,16 @@ final class GgufModelFile {
     GgufFamily family = GgufFamilies.ofModelType(config.modelType());
     this.keys = family.keys(config);
     this.names = family.names(config);
+    this.limit = family.limit(config);
     this.mix = mix;
     this.folder = folder;
     this.title = title;
     this.template = template;
+  }
+
+  /** What the user should know of the file, if anything. */
+  Optional<String> limit() {
+    return limit;
   }
 
   /** Bytes of the tensors. */

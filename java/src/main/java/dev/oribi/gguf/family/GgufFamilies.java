@@ -18,10 +18,15 @@ public final class GgufFamilies {
 
   private GgufFamilies() {}
 
+  /** The {@code model_type}s that there are. */
+  public static List<String> modelTypes() {
+    return ALL.stream().map(GgufFamily::modelType).toList();
+  }
+
   /** The family of a {@code model_type}; an {@link OribiException} if GGUF or Oribi does not know it. */
   public static GgufFamily ofModelType(String modelType) {
     return ALL.stream().filter(f -> f.modelType().equals(modelType)).findFirst().orElseThrow(() -> new OribiException(
-        "models of type " + modelType + " cannot be written as GGUF yet; supported: " + ALL.stream().map(GgufFamily::modelType).toList()));
+        "models of type " + modelType + " cannot be written as GGUF yet; supported: " + modelTypes()));
   }
 
   /** The family of a file. */
