@@ -2,6 +2,8 @@ package dev.oribi.export;
 
 import dev.oribi.OribiException;
 import dev.oribi.gguf.GgmlType;
+import dev.oribi.model.config.ModelConfig;
+import dev.oribi.model.family.Architecture.ExpertsSpec;
 import java.util.Arrays;
 import java.util.Locale;
 import java.util.regex.Matcher;
@@ -54,9 +56,16 @@ public enum GgufMix {
    *
    * @param layers of the model
    * @param grouped whether query heads share keys
+   * @param experts of a layer; 0: none are routed
    * @param tied whether the embedding is the head too
    */
-  record Model(int layers, boolean grouped, boolean tied) {}
+  record Model(int layers, boolean grouped, int experts, boolean tied) {
+    static Model of(ModelConfig config, boolean tied) {
+      int experts = config.architecture().layers().stream()
+          .mapToInt(l -> l.mlp() instanceof ExpertsSpec x ? x.shape().experts() : 0).max().orElse(0);
+      return new Model(config.numHiddenLayers(), config.groupSize() > 1, experts, tied);
+    }
+  }
 
   /** The type of a tensor, by llama.cpp's name. */
   GgmlType of(String name, long[] shape, Model model) {
