@@ -7,6 +7,7 @@ import dev.oribi.generate.Generator;
 import dev.oribi.generate.TextModel;
 import dev.oribi.gguf.GgufFolder;
 import dev.oribi.model.Machine;
+import dev.oribi.model.config.ModelConfig;
 import dev.oribi.testing.FamilyConfigs;
 import dev.oribi.testing.LlamaCpp;
 import dev.oribi.testing.LlamaCpp.Answer;
@@ -19,10 +20,14 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.stream.IntStream;
 import java.util.stream.Stream;
+import org.assertj.core.api.SoftAssertions;
 import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Named;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.Arguments;
 import org.junit.jupiter.params.provider.MethodSource;
 
 /**
@@ -34,12 +39,18 @@ class LlamaCppFamiliesTest {
   private static final int TOKENS = 12;
   private static final List<String> TEXTS = List.of("Once upon a time there was", "It's 42 o'clock.  Two  spaces,\n\na line.", "Grüße, 東京 🦌!");
 
-  /** A file of fp32 is the model: what remains is the order of sums, and of GELU llama.cpp's table in 16 bits. */
-  private static final double SAME = 2e-3;
+  /** A file of fp32 is the model: what remains is the order of sums. */
+  private static final double SAME = 1e-4;
 
-  /** Where files have fewer bits llama.cpp rounds what it multiplies with as well: KL in nats that this may cost. */
+  /** llama.cpp looks GELU up in a table of 16 bits. */
+  private static final double SAME_BUT_GELU = 2e-2;
+
+  /**
+   * Where files have fewer bits llama.cpp rounds what it multiplies with as well: KL in nats that this may cost at half of the
+   * positions. At others a router may have had two experts between which rounding decides.
+   */
   private static final Map<GgufMix, Double> ROUNDED =
-      Map.of(GgufMix.BF16, 1e-3, GgufMix.F16, 1e-4, GgufMix.Q8_0, 2e-3, GgufMix.Q4_K_M, 1e-2);
+      Map.of(GgufMix.BF16, 5e-4, GgufMix.F16, 2e-5, GgufMix.Q8_0, 2e-3, GgufMix.Q4_K_M, 1e-2);
 
   @TempDir private Path folder;
   private LlamaCpp reader;
@@ -49,31 +60,39 @@ class LlamaCppFamiliesTest {
     reader = LlamaCpp.find(folder);
   }
 
-  static Stream<Map.Entry<String, ObjectNode>> families() {
-    return FamilyConfigs.all().entrySet().stream();
+  static Stream<Arguments> families() {
+    return FamilyConfigs.all().entrySet().stream().map(e -> Arguments.of(Named.of(e.getKey(), e.getKey()), Named.of("config", e.getValue())));
   }
 
   @ParameterizedTest(name = "{0}")
   @MethodSource("families")
-  void itsLogitsAreOurs(Map.Entry<String, ObjectNode> family) throws Exception {
-    Path model = RandomModel.write(folder.resolve("model"), TINY, family.getValue());
-    List<Job> jobs = new ArrayList<>();
-    jobs.add(new Job(export(model, GgufMix.F32), null, TEXTS, TOKENS));
-    for (GgufMix mix : ROUNDED.keySet()) {
-      jobs.add(new Job(export(model, mix), null, TEXTS, 0));
-    }
+  void itsLogitsAreOurs(String family, ObjectNode config) throws Exception {
+    Path model = RandomModel.write(folder.resolve("model"), TINY, config);
+    List<Job> jobs = new ArrayList<>(List.of(new Job(export(model, GgufMix.F32), null, TEXTS, TOKENS)));
+    List<GgufMix> mixes = ROUNDED.keySet().stream().sorted().toList();
+    mixes.forEach(mix -> jobs.add(new Job(export(model, mix), null, TEXTS, 0)));
     List<List<Answer>> answers = reader.run(jobs);
     sameTokens(model, answers.get(0));
     Difference plain = Difference.between(logits(model, answers.get(0)), rows(answers.get(0)));
-    System.out.printf(Locale.ROOT, "llama.cpp: %s F32: %.2g, KL %.2g, text margin %.2g", family.getKey(), plain.largest(), plain.kl(), sameText(model, answers.get(0)));
+    StringBuilder line = new StringBuilder(String.format(Locale.ROOT, "llama.cpp: %s: F32 %.2g", family, plain.largest()));
+    SoftAssertions all = new SoftAssertions();
+    boolean gelu = ModelConfig.read(model).hiddenAct().startsWith("gelu");
+    all.assertThat(plain.largest()).as(family).isLessThan(gelu ? SAME_BUT_GELU : SAME);
     for (int i = 1; i < jobs.size(); i++) {
-      Path file = jobs.get(i).model();
-      Difference d = Difference.between(logits(GgufFolder.of(file), answers.get(i)), rows(answers.get(i)));
-      System.out.printf(Locale.ROOT, "; %s KL %.2g", file.getFileName(), d.kl());
-      assertThat(d.kl()).as(family.getKey() + " " + file.getFileName()).isLessThan(ROUNDED.get(GgufMix.of(file.getFileName().toString().replace(".gguf", ""))));
+      GgufMix mix = mixes.get(i - 1);
+      double kl = medianKl(logits(GgufFolder.of(jobs.get(i).model()), answers.get(i)), rows(answers.get(i)));
+      line.append(String.format(Locale.ROOT, ", %s KL %.2g", mix, kl));
+      all.assertThat(kl).as(family + " " + mix).isLessThan(ROUNDED.get(mix));
     }
-    System.out.println();
-    assertThat(plain.largest()).as(family.getKey()).isLessThan(SAME);
+    System.out.println(line);
+    all.assertAll();
+    sameText(family, model, answers.get(0));
+  }
+
+  private static double medianKl(float[][] ours, float[][] theirs) {
+    double[] all = IntStream.range(0, ours.length)
+        .mapToDouble(i -> Difference.between(new float[][] {ours[i]}, new float[][] {theirs[i]}).kl()).sorted().toArray();
+    return all[all.length / 2];
   }
 
   private Path export(Path model, GgufMix mix) {
@@ -102,20 +121,12 @@ class LlamaCppFamiliesTest {
     }
   }
 
-  /** The smallest distance by which the likeliest token of a text is the likeliest, at the end of what was given. */
-  private static double sameText(Path model, List<Answer> answers) {
-    double margin = Double.POSITIVE_INFINITY;
+  private static void sameText(String family, Path model, List<Answer> answers) {
     try (TextModel text = TextModel.open(model, null, 1, 256)) {
       for (Answer answer : answers) {
         int[] found = text.continueIds(answer.ids(), Generator.Options.greedy(TOKENS, text.stopIds()));
-        assertThat(answer.continued()).isEqualTo(Arrays.stream(found).boxed().toList());
-        for (float[] row : answer.logits()) {
-          float[] sorted = row.clone();
-          Arrays.sort(sorted);
-          margin = Math.min(margin, sorted[row.length - 1] - sorted[row.length - 2]);
-        }
+        assertThat(answer.continued()).as(family).isEqualTo(Arrays.stream(found).boxed().toList());
       }
     }
-    return margin;
   }
 }

@@ -13,6 +13,11 @@ final class SmolLm3Gguf extends GgufFamily {
   }
 
   @Override
+  protected boolean interleaved() {
+    return true;
+  }
+
+  @Override
   protected void read(GgufKeys keys, ObjectNode config) {
     requireWholeHeads(keys, config);
     ArrayNode turns = config.putArray("no_rope_layers"); // 1 where a layer turns
