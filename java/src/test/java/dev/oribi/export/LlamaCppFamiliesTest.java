@@ -6,14 +6,19 @@ import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.oribi.generate.Generator;
 import dev.oribi.generate.TextModel;
 import dev.oribi.gguf.GgufFolder;
+import dev.oribi.gguf.GgufNames;
+import dev.oribi.gguf.family.GgufFamilies;
+import dev.oribi.gguf.family.GgufFamily;
 import dev.oribi.model.Machine;
 import dev.oribi.model.config.ModelConfig;
 import dev.oribi.testing.FamilyConfigs;
 import dev.oribi.testing.LlamaCpp;
 import dev.oribi.testing.LlamaCpp.Answer;
 import dev.oribi.testing.LlamaCpp.Job;
+import dev.oribi.testing.RandomAdapter;
 import dev.oribi.testing.RandomModel;
 import dev.oribi.text.Tokenizer;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -73,14 +78,13 @@ class LlamaCppFamiliesTest {
     mixes.forEach(mix -> jobs.add(new Job(export(model, mix), null, TEXTS, 0)));
     List<List<Answer>> answers = reader.run(jobs);
     sameTokens(model, answers.get(0));
-    Difference plain = Difference.between(logits(model, answers.get(0)), rows(answers.get(0)));
+    Difference plain = Difference.between(logits(model, null, answers.get(0)), rows(answers.get(0)));
     StringBuilder line = new StringBuilder(String.format(Locale.ROOT, "llama.cpp: %s: F32 %.2g", family, plain.largest()));
     SoftAssertions all = new SoftAssertions();
-    boolean gelu = ModelConfig.read(model).hiddenAct().startsWith("gelu");
-    all.assertThat(plain.largest()).as(family).isLessThan(gelu ? SAME_BUT_GELU : SAME);
+    all.assertThat(plain.largest()).as(family).isLessThan(isGelu(model) ? SAME_BUT_GELU : SAME);
     for (int i = 1; i < jobs.size(); i++) {
       GgufMix mix = mixes.get(i - 1);
-      double kl = medianKl(logits(GgufFolder.of(jobs.get(i).model()), answers.get(i)), rows(answers.get(i)));
+      double kl = medianKl(logits(GgufFolder.of(jobs.get(i).model()), null, answers.get(i)), rows(answers.get(i)));
       line.append(String.format(Locale.ROOT, ", %s KL %.2g", mix, kl));
       all.assertThat(kl).as(family + " " + mix).isLessThan(ROUNDED.get(mix));
     }
@@ -89,23 +93,49 @@ class LlamaCppFamiliesTest {
     sameText(family, model, answers.get(0));
   }
 
+  /** Of every linear layer that llama.cpp asks for adapters, beside its model. */
+  @ParameterizedTest(name = "{0}")
+  @MethodSource("families")
+  void itsAdaptersAreOurs(String family, ObjectNode config) throws Exception {
+    Path model = RandomModel.write(folder.resolve("model"), TINY, config);
+    GgufFamily gguf = GgufFamilies.ofModelType(config.get("model_type").asText());
+    GgufNames names = gguf.names(ModelConfig.read(model));
+    Path adapter = RandomAdapter.write(Files.createDirectory(folder.resolve("adapter")), model, 4, 8, true, 0.05,
+        module -> module.contains(".layers.") && !module.endsWith(".gate") && gguf.adapts(names.place(module + ".weight").tensor()));
+    Path lora = export(model, adapter, ExportFormat.GGUF_ADAPTER, GgufMix.F32, "lora.gguf");
+    List<Answer> answers = reader.run(new Job(export(model, GgufMix.F32), lora, TEXTS, 0));
+    float[][] ours = logits(model, adapter, answers);
+    Difference with = Difference.between(ours, rows(answers));
+    Difference without = Difference.between(ours, logits(model, null, answers));
+    System.out.printf(Locale.ROOT, "llama.cpp: %s, with an adapter: F32 %.2g of %.2g%n", family, with.largest(), without.largest());
+    assertThat(with.largest()).isLessThan(isGelu(model) ? SAME_BUT_GELU : SAME).isLessThan(0.01 * without.largest());
+  }
+
   private static double medianKl(float[][] ours, float[][] theirs) {
     double[] all = IntStream.range(0, ours.length)
         .mapToDouble(i -> Difference.between(new float[][] {ours[i]}, new float[][] {theirs[i]}).kl()).sorted().toArray();
     return all[all.length / 2];
   }
 
+  private static boolean isGelu(Path model) {
+    return ModelConfig.read(model).hiddenAct().startsWith("gelu");
+  }
+
   private Path export(Path model, GgufMix mix) {
-    Path file = folder.resolve(mix + ".gguf");
+    return export(model, null, ExportFormat.GGUF, mix, mix + ".gguf");
+  }
+
+  private Path export(Path model, Path adapter, ExportFormat format, GgufMix mix, String name) {
+    Path file = folder.resolve(name);
     try (Machine machine = Machine.cpu(1)) {
-      new Exporter(new Exporter.Request(model, null, TextModel.Storage.PLAIN, ExportFormat.GGUF, mix, file, false), machine, line -> {}).run();
+      new Exporter(new Exporter.Request(model, adapter, TextModel.Storage.PLAIN, format, mix, file, false), machine, line -> {}).run();
     }
     return file;
   }
 
-  private static float[][] logits(Path model, List<Answer> answers) {
+  private static float[][] logits(Path model, Path adapter, List<Answer> answers) {
     try (Machine machine = Machine.cpu(1)) {
-      return Probe.logits(model, null, TextModel.Storage.PLAIN, machine, answers.stream().map(Answer::ids).toList());
+      return Probe.logits(model, adapter, TextModel.Storage.PLAIN, machine, answers.stream().map(Answer::ids).toList());
     }
   }
 

@@ -12,6 +12,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;
+import java.util.function.Predicate;
 
 /** An adapter of random numbers on every linear layer, as PEFT would have written it. */
 public final class RandomAdapter {
@@ -19,13 +20,18 @@ public final class RandomAdapter {
 
   /** @param size standard deviation of the elements of B; those of A have 1/sqrt(in) */
   public static Path write(Path folder, Path model, int rank, double alpha, boolean rslora, double size) {
+    return write(folder, model, rank, alpha, rslora, size, module -> module.endsWith("_proj"));
+  }
+
+  /** The same on some modules, by their names. */
+  public static Path write(Path folder, Path model, int rank, double alpha, boolean rslora, double size, Predicate<String> modules) {
     ModelConfig config = ModelConfig.read(model);
     LoraConfig lora = new LoraConfig(rank, alpha, 0, LoraConfig.ALL_LINEAR, null, rslora, List.of(), LoraConfig.Init.KAIMING,
         Map.of(), Map.of(), model.toString());
     List<SafetensorsWriter.Tensor> tensors = new ArrayList<>();
     for (TensorSpec spec : ModelTensors.of(config)) {
-      if (spec.name().endsWith("_proj.weight")) {
-        String module = spec.name().substring(0, spec.name().length() - ".weight".length());
+      String module = spec.name().replaceAll("\\.weight$", "");
+      if (spec.shape().length == 2 && modules.test(module)) {
         tensors.add(new SafetensorsWriter.Tensor(LoraConfig.tensorName(module, "lora_A"), TensorType.F32, rank, spec.shape()[1]));
         tensors.add(new SafetensorsWriter.Tensor(LoraConfig.tensorName(module, "lora_B"), TensorType.F32, spec.shape()[0], rank));
       }

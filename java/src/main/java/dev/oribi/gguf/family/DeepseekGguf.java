@@ -12,6 +12,7 @@ import dev.oribi.model.family.Architecture.ExpertsSpec;
 import dev.oribi.model.family.Architecture.LatentAttentionSpec;
 import dev.oribi.model.family.Architecture.Layer;
 import java.util.Set;
+import java.util.regex.Pattern;
 
 /**
  * DeepSeek V2 and V3: one architecture, told apart by the score of the router.
@@ -35,11 +36,19 @@ final class DeepseekGguf extends GgufFamily {
   /** Of YaRN's logarithm, and what files hold of mscale_all_dim. */
   private static final double TENTH = 0.1;
 
+  private static final Pattern NOT_ADAPTED = Pattern.compile("blk\\.\\d+\\.attn_(q|q_a|q_b|kv_a_mqa|kv_b)\\.weight");
+
   private final boolean sigmoid;
 
   DeepseekGguf(String modelType, boolean sigmoid) {
     super(modelType, "deepseek2");
     this.sigmoid = sigmoid;
+  }
+
+  /** Its graph of latent attention, and the head, multiply with the weights alone. */
+  @Override
+  public boolean adapts(String tensor) {
+    return !tensor.equals("output.weight") && !NOT_ADAPTED.matcher(tensor).matches();
   }
 
   @Override
