@@ -29,7 +29,7 @@ import java.util.TreeMap;
  *
  * <p>llama.cpp scales by alpha over the rank of the tensor. Where PEFT scales a module otherwise (rank-stabilized, or by a pattern) the
  * difference is multiplied into its B. Modules trained whole have no place in such a file and are refused, and so are adapters
- * of some experts alone.
+ * of some experts alone, and of what llama.cpp multiplies without asking for adapters ({@link GgufFamily#adapts}).
  */
 final class GgufAdapterFile {
   private static final String A = ".lora_a";
@@ -46,14 +46,13 @@ final class GgufAdapterFile {
   private record Part(TensorInfo from, String name, int part, int parts, float factor, RowOrder order) {}
 
   private final LoraConfig lora;
-  private final String architecture;
+  private final GgufFamily family;
   private final GgufNames names;
 
   GgufAdapterFile(Path modelFolder, Path adapterFolder) {
     this.lora = LoraConfig.read(adapterFolder);
     ModelConfig config = ModelConfig.read(modelFolder);
-    GgufFamily family = GgufFamilies.ofModelType(config.modelType());
-    this.architecture = family.architecture();
+    this.family = GgufFamilies.ofModelType(config.modelType());
     this.names = family.names(config);
     if (!lora.modulesToSave().isEmpty()) {
       throw new OribiException(adapterFolder + ": " + lora.modulesToSave() + " were trained whole, and an adapter in GGUF cannot hold them:"
@@ -69,7 +68,7 @@ final class GgufAdapterFile {
         parts.computeIfAbsent(part.name, n -> new TreeMap<>()).put(part.part, part);
       }
       Map<String, GgufValue> keys = new LinkedHashMap<>();
-      keys.put("general.architecture", GgufValue.string(architecture));
+      keys.put("general.architecture", GgufValue.string(family.architecture()));
       keys.put("general.type", GgufValue.string("adapter"));
       keys.put("adapter.type", GgufValue.string("lora"));
       keys.put("adapter.lora.alpha", GgufValue.f32(lora.loraAlpha()));
@@ -104,6 +103,10 @@ final class GgufAdapterFile {
     }
     String module = module(t);
     GgufNames.Place place = names.place(module + ".weight");
+    if (!family.adapts(place.tensor())) {
+      throw new OribiException(t.file() + ": llama.cpp applies no adapter to " + module + " in architecture " + family.architecture()
+          + ", and would run without it: export the merged model instead (--format gguf), or train modules other than that");
+    }
     float factor = b ? (float) (lora.scale(module) * lora.rank(module) / lora.loraAlpha()) : 1;
     return new Part(t, place.tensor() + (a ? A : B), place.part(), place.parts(), factor, a ? RowOrder.SAME : place.order());
   }

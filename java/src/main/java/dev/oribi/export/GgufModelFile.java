@@ -6,6 +6,7 @@ import dev.oribi.gguf.GgufKeys;
 import dev.oribi.gguf.GgufNames;
 import dev.oribi.gguf.GgufValue;
 import dev.oribi.gguf.GgufWriter;
+import dev.oribi.gguf.LatentSplit;
 import dev.oribi.gguf.RowOrder;
 import dev.oribi.gguf.TokenizerKeys;
 import dev.oribi.gguf.family.GgufFamilies;
@@ -74,16 +75,19 @@ final class GgufModelFile {
         sink.floats(table, table.length);
       } else {
         for (String name : weights.get(t.name())) {
-          put(name, sink);
+          put(t.name(), name, sink);
         }
       }
     });
   }
 
-  private void put(String name, GgufWriter.Sink sink) throws IOException {
+  private void put(String tensor, String name, GgufWriter.Sink sink) throws IOException {
     GgufNames.Place place = names.place(name);
     long[] shape = model.shape(name);
-    if (shape.length == 1) {
+    LatentSplit split = names.split(name).orElse(null);
+    if (split != null) {
+      putSplit(name, split, tensor.equals(split.keys()), sink);
+    } else if (shape.length == 1) {
       putVector(name, place, Math.toIntExact(shape[0]), sink);
     } else if (place.order().same()) {
       RowSource.copy(model, name, (values, n, row, rows) -> sink.floats(values, n));
@@ -100,6 +104,14 @@ final class GgufModelFile {
       written[i] = values[(int) place.order().modelRow(i)] + place.plus();
     }
     sink.floats(written, n);
+  }
+
+  private void putSplit(String name, LatentSplit split, boolean ofKeys, GgufWriter.Sink sink) throws IOException {
+    float[] rows = new float[split.headRows() * split.rank()];
+    for (long head = 0; head < split.heads(); head++) {
+      model.read(name, head * split.headRows(), split.headRows(), rows);
+      split.split(rows, ofKeys, sink::floats);
+    }
   }
 
   /** Rows change places within a head only. */
@@ -121,7 +133,9 @@ final class GgufModelFile {
     Map<String, List<String>> weights = new LinkedHashMap<>();
     for (String name : model.names()) {
       if (!Families.of(config.modelType()).leavesOut(name, config)) {
-        weights.computeIfAbsent(names.place(name).tensor(), t -> new ArrayList<>()).add(name);
+        List<String> tensors =
+            names.split(name).map(s -> List.of(s.keys(), s.values())).orElseGet(() -> List.of(names.place(name).tensor()));
+        tensors.forEach(tensor -> weights.computeIfAbsent(tensor, t -> new ArrayList<>()).add(name));
       }
     }
     weights.values().forEach(parts -> parts.sort(Comparator.comparingInt(name -> names.place(name).part())));
@@ -138,8 +152,9 @@ final class GgufModelFile {
         throw new OribiException("tensor " + tensor + " is made of " + Math.max(1, stacked) + " weights, and the model has " + parts.size());
       }
       long[] shape = model.shape(parts.get(0));
-      GgmlType type = mix.of(tensor, shape, facts);
-      tensors.add(new GgufWriter.Tensor(tensor, type, stacked == 0 ? shape : new long[] {stacked, shape[0], shape[1]}));
+      long[] written = names.split(parts.get(0)).map(s -> tensor.equals(s.keys()) ? s.keysShape() : s.valuesShape())
+          .orElse(stacked == 0 ? shape : new long[] {stacked, shape[0], shape[1]});
+      tensors.add(new GgufWriter.Tensor(tensor, mix.of(tensor, written, facts), written));
     });
     return tensors;
   }

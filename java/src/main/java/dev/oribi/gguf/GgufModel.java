@@ -13,6 +13,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.Collections;
+import java.util.HashMap;
 import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.Map;
@@ -33,6 +34,7 @@ public final class GgufModel implements AutoCloseable {
   private final ObjectNode config;
   private final GgufNames names;
   private final Map<String, GgufTensor> tensors = new LinkedHashMap<>();
+  private final Map<String, LatentSplit> splits = new HashMap<>();
 
   private GgufModel(GgufFile file) {
     this.file = file;
@@ -45,13 +47,33 @@ public final class GgufModel implements AutoCloseable {
     Set<String> used = new HashSet<>(keys.tables().keySet());
     for (TensorSpec spec : ModelTensors.of(parsed)) {
       GgufNames.Place place = names.place(spec.name());
-      tensors.put(spec.name(), part(file.tensor(place.tensor()), place, spec));
-      used.add(place.tensor());
+      LatentSplit split = names.split(spec.name()).orElse(null);
+      if (split != null && !file.tensors().containsKey(place.tensor())) {
+        tensors.put(spec.name(), joined(split, spec));
+        used.addAll(Set.of(split.keys(), split.values()));
+      } else {
+        tensors.put(spec.name(), part(file.tensor(place.tensor()), place, spec));
+        used.add(place.tensor());
+      }
     }
     for (String name : file.tensors().keySet()) {
       if (!used.contains(name) && !name.equals(HEAD)) { // a head that repeats the embedding is not a weight of its own
         throw new OribiException(file.file() + ": tensor " + name + " has no place in a model of architecture " + family.architecture());
       }
+    }
+  }
+
+  /** A weight that lies in two tensors: numbers, which no row of blocks in the file is. */
+  private GgufTensor joined(LatentSplit split, TensorSpec spec) {
+    requireShape(file.tensor(split.keys()), split.keysShape());
+    requireShape(file.tensor(split.values()), split.valuesShape());
+    splits.put(spec.name(), split);
+    return new GgufTensor(split.keys() + " and " + split.values(), GgmlType.F32, spec.shape(), 0, 0);
+  }
+
+  private void requireShape(GgufTensor t, long[] shape) {
+    if (!Arrays.equals(t.shape(), shape)) {
+      throw new OribiException(file.file() + ": tensor " + t + " has another shape than the file's sizes ask for, " + Arrays.toString(shape));
     }
   }
 
@@ -61,10 +83,7 @@ public final class GgufModel implements AutoCloseable {
     long[] stacked = new long[shape.length + 1];
     stacked[0] = place.parts();
     System.arraycopy(shape, 0, stacked, 1, shape.length);
-    if (!Arrays.equals(t.shape(), place.parts() == 0 ? shape : stacked)) {
-      throw new OribiException(file.file() + ": tensor " + t + " has another shape than the file's sizes ask for, "
-          + Arrays.toString(place.parts() == 0 ? shape : stacked));
-    }
+    requireShape(t, place.parts() == 0 ? shape : stacked);
     long bytes = t.bytes() / Math.max(1, place.parts());
     return new GgufTensor(t.name(), t.type(), shape, t.begin() + place.part() * bytes, bytes);
   }
@@ -145,6 +164,11 @@ public final class GgufModel implements AutoCloseable {
     if (into.remaining() % cols != 0) {
       throw new IllegalArgumentException(into.remaining() + " values are no whole rows of " + t);
     }
+    LatentSplit split = splits.get(name);
+    if (split != null) {
+      readSplit(split, row, into);
+      return;
+    }
     if (t.shape().length == 1) {
       readVector(t, place, into);
       return;
@@ -157,6 +181,20 @@ public final class GgufModel implements AutoCloseable {
     while (into.hasRemaining()) {
       GgmlBlocks.decode(t.type(), row(name, row++), values, 0, cols);
       into.put(values);
+    }
+  }
+
+  private void readSplit(LatentSplit split, long row, FloatBuffer into) {
+    FloatBuffer keys = FloatBuffer.allocate(split.rank() * split.nope());
+    FloatBuffer values = FloatBuffer.allocate(split.value() * split.rank());
+    while (into.hasRemaining()) {
+      long head = row / split.headRows();
+      int first = (int) (row % split.headRows());
+      file.readFloats(file.tensor(split.keys()), head * keys.capacity(), keys.clear());
+      file.readFloats(file.tensor(split.values()), head * values.capacity(), values.clear());
+      int rows = Math.min(split.headRows() - first, into.remaining() / split.rank());
+      into.put(split.join(keys.array(), values.array()), first * split.rank(), rows * split.rank());
+      row += rows;
     }
   }
 

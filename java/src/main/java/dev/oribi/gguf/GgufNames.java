@@ -12,6 +12,7 @@ import dev.oribi.model.family.Architecture.SelfAttentionSpec;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 
 /**
  * Where each weight of a model stands in a GGUF file.
@@ -39,6 +40,7 @@ public final class GgufNames {
   private record Module(String name, int part, int parts, RowOrder order, boolean norm) {}
 
   private final Map<String, Module> modules = new HashMap<>();
+  private final Map<String, LatentSplit> splits = new HashMap<>();
   /** Tensors that are no module's weight or bias. */
   private final Map<String, String> others = new HashMap<>();
   private final String architecture;
@@ -77,6 +79,11 @@ public final class GgufNames {
       throw new OribiException("the tensor " + name + " has no place in a GGUF file of architecture " + architecture);
     }
     return new Place(m.name + suffix, m.part, m.parts, m.order, m.norm && suffix.equals(WEIGHT) ? plus : 0);
+  }
+
+  /** How a weight is written that files hold as two tensors; empty for all others. */
+  public Optional<LatentSplit> split(String name) {
+    return Optional.ofNullable(splits.get(name));
   }
 
   // ----------------------------------------------------------------------------------------------------------- table
@@ -124,7 +131,9 @@ public final class GgufNames {
     plain(layer + down.get(down.size() - 1), block + "attn_kv_a_mqa");
     norm(layer + LatentAttentionSpec.KV_NORM, block + "attn_kv_a_norm");
     plain(layer + a.q(), block + (a.qRank() > 0 ? "attn_q_b" : "attn_q"));
-    plain(layer + LatentAttentionSpec.KV, block + "attn_kv_b");
+    plain(layer + LatentAttentionSpec.KV, block + "attn_kv_b"); // of older files, which have it whole
+    splits.put(layer + LatentAttentionSpec.KV + WEIGHT, new LatentSplit(block + "attn_k_b" + WEIGHT, block + "attn_v_b" + WEIGHT,
+        a.shape().heads(), a.shape().nope(), a.shape().v(), a.kvRank()));
     plain(layer + LatentAttentionSpec.O, block + "attn_output");
   }
 

@@ -18,7 +18,12 @@ enum PreTokenizer {
   /** Digits one by one, then as GPT-2. */
   SMOLLM("smollm", null, true, false, false),
   LLAMA3("llama-bpe", Regex.LLAMA3, false, false, true),
-  QWEN2("qwen2", Regex.QWEN2, false, true, false);
+  QWEN2("qwen2", Regex.QWEN2, false, true, false),
+  /**
+   * Mistral Nemo and Small 3. For llama.cpp every letter but a to z is a capital too, and a letter is not joined with its marks: camel case
+   * beyond ASCII and scripts with combining marks may be cut elsewhere there.
+   */
+  TEKKEN("tekken", Regex.TEKKEN, false, false, true);
 
   /** Constants cannot be named before those of the enum. */
   private static final class Regex {
@@ -26,6 +31,9 @@ enum PreTokenizer {
         + "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
     static final String QWEN2 = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*"
         + "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+    static final String TEKKEN = "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+"
+        + "|[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*|\\p{N}"
+        + "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
   }
 
   private final String ggufName;

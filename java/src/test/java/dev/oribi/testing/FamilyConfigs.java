@@ -14,6 +14,9 @@ public final class FamilyConfigs {
   private static final String YARN = "'rope_type': 'yarn', 'factor': 8.0, 'original_max_position_embeddings': 64";
   private static final String EXPERTS = "'num_experts_per_tok': 2, 'moe_intermediate_size': 256, ";
 
+  private static final String FACTORS_OF_16 = "'short_factor': [1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3],"
+      + " 'long_factor': [1, 1, 1.5, 1.5, 2, 2, 2.5, 2.5, 3, 3, 3.5, 4, 5, 6, 8, 12]";
+
   private FamilyConfigs() {}
 
   /** By name. The vocabulary is that of the tiny model's tokenizer. */
@@ -32,6 +35,10 @@ public final class FamilyConfigs {
         + " 'high_freq_factor': 4.0, 'original_max_position_embeddings': 8192}, 'rope_theta': 5e5"));
     all.put("llama with biases", family("llama", "'attention_bias': true, 'mlp_bias': true, 'rope_scaling': {'rope_type': 'linear',"
         + " 'factor': 2.0}"));
+    all.put("llama, yarn", family("llama", "'head_dim': 64, 'rope_scaling': {'rope_type': 'yarn', 'factor': 4.0, 'beta_fast': 4.0,"
+        + " 'beta_slow': 0.5, 'attention_factor': 1.3, 'original_max_position_embeddings': 128}"));
+    all.put("llama, long factors", family("llama", "'original_max_position_embeddings': 6, 'rope_scaling': {'rope_type': 'longrope', "
+        + FACTORS_OF_16 + "}"));
     all.put("mistral", family("mistral", "'head_dim': 64, 'rope_theta': 1e6, 'sliding_window': null"));
     all.put("smollm3", family("smollm3", "'num_hidden_layers': 5, 'tie_word_embeddings': true, 'rope_theta': 2e6"));
     all.put("mixtral", family("mixtral", "'num_local_experts': 4, 'num_experts_per_tok': 2, 'intermediate_size': 256"));

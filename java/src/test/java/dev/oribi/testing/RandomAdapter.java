@@ -7,6 +7,7 @@ import dev.oribi.model.config.ModelTensors;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.model.config.ModelConfig;
 import dev.oribi.model.config.TensorSpec;
+import dev.oribi.model.family.Architecture;
 import java.io.IOException;
 import java.nio.FloatBuffer;
 import java.nio.file.Files;
@@ -17,6 +18,7 @@ import java.util.Map;
 import java.util.Random;
 import java.util.Set;
 import java.util.TreeSet;
+import java.util.function.Predicate;
 
 /** An adapter of random numbers on every linear layer, as PEFT would have written it. */
 public final class RandomAdapter {
@@ -24,12 +26,17 @@ public final class RandomAdapter {
 
   /** @param size standard deviation of the elements of B; those of A have 1/sqrt(in) */
   public static Path write(Path folder, Path model, int rank, double alpha, boolean rslora, double size) {
+    return write(folder, model, rank, alpha, rslora, size, RandomAdapter::isLinear);
+  }
+
+  /** The same on some modules, by their names. */
+  public static Path write(Path folder, Path model, int rank, double alpha, boolean rslora, double size, Predicate<String> modules) {
     ModelConfig config = ModelConfig.read(model);
     Set<String> targets = new TreeSet<>();
     List<SafetensorsWriter.Tensor> tensors = new ArrayList<>();
     for (TensorSpec spec : ModelTensors.of(config)) {
-      if (isLinear(spec)) {
-        String module = spec.name().substring(0, spec.name().length() - ".weight".length());
+      String module = spec.name().replaceAll("\\.weight$", "");
+      if (spec.shape().length == 2 && modules.test(module)) {
         targets.add(module.substring(module.lastIndexOf('.') + 1));
         tensors.add(new SafetensorsWriter.Tensor(LoraConfig.tensorName(module, "lora_A"), TensorType.F32, rank, spec.shape()[1]));
         tensors.add(new SafetensorsWriter.Tensor(LoraConfig.tensorName(module, "lora_B"), TensorType.F32, spec.shape()[0], rank));
@@ -44,15 +51,14 @@ public final class RandomAdapter {
       }
       sink.floats(FloatBuffer.wrap(values));
     });
-    new LoraConfig(rank, alpha, 0, List.copyOf(targets), null, rslora, List.of(), LoraConfig.Init.KAIMING, Map.of(), Map.of(),
-        model.toString()).write(folder);
+    new LoraConfig(rank, alpha, 0, List.copyOf(targets), null, rslora, List.of(), LoraConfig.Init.KAIMING, Map.of(), Map.of(), model.toString())
+        .write(folder);
     return folder;
   }
 
   /** All matrices but the embedding, the head and routers. */
-  private static boolean isLinear(TensorSpec spec) {
-    return spec.shape().length == 2 && !spec.name().equals(ModelTensors.EMBEDDING) && !spec.name().equals(ModelTensors.LM_HEAD)
-        && !spec.name().endsWith(".gate.weight");
+  public static boolean isLinear(String module) {
+    return !module.equals(Architecture.EMBEDDING) && !module.equals(Architecture.HEAD) && !module.endsWith(".gate");
   }
 
   /** The same adapter without the modules in whose names {@code part} stands. */

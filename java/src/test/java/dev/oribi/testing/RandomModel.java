@@ -26,6 +26,10 @@ public final class RandomModel {
   /** Of what is added: biases, and the router's bias for the choice. */
   private static final double ADDED = 0.2;
 
+  /** Of a token's channels in the stream, and of logits. */
+  private static final double TOKEN = 0.4;
+  private static final double LOGITS = 3;
+
   /** Queries and keys of unit channels would look nearly everywhere at once. */
   private static final double SHARP = 1.5;
 
@@ -54,22 +58,32 @@ public final class RandomModel {
     boolean vector = shape.length == 1;
     boolean norm = vector && spec.name().endsWith("norm.weight");
     double deviation = norm ? NORM : vector ? ADDED : matrix(spec.name(), shape, config);
-    double mean = norm && !onePlus ? 1 : 0;
+    double gain = spec.name().equals(ModelTensors.FINAL_NORM) && config.tieWordEmbeddings() ? lastGain(config) : 1;
+    double mean = norm ? onePlus ? gain - 1 : gain : 0;
     Random random = new Random(spec.name().hashCode() * 31L + config.modelType().hashCode());
     float[] values = new float[Math.toIntExact(vector ? shape[0] : shape[0] * shape[1])];
     for (int i = 0; i < values.length; i++) {
-      values[i] = (float) (mean + deviation * random.nextGaussian());
+      values[i] = (float) (mean + gain * deviation * random.nextGaussian());
     }
     return values;
   }
 
-  /** Outputs of unit channels from inputs of unit channels; rows of the embedding as its scale asks for. */
+  /** Outputs of unit channels from inputs of unit channels; a token of less, so that its own embedding does not outweigh all else. */
   private static double matrix(String name, long[] shape, ModelConfig config) {
     if (name.equals(ModelTensors.EMBEDDING)) {
-      return (config.tieWordEmbeddings() ? 2 : 1) / Math.max(config.architecture().embeddingScale(), Math.sqrt(config.tieWordEmbeddings() ? shape[1] : 1));
+      return embedding(config);
     }
     double plain = 1 / Math.sqrt(shape[1]);
     boolean sharp = name.contains("q_proj") || name.contains("q_b_proj") || name.endsWith(".gate.weight");
-    return name.equals(ModelTensors.LM_HEAD) ? 3 * plain : sharp ? SHARP * plain : plain;
+    return name.equals(ModelTensors.LM_HEAD) ? LOGITS * plain : sharp ? SHARP * plain : plain;
+  }
+
+  private static double embedding(ModelConfig config) {
+    return TOKEN / config.architecture().embeddingScale();
+  }
+
+  /** Where the head is the embedding, the last norm makes logits of it that lie as far apart as others. */
+  private static double lastGain(ModelConfig config) {
+    return LOGITS / (embedding(config) * Math.sqrt(config.hiddenSize()));
   }
 }

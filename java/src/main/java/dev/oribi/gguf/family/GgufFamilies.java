@@ -14,7 +14,13 @@ public final class GgufFamilies {
       new Qwen2Gguf(),
       new Qwen3Gguf(),
       new Qwen3MoeGguf(),
-      new SmolLm3Gguf());
+      new SmolLm3Gguf(),
+      new GemmaGguf(),
+      new Gemma2Gguf(),
+      new Gemma3Gguf(),
+      new Phi3Gguf(),
+      new DeepseekGguf("deepseek_v2", false),
+      new DeepseekGguf("deepseek_v3", true));
 
   private GgufFamilies() {}
 

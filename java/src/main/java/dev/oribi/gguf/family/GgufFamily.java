@@ -68,6 +68,11 @@ public abstract class GgufFamily {
     return GgufRope.USUAL;
   }
 
+  /** Whether llama.cpp applies an adapter of this tensor, by its name there; where it does not it says nothing. */
+  public boolean adapts(String tensor) {
+    return true;
+  }
+
   /** Writes the keys that this family has beyond those of all. */
   protected void put(ModelConfig config, Architecture a, GgufKeys keys) {}
 

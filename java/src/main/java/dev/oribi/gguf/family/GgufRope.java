@@ -97,7 +97,8 @@ final class GgufRope {
       json.set("rope_scaling", Llama3Factors.guess(keys, frequencies, turning, theta));
       return;
     }
-    String type = keys.text(SCALING + "type", "none");
+    boolean tables = keys.table(LONG) != null; // in many files of Phi-3 they are all that tells
+    String type = tables ? "longrope" : keys.text(SCALING + "type", "none");
     double factor = keys.number(SCALING + "factor", 1);
     double attention = keys.number(SCALING + "attn_factor", 1);
     switch (type) {
