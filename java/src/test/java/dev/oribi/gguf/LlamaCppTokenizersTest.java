@@ -1,8 +1,11 @@
 package dev.oribi.gguf;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
+import dev.oribi.OribiException;
 import dev.oribi.io.Json;
 import dev.oribi.model.ModelFiles;
 import dev.oribi.testing.LlamaCpp;
@@ -16,6 +19,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
@@ -26,7 +30,7 @@ class LlamaCppTokenizersTest {
   private static final Path TINY = Path.of("../models/tiny/model");
   private static final List<String> TEXTS = List.of(
       "Once upon a time, 12345 dogs didn't bark; THEY'LL bark in 2025.",
-      "  two  spaces\n\n\tand tabs \r\n end ",
+      "  two  spaces\n\n\tand tabs \r\n end <table>",
       "CamelCaseWords and ΑΒΓαβγ, Straße, ÄÖÜ, ǅ, naïve café",
       "Grüße, 東京! 🦌 १२३ ½",
       "foo(bar)/baz::qux -> x += 1;  // a comment\n}\n\n\n",
@@ -69,5 +73,39 @@ class LlamaCppTokenizersTest {
     ((ObjectNode) json.get("model")).put("ignore_merges", pre.ignoreMerges());
     Json.write(tokenizer.resolve("tokenizer.json"), json);
     sameTokens(tokenizer);
+  }
+
+  /** Pieces as Gemma has them: no space before the text, and tokens of their own for runs of spaces and line feeds and for tags. */
+  @Test
+  void ofPiecesWithoutASpaceBefore() throws Exception {
+    Path tokenizer = TestData.tokenizer("mistral-v0.1", folder);
+    ObjectNode json = Json.readObject(tokenizer.resolve("tokenizer.json"));
+    json.putObject("normalizer").put("type", "Replace").put("content", "▁").putObject("pattern").put("String", " ");
+    json.putObject("pre_tokenizer").put("type", "Split").put("behavior", "MergedWithPrevious").put("invert", false).putObject("pattern")
+        .put("String", " ");
+    ArrayNode decoders = json.putObject("decoder").put("type", "Sequence").putArray("decoders");
+    decoders.addObject().put("type", "Replace").put("content", " ").putObject("pattern").put("String", "▁");
+    decoders.addObject().put("type", "ByteFallback");
+    decoders.addObject().put("type", "Fuse");
+    ObjectNode vocab = (ObjectNode) json.get("model").get("vocab");
+    for (String token : List.of("\n\n", "▁▁", "<table>")) {
+      int id = vocab.has(token) ? vocab.get(token).asInt() : vocab.size();
+      vocab.put(token, id);
+      ((ArrayNode) json.get("added_tokens")).addObject().put("id", id).put("content", token).put("single_word", false).put("lstrip", false)
+          .put("rstrip", false).put("normalized", false).put("special", false);
+    }
+    Json.write(tokenizer.resolve("tokenizer.json"), json);
+    sameTokens(tokenizer);
+  }
+
+  /** Llama 3's cuts with merges from the start have another name: a whole piece that is a token may be cut differently. */
+  @Test
+  void theNameSaysWhetherMergesAreIgnored() throws Exception {
+    ObjectNode json = Json.readObject(TestData.tokenizer("llama3.1", folder).resolve("tokenizer.json"));
+    assertThat(PreTokenizer.of(json, "test")).isEqualTo(PreTokenizer.LLAMA3);
+    ((ObjectNode) json.get("model")).put("ignore_merges", false);
+    assertThat(PreTokenizer.of(json, "test")).isEqualTo(PreTokenizer.DBRX);
+    ((ArrayNode) json.get("pre_tokenizer").get("pretokenizers")).insertObject(0).put("type", "Digits").put("individual_digits", true);
+    assertThatThrownBy(() -> PreTokenizer.of(json, "test")).isInstanceOf(OribiException.class).hasMessageContaining("deepseek-v3");
   }
 }
