@@ -60,9 +60,8 @@ public final class GgufFolder {
   public static void unpack(Path path, Path folder) throws IOException {
     try (GgufModel model = GgufModel.open(path)) {
       GgufFile file = model.file();
-      GgufSizes sizes = GgufSizes.read(file, model.family());
-      ObjectNode config = sizes.config(model.family(), !model.tensors().containsKey("lm_head.weight"));
-      TokenizerFiles tokenizer = new TokenizerFiles(file, sizes.vocabulary());
+      ObjectNode config = model.config();
+      TokenizerFiles tokenizer = new TokenizerFiles(file, config.get("vocab_size").asInt());
       putIds(config, tokenizer);
       ObjectNode types = config.putObject(TYPES);
       model.tensors().forEach((name, t) -> types.put(name, t.type().name()));

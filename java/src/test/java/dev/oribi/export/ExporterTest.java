@@ -232,7 +232,7 @@ class ExporterTest {
   /** llama.cpp's choice for Q4_K_M, from its own published listing of Llama 3.1 8B: 32 layers, an output of its own. */
   @Test
   void mixesAreThoseOfLlamaCpp() {
-    GgufMix.Model m = new GgufMix.Model(32, true, false);
+    GgufMix.Model m = new GgufMix.Model(32, true, 0, false);
     List<Integer> better = new ArrayList<>();
     for (int i = 0; i < 32; i++) {
       GgmlType v = GgufMix.Q4_K_M.of("blk." + i + ".attn_v.weight", new long[] {1024, 4096}, m);
@@ -246,9 +246,9 @@ class ExporterTest {
     assertThat(GgufMix.Q4_K_M.of("blk.3.attn_q.weight", new long[] {4096, 4096}, m)).isEqualTo(GgmlType.Q4_K);
     assertThat(GgufMix.Q4_K_M.of("output.weight", new long[] {128256, 4096}, m)).isEqualTo(GgmlType.Q6_K);
     assertThat(GgufMix.Q4_K_M.of("token_embd.weight", new long[] {128256, 4096}, m)).isEqualTo(GgmlType.Q4_K);
-    assertThat(GgufMix.Q4_K_M.of("token_embd.weight", new long[] {128256, 2048}, new GgufMix.Model(16, true, true))).isEqualTo(GgmlType.Q6_K);
+    assertThat(GgufMix.Q4_K_M.of("token_embd.weight", new long[] {128256, 2048}, new GgufMix.Model(16, true, 0, true))).isEqualTo(GgmlType.Q6_K);
     assertThat(GgufMix.Q8_0.of("output.weight", new long[] {128256, 4096}, m)).isEqualTo(GgmlType.Q8_0);
-    assertThat(GgufMix.Q4_K_M.of("blk.13.attn_v.weight", new long[] {1024, 8192}, new GgufMix.Model(80, true, false))).isEqualTo(GgmlType.Q5_K);
+    assertThat(GgufMix.Q4_K_M.of("blk.13.attn_v.weight", new long[] {1024, 8192}, new GgufMix.Model(80, true, 0, false))).isEqualTo(GgmlType.Q5_K);
     assertThat(GgufMix.Q5_K_M.of("blk.0.attn_q.weight", new long[] {576, 576}, m)).isEqualTo(GgmlType.Q5_1);
     assertThat(GgufMix.Q6_K.of("blk.0.attn_q.weight", new long[] {576, 576}, m)).isEqualTo(GgmlType.Q8_0);
     assertThat(GgufMix.F16.of("blk.0.attn_norm.weight", new long[] {576}, m)).isEqualTo(GgmlType.F32);
