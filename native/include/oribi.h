@@ -373,6 +373,12 @@ ORIBI_API oribi_status oribi_ggml_embedding(oribi_ctx* ctx, void* y, const void*
    ld_x, ld_y elements between rows, fp32. For decoding on a CPU; a GPU answers UNSUPPORTED. */
 ORIBI_API oribi_status oribi_ggml_matmul(oribi_ctx* ctx, float* y, const float* x, const void* w, int64_t n, int64_t in,
                                          int64_t out, int64_t ld_x, int64_t ld_y, oribi_ggml_type type);
+/* The same with x rounded to 8 bits, as llama.cpp does: for each 32 elements, or 256 where the type's blocks hold 256,
+   x = s * code with s = max|x| / 127 and code = x * 127 / max|x| rounded to nearest even. For generating text, where what reads the
+   result is rounded anyway; what a gradient is to pass through takes oribi_ggml_matmul. F32, F16 and BF16 have no blocks: x stays as
+   it is. */
+ORIBI_API oribi_status oribi_ggml_matmul_q8(oribi_ctx* ctx, float* y, const float* x, const void* w, int64_t n, int64_t in,
+                                            int64_t out, int64_t ld_x, int64_t ld_y, oribi_ggml_type type);
 
 /* -------------------------------------------------------------------------------------------------------------- fp8 */
 

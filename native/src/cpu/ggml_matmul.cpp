@@ -194,13 +194,7 @@ using namespace oribi;
 extern "C" oribi_status oribi_ggml_matmul(oribi_ctx* ctx, float* y, const float* x, const void* w, int64_t n, int64_t in,
                                           int64_t out, int64_t ld_x, int64_t ld_y, oribi_ggml_type type) {
   Check check(ctx, "oribi_ggml_matmul");
-  check.size("n", n).size("in", in, 1).size("out", out).elements("x", n, ld_x).elements("y", n, ld_y).elements("w", out, in);
-  check.that(ld_x >= in && ld_y >= out, "ld_x and ld_y must be at least in = %lld and out = %lld", static_cast<long long>(in),
-             static_cast<long long>(out));
-  check.that(in <= kMostIn, "in is %lld, expected at most %lld", static_cast<long long>(in), static_cast<long long>(kMostIn));
-  if (!check.ok()) return check.status();
-  check_ggml(check, type, "in", in).pointer("y", y, n * out).pointer("x", x, n * in).pointer("w", w, n * out);
-  if (!check.ok()) return check.status();
+  if (!check_ggml_matmul(check, y, x, w, n, in, out, ld_x, ld_y, type, kMostIn).ok()) return check.status();
   const GgmlLayout layout = ggml_layout(type);
   const int64_t bytes = in / layout.elements * layout.bytes;
   const Dot dot = dot_of(type);

@@ -360,6 +360,10 @@ FORWARD(oribi_ggml_matmul,
         (oribi_ctx * ctx, float* y, const float* x, const void* w, int64_t n, int64_t in, int64_t out, int64_t ld_x, int64_t ld_y,
          oribi_ggml_type type),
         (ctx, y, x, w, n, in, out, ld_x, ld_y, type))
+FORWARD(oribi_ggml_matmul_q8,
+        (oribi_ctx * ctx, float* y, const float* x, const void* w, int64_t n, int64_t in, int64_t out, int64_t ld_x, int64_t ld_y,
+         oribi_ggml_type type),
+        (ctx, y, x, w, n, in, out, ld_x, ld_y, type))
 
 FORWARD(oribi_fp8_quantize,
         (oribi_ctx * ctx, const oribi_fp8* q, const void* x, int64_t rows, int64_t cols, int64_t ld, oribi_dtype t),
