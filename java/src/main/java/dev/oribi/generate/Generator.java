@@ -101,7 +101,7 @@ public final class Generator implements AutoCloseable {
     seen = Decoder.io("seen", DType.I32, Rows.FIXED, context);
     sampling = Decoder.io("sample.workspace", DType.U8, Rows.FIXED, Kernels.sampleWorkspace(1, vocabulary));
     model.emitLogits(
-        new Emit(program, sizes, machine.library()), inputs, model.caches(context, slots, start, length), logits);
+        Emit.forText(program, sizes, machine.library()), inputs, model.caches(context, slots, start, length), logits);
     List<Buffer> held = new ArrayList<>(model.parameters().buffers());
     held.addAll(List.of(token, seen, sampling));
     plan = new Plan(List.of(program), held, model.loadingBytes());
