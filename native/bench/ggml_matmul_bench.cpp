@@ -60,6 +60,7 @@ int main(int count, char** arguments) {
     std::vector<float> x = bench::normals(kIn), y(kOut), z(kOut);
     for (int32_t threads : {1, 2}) {
       oribi_ctx* ctx = bench::context(threads);
+      bench::must(ctx, oribi_ctx_keep_awake(ctx, 1));
       const auto all = [&](float* out, auto multiply) {
         for (int64_t i = 0; i < kLayers; i++) {
           bench::must(ctx, multiply(ctx, out, x.data(), w.data() + static_cast<size_t>(i) * layer, 1, kIn, kOut, kIn, kOut, t.type));

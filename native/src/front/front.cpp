@@ -189,6 +189,7 @@ void oribi_ctx_destroy(oribi_ctx* ctx) {
 }
 
 FORWARD(oribi_ctx_synchronize, (oribi_ctx * ctx), (ctx))
+FORWARD(oribi_ctx_keep_awake, (oribi_ctx * ctx, int32_t on), (ctx, on))
 
 void* oribi_ctx_stream(const oribi_ctx* ctx) {
   static Symbol<decltype(oribi_ctx_stream)> symbol("oribi_ctx_stream");
