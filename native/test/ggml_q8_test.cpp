@@ -157,6 +157,24 @@ TEST(plain_types) {
   }
 }
 
+/* Every number of 16 bits, NaN and infinity and subnormal ones among them, as a weight of one element that is not zero. */
+TEST(all_halves) {
+  for (oribi_ggml_type type : {ORIBI_GGML_F16, ORIBI_GGML_BF16}) {
+    const oribi_dtype t = type == ORIBI_GGML_F16 ? ORIBI_F16 : ORIBI_BF16;
+    const int64_t in = 16, out = 65536;
+    std::vector<uint16_t> w(static_cast<size_t>(in * out));
+    for (int64_t i = 0; i < out; i++) w[static_cast<size_t>(i * in + i % in)] = static_cast<uint16_t>(i);
+    Context ctx(2);
+    Array x(Values(static_cast<size_t>(in), 1), ORIBI_F32), y(static_cast<size_t>(out), ORIBI_F32, 7);
+    CHECK_OK(ctx, oribi_ggml_matmul(ctx, y.f32(), x.f32(), w.data(), 1, in, out, in, out, type));
+    for (int64_t i = 0; i < out; i++) {
+      const double expected = decode(static_cast<uint16_t>(i), t), found = y.get(static_cast<size_t>(i));
+      where = "all_halves, " + std::string(name_of(t)) + " " + std::to_string(i);
+      CHECK(std::isnan(expected) ? std::isnan(found) : found == expected);
+    }
+  }
+}
+
 TEST(refusals) {
   where = "refusals";
   Context ctx;
