@@ -72,6 +72,10 @@ ORIBI_API int32_t oribi_ctx_threads(const oribi_ctx* ctx);
 /* Waits until everything issued through this context is done. On a GPU also tells what no kernel could return: an index
    that was out of range (INVALID_ARGUMENT), a fault of the device (DEVICE_ERROR). */
 ORIBI_API oribi_status oribi_ctx_synchronize(oribi_ctx* ctx);
+/* on: from here on a CPU's threads look for the next call for a while (200 us) before they sleep, and share its work in microseconds:
+   for calls that follow each other quickly, as in decoding. 0, as at first: they sleep at once and leave the cores to others. The
+   first time makes the threads. Changes no result; nothing on a GPU. */
+ORIBI_API oribi_status oribi_ctx_keep_awake(oribi_ctx* ctx, int32_t on);
 /* The stream that every call of this context goes to, as a cudaStream_t, for libraries that must keep in order with these
    kernels; it lives as long as the context. NULL on the CPU. */
 ORIBI_API void* oribi_ctx_stream(const oribi_ctx* ctx);
@@ -373,6 +377,12 @@ ORIBI_API oribi_status oribi_ggml_embedding(oribi_ctx* ctx, void* y, const void*
    ld_x, ld_y elements between rows, fp32. For decoding on a CPU; a GPU answers UNSUPPORTED. */
 ORIBI_API oribi_status oribi_ggml_matmul(oribi_ctx* ctx, float* y, const float* x, const void* w, int64_t n, int64_t in,
                                          int64_t out, int64_t ld_x, int64_t ld_y, oribi_ggml_type type);
+/* The same with x rounded to 8 bits, as llama.cpp does: for each 32 elements, or 256 where the type's blocks hold 256,
+   x = s * code with s = max|x| / 127 and code = x * 127 / max|x| rounded to nearest even. For generating text, where what reads the
+   result is rounded anyway; what a gradient is to pass through takes oribi_ggml_matmul. F32, F16 and BF16 have no blocks: x stays as
+   it is. */
+ORIBI_API oribi_status oribi_ggml_matmul_q8(oribi_ctx* ctx, float* y, const float* x, const void* w, int64_t n, int64_t in,
+                                            int64_t out, int64_t ld_x, int64_t ld_y, oribi_ggml_type type);
 
 /* -------------------------------------------------------------------------------------------------------------- fp8 */
 

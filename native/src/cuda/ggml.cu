@@ -240,3 +240,8 @@ extern "C" oribi_status oribi_ggml_matmul(oribi_ctx* ctx, float*, const float*, 
                                           int64_t, oribi_ggml_type) {
   return fail(ctx, ORIBI_UNSUPPORTED, "oribi_ggml_matmul: not on a GPU; expand the weight with oribi_ggml_dequantize");
 }
+
+extern "C" oribi_status oribi_ggml_matmul_q8(oribi_ctx* ctx, float*, const float*, const void*, int64_t, int64_t, int64_t, int64_t,
+                                             int64_t, oribi_ggml_type) {
+  return fail(ctx, ORIBI_UNSUPPORTED, "oribi_ggml_matmul_q8: not on a GPU; expand the weight with oribi_ggml_dequantize");
+}

@@ -189,6 +189,7 @@ void oribi_ctx_destroy(oribi_ctx* ctx) {
 }
 
 FORWARD(oribi_ctx_synchronize, (oribi_ctx * ctx), (ctx))
+FORWARD(oribi_ctx_keep_awake, (oribi_ctx * ctx, int32_t on), (ctx, on))
 
 void* oribi_ctx_stream(const oribi_ctx* ctx) {
   static Symbol<decltype(oribi_ctx_stream)> symbol("oribi_ctx_stream");
@@ -357,6 +358,10 @@ FORWARD(oribi_ggml_embedding,
          oribi_dtype t),
         (ctx, y, table, ids, n, c, v, type, t))
 FORWARD(oribi_ggml_matmul,
+        (oribi_ctx * ctx, float* y, const float* x, const void* w, int64_t n, int64_t in, int64_t out, int64_t ld_x, int64_t ld_y,
+         oribi_ggml_type type),
+        (ctx, y, x, w, n, in, out, ld_x, ld_y, type))
+FORWARD(oribi_ggml_matmul_q8,
         (oribi_ctx * ctx, float* y, const float* x, const void* w, int64_t n, int64_t in, int64_t out, int64_t ld_x, int64_t ld_y,
          oribi_ggml_type type),
         (ctx, y, x, w, n, in, out, ld_x, ld_y, type))

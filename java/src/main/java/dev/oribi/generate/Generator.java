@@ -101,7 +101,7 @@ public final class Generator implements AutoCloseable {
     seen = Decoder.io("seen", DType.I32, Rows.FIXED, context);
     sampling = Decoder.io("sample.workspace", DType.U8, Rows.FIXED, Kernels.sampleWorkspace(1, vocabulary));
     model.emitLogits(
-        new Emit(program, sizes, machine.library()), inputs, model.caches(context, slots, start, length), logits);
+        Emit.forText(program, sizes, machine.library()), inputs, model.caches(context, slots, start, length), logits);
     List<Buffer> held = new ArrayList<>(model.parameters().buffers());
     held.addAll(List.of(token, seen, sampling));
     plan = new Plan(List.of(program), held, model.loadingBytes());
@@ -193,7 +193,12 @@ public final class Generator implements AutoCloseable {
     d.write(start.mem(), new int[] {0}, 1);
     d.write(length.mem(), new int[] {begin + n}, 1);
     d.write(inputs.targetRows().mem(), new int[] {n - 1}, 1);
-    executor.run(program, new Run(machine.library(), n, 1, 1, n, 0));
+    machine.kernels().keepAwake(n == 1);
+    try {
+      executor.run(program, new Run(machine.library(), n, 1, 1, n, 0));
+    } finally {
+      machine.kernels().keepAwake(false);
+    }
     for (int i = begin; i < begin + n; i++) {
       cached.add(text[i]);
     }

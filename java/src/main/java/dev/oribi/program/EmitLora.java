@@ -117,8 +117,7 @@ public final class EmitLora {
       }
       long first = 0;
       for (FrozenStack.Part p : stack.parts()) {
-        r.kernels().ggml().matmul(y.cols(first, p.rows()).mem(), x.mem(), p.ggml().place(0, p.rows()), rows, stack.cols(), p.rows(), x.ld(),
-            y.ld(), p.ggml().type().id());
+        p.ggml().multiply(r.kernels(), y.cols(first, p.rows()).mem(), x.mem(), rows, x.ld(), y.ld(), emit.roundsX());
         first += p.rows();
       }
       return true;
