@@ -58,7 +58,10 @@ final class ServeCommand implements Callable<Integer> {
   }
 
   private String name() {
-    Path file = model.path().toAbsolutePath().normalize().getFileName();
-    return name != null ? name : file == null ? "model" : file.toString();
+    if (name != null || model.model == null) {
+      return name != null ? name : "oribi-tiny";
+    }
+    Path file = model.model.toAbsolutePath().normalize().getFileName();
+    return file == null ? "model" : file.toString();
   }
 }
