@@ -32,8 +32,8 @@ final class Runner implements AutoCloseable {
 
   private void load(Path wanted) {
     ModelConfig config = ModelConfig.read(folder);
-    Decoder model = new Decoder(config, machine.defaultType(config), TextModel.training(wanted),
-        FrozenStorage.of(config, storage.layersIn4bit(), storage.headIn8bit()), context);
+    FrozenStorage held = FrozenStorage.of(config, storage.layersIn4bit(), storage.headIn8bit()).withHalves(!machine.isCuda());
+    Decoder model = new Decoder(config, machine.defaultType(config), TextModel.training(wanted), held, context);
     Generator made = new Generator(model, machine, context);
     try {
       Weights filled = made.take();

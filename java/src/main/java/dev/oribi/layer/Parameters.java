@@ -244,13 +244,13 @@ public final class Parameters {
   /**
    * Several frozen tensors [rows_i, cols], each as a GGUF file holds it, used as one [sum of rows, cols].
    *
-   * @param types of each; plain where its elements are not packed
+   * @param types of each; null: held plain
    */
   public Param stackInBlocks(List<String> names, long[] rows, long cols, List<GgmlType> types) {
     List<FrozenStack.Part> parts = new ArrayList<>();
     for (int i = 0; i < rows.length; i++) {
       FrozenStack.Part part =
-          types.get(i).packed()
+          types.get(i) != null
               ? new FrozenStack.Part(null, null, GgmlMatrix.of(names.get(i), types.get(i), rows[i], cols))
               : new FrozenStack.Part(plain(names.get(i), rows[i], cols), null);
       parts.add(part);

@@ -49,6 +49,7 @@ import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.Set;
 
 /**
@@ -335,13 +336,14 @@ public final class Decoder {
 
   /** Whether any of these weights is frozen in the blocks of a GGUF file. */
   private boolean inBlocks(List<String> names) {
-    return !training.full && blocks(names).stream().anyMatch(GgmlType::packed);
+    return !training.full && blocks(names).stream().anyMatch(Objects::nonNull);
   }
 
-  /** How a GGUF file holds these weights; a head that is not in the file is its embedding. */
+  /** How a GGUF file holds these weights, null for those that are held plain; a head that is not in the file is its embedding. */
   private List<GgmlType> blocks(List<String> names) {
     return names.stream()
         .map(n -> storage.blocks().getOrDefault(n, n.startsWith(HEAD) ? storage.blocks().getOrDefault(EMBED + ".weight", GgmlType.F32) : GgmlType.F32))
+        .map(t -> storage.staysInFile(t) ? t : null)
         .toList();
   }
 

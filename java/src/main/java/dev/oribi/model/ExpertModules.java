@@ -1,6 +1,7 @@
 package dev.oribi.model;
 
 import dev.oribi.OribiException;
+import dev.oribi.gguf.GgmlType;
 import dev.oribi.layer.ExpertLinear;
 import dev.oribi.layer.Experts;
 import dev.oribi.layer.FeedForward;
@@ -83,6 +84,10 @@ final class ExpertModules {
     List<String> names = modules.stream().map(m -> m + WEIGHT).toList();
     long[] rows = new long[modules.size()];
     Arrays.fill(rows, out);
+    List<GgmlType> blocks = names.stream().map(n -> storage.blocks().getOrDefault(n, GgmlType.F32)).toList();
+    if (!training.full() && blocks.stream().anyMatch(GgmlType::packed)) {
+      return parameters.stackInBlocks(names, rows, in, blocks);
+    }
     boolean[] in4Bits = new boolean[rows.length];
     boolean any = false;
     for (int i = 0; i < rows.length; i++) {

@@ -200,7 +200,8 @@ public record LoraConfig(int r, double loraAlpha, double loraDropout, Object tar
   public static LoraConfig read(Path adapterFolder) {
     Path file = adapterFolder.resolve(FILE);
     if (!Files.exists(file)) {
-      throw new OribiException(adapterFolder + ": has no " + FILE + "; is it an adapter folder?");
+      throw new OribiException(adapterFolder + ": "
+          + (Files.exists(adapterFolder) ? "has no " + FILE + "; is it an adapter folder?" : "there is no such folder."));
     }
     return parse(Json.readObject(file), file.toString());
   }
