@@ -178,6 +178,8 @@ class LoraConfigTest {
     LoraConfig allLinear = LoraConfig.of(8, 16, 0, "all-linear", false, List.of(), "base");
     assertThat(allLinear.toJson().get("target_modules").size()).isEqualTo(7);
     assertThat(allLinear.toJson().get("lora_alpha").isInt()).isTrue();
-    assertThatThrownBy(() -> LoraConfig.read(folder.resolve("none"))).isInstanceOf(OribiException.class).hasMessageContaining("has no adapter_config.json");
+    assertThatThrownBy(() -> LoraConfig.read(folder.resolve("none"))).isInstanceOf(OribiException.class).hasMessageContaining("there is no such folder");
+    Path empty = Files.createDirectory(folder.resolve("empty"));
+    assertThatThrownBy(() -> LoraConfig.read(empty)).isInstanceOf(OribiException.class).hasMessageContaining("has no adapter_config.json");
   }
 }
