@@ -69,7 +69,7 @@ __device__ inline bool barrier_try(uint32_t barrier, uint32_t parity) {
   return done != 0;
 }
 
-enum class Role { producer, consumer, adapter_consumer, codes_producer, decoder_of_codes, decoder };
+enum class Role { producer, consumer, adapter_consumer, codes_producer, decoder_of_codes, decoder, h_producer, h_consumer };
 
 #ifdef ORIBI_SM90_DEBUG
 /* The number of waits that gave up, then block, thread, role, stage and parity of the first ones. After the first, all
@@ -350,16 +350,82 @@ __device__ inline void wgmma(float (&d)[128], uint64_t a, uint64_t b, int add) {
   }
 }
 
+/* Of few columns, for thin products. */
+#define ORIBI_R8 "%0,%1,%2,%3,%4,%5,%6,%7"
+#define ORIBI_R16 ORIBI_R8 ",%8,%9,%10,%11,%12,%13,%14,%15"
+#define ORIBI_R24 ORIBI_R16 ",%16,%17,%18,%19,%20,%21,%22,%23"
+#define ORIBI_R32 ORIBI_R24 ",%24,%25,%26,%27,%28,%29,%30,%31"
+#define ORIBI_WGMMA_16(type)                                                                                           \
+  asm volatile("{ .reg .pred p; setp.ne.b32 p, %10, 0; wgmma.mma_async.sync.aligned.m64n16k16.f32." type "." type      \
+               " {" ORIBI_R8 "}, %8, %9, p, 1, 1, 0, %11; }"                                                           \
+               : ORIBI_D8(0)                                                                                           \
+               : "l"(a), "l"(b), "r"(add), "n"(kTransposed))
+#define ORIBI_WGMMA_32(type)                                                                                           \
+  asm volatile("{ .reg .pred p; setp.ne.b32 p, %18, 0; wgmma.mma_async.sync.aligned.m64n32k16.f32." type "." type      \
+               " {" ORIBI_R16 "}, %16, %17, p, 1, 1, 0, %19; }"                                                        \
+               : ORIBI_D16(0)                                                                                          \
+               : "l"(a), "l"(b), "r"(add), "n"(kTransposed))
+#define ORIBI_WGMMA_48(type)                                                                                           \
+  asm volatile("{ .reg .pred p; setp.ne.b32 p, %26, 0; wgmma.mma_async.sync.aligned.m64n48k16.f32." type "." type      \
+               " {" ORIBI_R24 "}, %24, %25, p, 1, 1, 0, %27; }"                                                        \
+               : ORIBI_D16(0), ORIBI_D8(16)                                                                            \
+               : "l"(a), "l"(b), "r"(add), "n"(kTransposed))
+#define ORIBI_WGMMA_64(type)                                                                                           \
+  asm volatile("{ .reg .pred p; setp.ne.b32 p, %34, 0; wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type      \
+               " {" ORIBI_R32 "}, %32, %33, p, 1, 1, 0, %35; }"                                                        \
+               : ORIBI_D32(0)                                                                                          \
+               : "l"(a), "l"(b), "r"(add), "n"(kTransposed))
+template <class T, int kTransposed>
+__device__ inline void wgmma(float (&d)[8], uint64_t a, uint64_t b, int add) {
+  if constexpr (std::is_same<T, __nv_bfloat16>::value) {
+    ORIBI_WGMMA_16("bf16");
+  } else {
+    ORIBI_WGMMA_16("f16");
+  }
+}
+template <class T, int kTransposed>
+__device__ inline void wgmma(float (&d)[16], uint64_t a, uint64_t b, int add) {
+  if constexpr (std::is_same<T, __nv_bfloat16>::value) {
+    ORIBI_WGMMA_32("bf16");
+  } else {
+    ORIBI_WGMMA_32("f16");
+  }
+}
+template <class T, int kTransposed>
+__device__ inline void wgmma(float (&d)[24], uint64_t a, uint64_t b, int add) {
+  if constexpr (std::is_same<T, __nv_bfloat16>::value) {
+    ORIBI_WGMMA_48("bf16");
+  } else {
+    ORIBI_WGMMA_48("f16");
+  }
+}
+template <class T, int kTransposed>
+__device__ inline void wgmma(float (&d)[32], uint64_t a, uint64_t b, int add) {
+  if constexpr (std::is_same<T, __nv_bfloat16>::value) {
+    ORIBI_WGMMA_64("bf16");
+  } else {
+    ORIBI_WGMMA_64("f16");
+  }
+}
+
 #undef ORIBI_D4
 #undef ORIBI_D16
 #undef ORIBI_D32
 #undef ORIBI_D64
+#undef ORIBI_R8
+#undef ORIBI_R16
+#undef ORIBI_R24
+#undef ORIBI_R32
 #undef ORIBI_R64
 #undef ORIBI_R88
 #undef ORIBI_D8
 #undef ORIBI_R96
 #undef ORIBI_R112
 #undef ORIBI_R128
+#undef ORIBI_WGMMA_16
+#undef ORIBI_WGMMA_32
+#undef ORIBI_WGMMA_48
+#undef ORIBI_WGMMA_64
 #undef ORIBI_WGMMA_128
 #undef ORIBI_WGMMA_176
 #undef ORIBI_WGMMA_192
