@@ -72,6 +72,10 @@ ORIBI_API int32_t oribi_ctx_threads(const oribi_ctx* ctx);
 /* Waits until everything issued through this context is done. On a GPU also tells what no kernel could return: an index
    that was out of range (INVALID_ARGUMENT), a fault of the device (DEVICE_ERROR). */
 ORIBI_API oribi_status oribi_ctx_synchronize(oribi_ctx* ctx);
+/* on: from here on a CPU's threads look for the next call for a while (200 us) before they sleep, and share its work in microseconds:
+   for calls that follow each other quickly, as in decoding. 0, as at first: they sleep at once and leave the cores to others. The
+   first time makes the threads. Changes no result; nothing on a GPU. */
+ORIBI_API oribi_status oribi_ctx_keep_awake(oribi_ctx* ctx, int32_t on);
 /* The stream that every call of this context goes to, as a cudaStream_t, for libraries that must keep in order with these
    kernels; it lives as long as the context. NULL on the CPU. */
 ORIBI_API void* oribi_ctx_stream(const oribi_ctx* ctx);
@@ -373,6 +377,12 @@ ORIBI_API oribi_status oribi_ggml_embedding(oribi_ctx* ctx, void* y, const void*
    ld_x, ld_y elements between rows, fp32. For decoding on a CPU; a GPU answers UNSUPPORTED. */
 ORIBI_API oribi_status oribi_ggml_matmul(oribi_ctx* ctx, float* y, const float* x, const void* w, int64_t n, int64_t in,
                                          int64_t out, int64_t ld_x, int64_t ld_y, oribi_ggml_type type);
+/* The same with x rounded to 8 bits, as llama.cpp does: for each 32 elements, or 256 where the type's blocks hold 256,
+   x = s * code with s = max|x| / 127 and code = x * 127 / max|x| rounded to nearest even. For generating text, where what reads the
+   result is rounded anyway; what a gradient is to pass through takes oribi_ggml_matmul. F32, F16 and BF16 have no blocks: x stays as
+   it is. */
+ORIBI_API oribi_status oribi_ggml_matmul_q8(oribi_ctx* ctx, float* y, const float* x, const void* w, int64_t n, int64_t in,
+                                            int64_t out, int64_t ld_x, int64_t ld_y, oribi_ggml_type type);
 
 /* -------------------------------------------------------------------------------------------------------------- fp8 */
 
@@ -418,13 +428,17 @@ ORIBI_API oribi_status oribi_lora_matmul_dx(oribi_ctx* ctx, void* dx, const void
 /* h[N,R] = scale * x·Aᵀ */
 ORIBI_API oribi_status oribi_lora_h(oribi_ctx* ctx, void* h, const void* x, const void* a, void* workspace,
                                     const oribi_lora_shape* shape);
+/* h = and y = of the two above, of which h may then be computed while the product has begun. Its last bits may differ from
+   those of oribi_lora_h. */
+ORIBI_API oribi_status oribi_lora_forward(oribi_ctx* ctx, void* y, void* h, const void* x, const void* w, const oribi_nf4* nf4,
+                                          const void* a, const void* b, void* workspace, const oribi_lora_shape* shape);
 /* One pass over dy: g[N,R] = scale * dy·B, db[sum of outs, rank] += dyᵀ·h, fp32 */
 ORIBI_API oribi_status oribi_lora_g_db(oribi_ctx* ctx, void* g, float* db, const void* dy, const void* b, const void* h,
                                        void* workspace, const oribi_lora_shape* shape);
 /* da[R,in] += gᵀ·x, fp32 */
 ORIBI_API oribi_status oribi_lora_da(oribi_ctx* ctx, float* da, const void* g, const void* x, void* workspace,
                                      const oribi_lora_shape* shape);
-/* Bytes that each of the three above needs, for at most this shape. */
+/* Bytes that each of the above with a workspace needs, for at most this shape. */
 ORIBI_API int64_t oribi_lora_workspace(const oribi_ctx* ctx, const oribi_lora_shape* shape);
 /* Why a call with this shape and kind of weight has no kernel on the context's device: one sentence; NULL: it has one. */
 ORIBI_API const char* oribi_lora_unsupported(oribi_ctx* ctx, const oribi_lora_shape* shape, int32_t nf4);

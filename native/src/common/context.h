@@ -13,11 +13,17 @@
 
 #include "oribi.h"
 
+namespace oribi {
+class Crew;
+}
+
 struct oribi_ctx {
   oribi_device device; /* first, so that the front can forward by it */
   int32_t threads;
   char device_name[128];
   char message[1024];
+  oribi::Crew* crew; /* of the CPU, from the first oribi_ctx_keep_awake on; the CPU's library owns it */
+  bool awake;        /* the crew does the work */
 };
 
 namespace oribi {

@@ -64,5 +64,15 @@ inline Check& check_ggml_embedding(Check& check, const void* y, const void* tabl
   return check.pointer("y", y, n * c).pointer("table", table, n * c).pointer("ids", ids, n);
 }
 
+inline Check& check_ggml_matmul(Check& check, const float* y, const float* x, const void* w, int64_t n, int64_t in, int64_t out,
+                                int64_t ld_x, int64_t ld_y, oribi_ggml_type type, int64_t most_in) {
+  check.size("n", n).size("in", in, 1).size("out", out).elements("x", n, ld_x).elements("y", n, ld_y).elements("w", out, in);
+  check.that(ld_x >= in && ld_y >= out, "ld_x and ld_y must be at least in = %lld and out = %lld", static_cast<long long>(in),
+             static_cast<long long>(out));
+  check.that(in <= most_in, "in is %lld, expected at most %lld", static_cast<long long>(in), static_cast<long long>(most_in));
+  if (!check.ok()) return check;
+  return check_ggml(check, type, "in", in).pointer("y", y, n * out).pointer("x", x, n * in).pointer("w", w, n * out);
+}
+
 }  // namespace oribi
 #endif

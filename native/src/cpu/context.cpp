@@ -1,4 +1,4 @@
-/* The CPU's context: a number of threads. */
+/* The CPU's context: a number of threads, and a crew of them where they are to stay awake. */
 #include "common/context.h"
 
 #include <sched.h>
@@ -6,6 +6,9 @@
 
 #include <cstdio>
 #include <new>
+#include <system_error>
+
+#include "cpu/crew.h"
 
 namespace {
 
@@ -41,6 +44,24 @@ extern "C" oribi_status oribi_ctx_create(oribi_ctx** ctx, oribi_device device, i
   return ORIBI_OK;
 }
 
-extern "C" void oribi_ctx_destroy(oribi_ctx* ctx) { delete ctx; }
+extern "C" void oribi_ctx_destroy(oribi_ctx* ctx) {
+  if (ctx != nullptr) delete ctx->crew;
+  delete ctx;
+}
+
+extern "C" oribi_status oribi_ctx_keep_awake(oribi_ctx* ctx, int32_t on) {
+  if (ctx == nullptr) return ORIBI_INVALID_ARGUMENT;
+  if (on != 0 && ctx->threads > 1 && ctx->crew == nullptr) {
+    try {
+      ctx->crew = new oribi::Crew(ctx->threads);
+    } catch (const std::bad_alloc&) {
+      return oribi::fail(ctx, ORIBI_OUT_OF_MEMORY, "oribi_ctx_keep_awake: no memory for %d threads", ctx->threads);
+    } catch (const std::system_error& e) {
+      return oribi::fail(ctx, ORIBI_DEVICE_ERROR, "oribi_ctx_keep_awake: cannot start %d threads (%s)", ctx->threads - 1, e.what());
+    }
+  }
+  ctx->awake = on != 0 && ctx->crew != nullptr;
+  return ORIBI_OK;
+}
 
 extern "C" oribi_status oribi_ctx_synchronize(oribi_ctx* ctx) { return ctx == nullptr ? ORIBI_INVALID_ARGUMENT : ORIBI_OK; }

@@ -92,14 +92,6 @@ void decode(float* w, const uint8_t* block, oribi_ggml_type type) {
   static const uint8_t kNone[32] = {};
   uint8_t high[32];
   switch (type) {
-    case ORIBI_GGML_F32: std::memcpy(w, block, sizeof *w); return;
-    case ORIBI_GGML_F16: *w = half_at(block); return;
-    case ORIBI_GGML_BF16: {
-      bf16 b;
-      std::memcpy(&b, block, sizeof b);
-      *w = to_float(b);
-      return;
-    }
     case ORIBI_GGML_Q4_0: return decode_small(w, block + 2, kNone, half_at(block), 8);
     case ORIBI_GGML_Q4_1: return decode_small_with_min(w, block + 4, kNone, half_at(block), half_at(block + 2));
     case ORIBI_GGML_Q5_0: fifth_bits(high, block + 2); return decode_small(w, block + 6, high, half_at(block), 16);
@@ -116,12 +108,23 @@ void decode(float* w, const uint8_t* block, oribi_ggml_type type) {
     case ORIBI_GGML_Q4_K: return decode_k<4>(w, block);
     case ORIBI_GGML_Q5_K: return decode_k<5>(w, block);
     case ORIBI_GGML_Q6_K: return decode_q6(w, block);
+    default: return; /* numbers as they are: decode_row */
   }
+}
+
+template <class T, class From>
+void convert_row(T* w, const uint8_t* row, int64_t cols) {
+  const From* from = reinterpret_cast<const From*>(row);
+#pragma omp simd
+  for (int64_t i = 0; i < cols; i++) w[i] = from_float<T>(to_float(from[i]));
 }
 
 /* One row of cols elements. */
 template <class T>
 void decode_row(T* w, const uint8_t* row, int64_t cols, oribi_ggml_type type) {
+  if (type == ORIBI_GGML_F32) return convert_row<T, float>(w, row, cols);
+  if (type == ORIBI_GGML_F16) return convert_row<T, f16>(w, row, cols);
+  if (type == ORIBI_GGML_BF16) return convert_row<T, bf16>(w, row, cols);
   const GgmlLayout layout = ggml_layout(type);
   float values[kMost];
   for (int64_t i = 0; i < cols; i += layout.elements, row += layout.bytes) {

@@ -12,6 +12,9 @@
 #include "common/ggml.h"
 
 #include <cstring>
+#if defined(__F16C__)
+#include <immintrin.h>
+#endif
 
 #include "common/dtype.h"
 #include "cpu/parallel.h"
@@ -158,13 +161,43 @@ float dot_q6(const uint8_t* row, const float* x, const float*, int64_t in) {
   return vsum(total);
 }
 
+typedef int16_t vhalf __attribute__((vector_size(2 * kLanes)));
+
+/* kLanes numbers in fp32. */
+inline vfloat widen_at(const float* p) { return vload(p); }
+
+inline vfloat widen_at(const bf16* p) {
+  return as_float(__builtin_convertvector(load_as<vhalf>(p), vint) << 16);
+}
+
+/* The processor's own conversion where it has one. */
+inline vfloat widen_at(const f16* p) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<vfloat>(_mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
+#elif defined(__F16C__)
+  return reinterpret_cast<vfloat>(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+#else
+  /* Exponent and fraction move to their places, and a product with a power of two makes the exponent that of fp32, which subnormal
+     numbers come out of normal; infinity and NaN get theirs. */
+  const vint bits = __builtin_convertvector(load_as<vhalf>(p), vint) << 13 & static_cast<int32_t>(0x8fffe000);
+  const vint value = as_int(as_float(bits) * 0x1p112f);
+  return as_float(value | (((value & 0x7fffffff) >= as_int(65536.0f)) & 0x7f800000));
+#endif
+}
+
+/* Four sums, so that additions need not wait for each other. */
 template <class T>
 float dot_plain(const uint8_t* row, const float* x, const float*, int64_t in) {
   const T* w = reinterpret_cast<const T*>(row);
-  float total = 0;
-#pragma omp simd reduction(+ : total)
-  for (int64_t i = 0; i < in; i++) total += to_float(w[i]) * x[i];
-  return total;
+  vfloat total[4] = {};
+  int64_t i = 0;
+  for (; i + 4 * kLanes <= in; i += 4 * kLanes) {
+    for (int64_t k = 0; k < 4; k++) total[k] += widen_at(w + i + k * kLanes) * vload(x + i + k * kLanes);
+  }
+  for (; i + kLanes <= in; i += kLanes) total[0] += widen_at(w + i) * vload(x + i);
+  float rest = 0;
+  for (; i < in; i++) rest += to_float(w[i]) * x[i];
+  return vsum((total[0] + total[1]) + (total[2] + total[3])) + rest;
 }
 
 typedef float (*Dot)(const uint8_t* row, const float* x, const float* sums, int64_t in);
@@ -194,13 +227,7 @@ using namespace oribi;
 extern "C" oribi_status oribi_ggml_matmul(oribi_ctx* ctx, float* y, const float* x, const void* w, int64_t n, int64_t in,
                                           int64_t out, int64_t ld_x, int64_t ld_y, oribi_ggml_type type) {
   Check check(ctx, "oribi_ggml_matmul");
-  check.size("n", n).size("in", in, 1).size("out", out).elements("x", n, ld_x).elements("y", n, ld_y).elements("w", out, in);
-  check.that(ld_x >= in && ld_y >= out, "ld_x and ld_y must be at least in = %lld and out = %lld", static_cast<long long>(in),
-             static_cast<long long>(out));
-  check.that(in <= kMostIn, "in is %lld, expected at most %lld", static_cast<long long>(in), static_cast<long long>(kMostIn));
-  if (!check.ok()) return check.status();
-  check_ggml(check, type, "in", in).pointer("y", y, n * out).pointer("x", x, n * in).pointer("w", w, n * out);
-  if (!check.ok()) return check.status();
+  if (!check_ggml_matmul(check, y, x, w, n, in, out, ld_x, ld_y, type, kMostIn).ok()) return check.status();
   const GgmlLayout layout = ggml_layout(type);
   const int64_t bytes = in / layout.elements * layout.bytes;
   const Dot dot = dot_of(type);

@@ -10,13 +10,16 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 
 #include "common/context.h"
+#include "cpu/crew.h"
 
 namespace oribi {
 
-/* The index of the running thread within a parallel_for, below ctx->threads: for the choice of a scratch buffer only. */
-inline int32_t thread_index() { return omp_get_thread_num(); }
+/* The index of the running thread within a parallel_for, below ctx->threads: for the choice of a scratch buffer only. A thread of one
+   kind has number 0 in the other. */
+inline int32_t thread_index() { return omp_get_thread_num() + Crew::index(); }
 
 inline int64_t chunks_of(int64_t count, int64_t chunk) { return (count + chunk - 1) / chunk; }
 
@@ -25,6 +28,11 @@ template <class Body>
 void parallel_for(const oribi_ctx* ctx, int64_t count, Body&& body) {
   if (count <= 1 || ctx->threads <= 1) {
     for (int64_t i = 0; i < count; i++) body(i);
+    return;
+  }
+  if (ctx->awake) {
+    using Work = std::remove_reference_t<Body>;
+    ctx->crew->run(count, [](void* work, int64_t i) { (*static_cast<Work*>(work))(i); }, const_cast<std::remove_const_t<Work>*>(&body));
     return;
   }
   const int threads = static_cast<int>(std::min<int64_t>(ctx->threads, count));

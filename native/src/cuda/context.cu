@@ -122,6 +122,8 @@ extern "C" oribi_status oribi_ctx_synchronize(oribi_ctx* ctx) {
   return fail(ctx, ORIBI_INVALID_ARGUMENT, "%s", fault_sentence(fault));
 }
 
+extern "C" oribi_status oribi_ctx_keep_awake(oribi_ctx* ctx, int32_t) { return ctx == nullptr ? ORIBI_INVALID_ARGUMENT : ORIBI_OK; }
+
 extern "C" void* oribi_ctx_stream(const oribi_ctx* ctx) {
   return ctx == nullptr ? nullptr : static_cast<const CudaContext*>(ctx)->stream;
 }

@@ -189,6 +189,7 @@ void oribi_ctx_destroy(oribi_ctx* ctx) {
 }
 
 FORWARD(oribi_ctx_synchronize, (oribi_ctx * ctx), (ctx))
+FORWARD(oribi_ctx_keep_awake, (oribi_ctx * ctx, int32_t on), (ctx, on))
 
 void* oribi_ctx_stream(const oribi_ctx* ctx) {
   static Symbol<decltype(oribi_ctx_stream)> symbol("oribi_ctx_stream");
@@ -360,6 +361,10 @@ FORWARD(oribi_ggml_matmul,
         (oribi_ctx * ctx, float* y, const float* x, const void* w, int64_t n, int64_t in, int64_t out, int64_t ld_x, int64_t ld_y,
          oribi_ggml_type type),
         (ctx, y, x, w, n, in, out, ld_x, ld_y, type))
+FORWARD(oribi_ggml_matmul_q8,
+        (oribi_ctx * ctx, float* y, const float* x, const void* w, int64_t n, int64_t in, int64_t out, int64_t ld_x, int64_t ld_y,
+         oribi_ggml_type type),
+        (ctx, y, x, w, n, in, out, ld_x, ld_y, type))
 
 FORWARD(oribi_fp8_quantize,
         (oribi_ctx * ctx, const oribi_fp8* q, const void* x, int64_t rows, int64_t cols, int64_t ld, oribi_dtype t),
@@ -379,6 +384,10 @@ FORWARD(oribi_lora_matmul_dx,
 FORWARD(oribi_lora_h,
         (oribi_ctx * ctx, void* h, const void* x, const void* a, void* workspace, const oribi_lora_shape* shape),
         (ctx, h, x, a, workspace, shape))
+FORWARD(oribi_lora_forward,
+        (oribi_ctx * ctx, void* y, void* h, const void* x, const void* w, const oribi_nf4* nf4, const void* a, const void* b,
+         void* workspace, const oribi_lora_shape* shape),
+        (ctx, y, h, x, w, nf4, a, b, workspace, shape))
 FORWARD(oribi_lora_g_db,
         (oribi_ctx * ctx, void* g, float* db, const void* dy, const void* b, const void* h, void* workspace,
          const oribi_lora_shape* shape),

@@ -51,6 +51,10 @@ final class GgufAdapterFile {
 
   GgufAdapterFile(Path modelFolder, Path adapterFolder) {
     this.lora = LoraConfig.read(adapterFolder);
+    if (!lora.targetParameters().isEmpty()) {
+      throw new OribiException(adapterFolder + ": target_parameters " + lora.targetParameters() + ", adapters of fused experts, have no place"
+          + " in a GGUF adapter: export the merged model instead (--format gguf)");
+    }
     ModelConfig config = ModelConfig.read(modelFolder);
     this.family = GgufFamilies.ofModelType(config.modelType());
     this.names = family.names(config);

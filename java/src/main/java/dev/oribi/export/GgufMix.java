@@ -43,7 +43,8 @@ public enum GgufMix {
   /** The kind of that name, in any case; an {@link OribiException} that lists them. */
   public static GgufMix of(String name) {
     return Arrays.stream(values()).filter(m -> m.name().equals(name.toUpperCase(Locale.ROOT))).findFirst()
-        .orElseThrow(() -> new OribiException("there is no GGUF type " + name + "; there are " + Arrays.toString(values())));
+        .orElseThrow(() -> new OribiException("there is no GGUF type " + name + "; there are "
+            + String.join(", ", Arrays.stream(values()).map(m -> m.name().toLowerCase(Locale.ROOT)).toList())));
   }
 
   /** {@code general.file_type} */

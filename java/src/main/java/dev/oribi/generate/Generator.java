@@ -101,7 +101,7 @@ public final class Generator implements AutoCloseable {
     seen = Decoder.io("seen", DType.I32, Rows.FIXED, context);
     sampling = Decoder.io("sample.workspace", DType.U8, Rows.FIXED, Kernels.sampleWorkspace(1, vocabulary));
     model.emitLogits(
-        new Emit(program, sizes, machine.library()), inputs, model.caches(context, slots, start, length), logits);
+        Emit.forText(program, sizes, machine.library()), inputs, model.caches(context, slots, start, length), logits);
     List<Buffer> held = new ArrayList<>(model.parameters().buffers());
     held.addAll(List.of(token, seen, sampling));
     plan = new Plan(List.of(program), held, model.loadingBytes());
@@ -125,13 +125,7 @@ public final class Generator implements AutoCloseable {
    * @return the new tokens, without the prompt and the stop token
    */
   public int[] generate(int[] prompt, Options o, IntPredicate onToken) {
-    if (prompt.length == 0) {
-      throw new OribiException("the prompt has no tokens: give a text, or a model whose tokenizer adds a first token");
-    }
-    if (prompt.length >= context) {
-      throw new OribiException(
-          "the prompt has " + prompt.length + " tokens and the context " + context + ": shorten it, or raise --max-seq-length");
-    }
+    requireRoom(prompt.length, context);
     float[] last = feed(prompt);
     List<Integer> text = new ArrayList<>();
     for (int i : prompt) {
@@ -153,6 +147,15 @@ public final class Generator implements AutoCloseable {
       }
     }
     return fresh;
+  }
+
+  static void requireRoom(int prompt, int context) {
+    if (prompt == 0) {
+      throw new OribiException("the prompt has no tokens: give a text, or a model whose tokenizer adds a first token");
+    }
+    if (prompt >= context) {
+      throw new OribiException("the prompt has " + prompt + " tokens and the context " + context + ": shorten it, or raise --max-seq-length");
+    }
   }
 
   /** Brings the cache to {@code text}, computing only what it does not hold; returns the first logit, for a check. */
@@ -193,7 +196,12 @@ public final class Generator implements AutoCloseable {
     d.write(start.mem(), new int[] {0}, 1);
     d.write(length.mem(), new int[] {begin + n}, 1);
     d.write(inputs.targetRows().mem(), new int[] {n - 1}, 1);
-    executor.run(program, new Run(machine.library(), n, 1, 1, n, 0));
+    machine.kernels().keepAwake(n == 1);
+    try {
+      executor.run(program, new Run(machine.library(), n, 1, 1, n, 0));
+    } finally {
+      machine.kernels().keepAwake(false);
+    }
     for (int i = begin; i < begin + n; i++) {
       cached.add(text[i]);
     }

@@ -32,8 +32,8 @@ final class Runner implements AutoCloseable {
 
   private void load(Path wanted) {
     ModelConfig config = ModelConfig.read(folder);
-    Decoder model = new Decoder(config, machine.defaultType(config), TextModel.training(wanted),
-        FrozenStorage.of(config, storage.layersIn4bit(), storage.headIn8bit()), context);
+    FrozenStorage held = FrozenStorage.of(config, storage.layersIn4bit(), storage.headIn8bit()).withHalves(!machine.isCuda());
+    Decoder model = new Decoder(config, machine.defaultType(config), TextModel.training(wanted), held, context);
     Generator made = new Generator(model, machine, context);
     try {
       Weights filled = made.take();
@@ -90,7 +90,8 @@ final class Runner implements AutoCloseable {
   /** Whether the tensors and the scales are the same; the scale is part of the program. */
   private static boolean sameShape(LoraConfig a, LoraConfig b) {
     return a.r() == b.r() && a.loraAlpha() == b.loraAlpha() && a.useRslora() == b.useRslora()
-        && a.targetModules().equals(b.targetModules()) && Objects.equals(a.excludeModules(), b.excludeModules())
+        && a.targetModules().equals(b.targetModules()) && a.targetParameters().equals(b.targetParameters())
+        && Objects.equals(a.excludeModules(), b.excludeModules())
         && a.modulesToSave().isEmpty() && b.modulesToSave().isEmpty() && same(a.rankPattern(), b.rankPattern())
         && same(a.alphaPattern(), b.alphaPattern());
   }

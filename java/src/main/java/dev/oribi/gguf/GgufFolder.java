@@ -5,6 +5,7 @@ import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.oribi.OribiException;
 import dev.oribi.io.AtomicFiles;
+import dev.oribi.io.FileOwner;
 import dev.oribi.io.Json;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -23,6 +24,8 @@ import java.util.OptionalInt;
 public final class GgufFolder {
   /** In config.json: how each weight lies in the file, by Hugging Face's names. */
   public static final String TYPES = "gguf_types";
+
+  private static final String PREFIX = "oribi-gguf-";
 
   private GgufFolder() {}
 
@@ -47,7 +50,8 @@ public final class GgufFolder {
       return path;
     }
     try {
-      Path folder = Files.createTempDirectory("oribi-gguf-");
+      AtomicFiles.deleteLeftovers(Path.of(System.getProperty("java.io.tmpdir")), PREFIX);
+      Path folder = Files.createTempDirectory(PREFIX + FileOwner.SELF + "-");
       Runtime.getRuntime().addShutdownHook(new Thread(() -> AtomicFiles.deleteTree(folder)));
       unpack(path, folder);
       return folder;

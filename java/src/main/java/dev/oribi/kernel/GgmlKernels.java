@@ -32,4 +32,9 @@ public final class GgmlKernels {
   public void matmul(Mem y, Mem x, Mem w, long n, long in, long out, long ldX, long ldY, int type) {
     kernels.check(OribiNative.oribi_ggml_matmul(ctx, f(y), f(x), p(w), n, in, out, ldX, ldY, type));
   }
+
+  /** The same with x rounded to 8 bits where W is in blocks, as llama.cpp does; for text, not for gradients. */
+  public void matmulQ8(Mem y, Mem x, Mem w, long n, long in, long out, long ldX, long ldY, int type) {
+    kernels.check(OribiNative.oribi_ggml_matmul_q8(ctx, f(y), f(x), p(w), n, in, out, ldX, ldY, type));
+  }
 }

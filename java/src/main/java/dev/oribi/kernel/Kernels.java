@@ -135,6 +135,14 @@ public final class Kernels implements AutoCloseable {
     return latent;
   }
 
+  /**
+   * Whether a CPU's threads look for the next call for a while before they sleep: while calls follow each other within microseconds, as
+   * in decoding. The cores are then not free for other libraries. Changes no result.
+   */
+  public void keepAwake(boolean on) {
+    check(OribiNative.oribi_ctx_keep_awake(ctx, on ? 1 : 0));
+  }
+
   /** Waits until everything issued is done; on a GPU also tells what no kernel could return, such as an id out of range. */
   public void synchronize() {
     check(OribiNative.oribi_ctx_synchronize(ctx));

@@ -49,6 +49,7 @@ import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.Set;
 
 /**
@@ -113,6 +114,7 @@ public final class Decoder {
   private final Norm norm;
   private final Param head;
   private final Set<String> linearModules = new LinkedHashSet<>();
+  private final Set<String> expertParameters = new LinkedHashSet<>();
   private int dropoutStreams;
 
   /** A model whose linear layers are held as its checkpoint holds them. */
@@ -238,6 +240,7 @@ public final class Decoder {
       FeedForward shared = x.shared() == null ? null : gatedMlp(name, name + ".shared", x.shared(), x.sharedSize());
       ExpertModules modules = new ExpertModules(parameters, training, storage, name, x, config.hiddenSize());
       linearModules.addAll(modules.names());
+      expertParameters.addAll(modules.parameters());
       return modules.declare(shared);
     }
     if (!(spec instanceof GatedMlpSpec m)) {
@@ -333,13 +336,14 @@ public final class Decoder {
 
   /** Whether any of these weights is frozen in the blocks of a GGUF file. */
   private boolean inBlocks(List<String> names) {
-    return !training.full && blocks(names).stream().anyMatch(GgmlType::packed);
+    return !training.full && blocks(names).stream().anyMatch(Objects::nonNull);
   }
 
-  /** How a GGUF file holds these weights; a head that is not in the file is its embedding. */
+  /** How a GGUF file holds these weights, null for those that are held plain; a head that is not in the file is its embedding. */
   private List<GgmlType> blocks(List<String> names) {
     return names.stream()
         .map(n -> storage.blocks().getOrDefault(n, n.startsWith(HEAD) ? storage.blocks().getOrDefault(EMBED + ".weight", GgmlType.F32) : GgmlType.F32))
+        .map(t -> storage.staysInFile(t) ? t : null)
         .toList();
   }
 
@@ -407,6 +411,12 @@ public final class Decoder {
         throw new OribiException(
             "target_modules names " + shortName + ", which takes no adapter here: train it whole with --modules-to-save "
                 + shortName);
+      }
+    }
+    for (String name : lora.targetParameters()) {
+      if (expertParameters.stream().noneMatch(p -> p.equals(name) || p.endsWith("." + name))) {
+        throw new OribiException("target_parameters names " + name + ": of a model with routed experts their mlp.experts.gate_up_proj and"
+            + " mlp.experts.down_proj may be named, and nothing else");
       }
     }
     for (String module : lora.modulesToSave()) {

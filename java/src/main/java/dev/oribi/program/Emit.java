@@ -33,6 +33,7 @@ public final class Emit {
   private final EmitLoss loss;
   private final EmitExperts experts;
   private final EmitLatent latent;
+  private final boolean roundsX;
 
   /**
    * The largest run that is planned.
@@ -74,6 +75,19 @@ public final class Emit {
 
   /** @param copies of weights in 4 bits that the plan keeps too */
   public Emit(Program program, Sizes sizes, Library library, Copies copies) {
+    this(program, sizes, library, copies, false);
+  }
+
+  /**
+   * For text alone, never for gradients: a product of few rows with a weight in the blocks of a GGUF file may round its x to 8 bits,
+   * as llama.cpp does. On a CPU that is several times faster. Derivation: docs/derivations/ggml.md
+   */
+  public static Emit forText(Program program, Sizes sizes, Library library) {
+    return new Emit(program, sizes, library, Copies.NONE, true);
+  }
+
+  private Emit(Program program, Sizes sizes, Library library, Copies copies, boolean roundsX) {
+    this.roundsX = roundsX;
     this.copies = copies;
     this.program = program;
     this.sizes = sizes;
@@ -125,6 +139,11 @@ public final class Emit {
 
   public long tokens() {
     return sizes.tokens;
+  }
+
+  /** Whether products of few rows with blocks may round x; see {@link #forText}. */
+  boolean roundsX() {
+    return roundsX;
   }
 
   /** Whether adapters drop inputs in this program. */

@@ -50,7 +50,7 @@ public final class EmitLoss {
     DType z = library.gemm().logitsType(h.type());
     long chunk = chunk(h.rows(), vocabulary, z, budget, library.kernels().architecture() > 0);
     Buffer logits = new Buffer(name + ".logits", Lifetime.WORKSPACE, z, Rows.FIXED, chunk, vocabulary);
-    HeadProducts products = new HeadProducts(name, w, chunk, budget, h.type(), z, dh != null, library.gemm());
+    HeadProducts products = new HeadProducts(name, w, chunk, budget, h.type(), z, dh != null, library.gemm(), emit.roundsX());
     Gemm.Shape weight =
         new Gemm.Shape(true, false, vocabulary, h.cols(), chunk, vocabulary, h.cols(), h.cols(), z, h.type(), DType.F32);
     List<Buffer> reads = new ArrayList<>(w.buffers());
@@ -97,7 +97,7 @@ public final class EmitLoss {
 
   /** logits[targets,V] = h·wᵀ in fp32, for generation. */
   public void logits(String name, Buffer logits, Buffer h, Head w) {
-    HeadProducts products = new HeadProducts(name, w, h.rows(), LOGITS_BUDGET, h.type(), logits.type(), false, library.gemm());
+    HeadProducts products = new HeadProducts(name, w, h.rows(), LOGITS_BUDGET, h.type(), logits.type(), false, library.gemm(), emit.roundsX());
     Buffer space = products.workspace() == 0 ? null : Emit.workspace(name, products.workspace());
     List<Buffer> reads = new ArrayList<>(w.buffers());
     reads.add(h);

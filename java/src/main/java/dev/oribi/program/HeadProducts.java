@@ -25,6 +25,7 @@ final class HeadProducts {
   private final Head head;
   private final DType type;
   private final DType z;
+  private final boolean roundsX;
   private final long tileRows;
   private final Buffer tile;
   private final Buffer sum;
@@ -36,9 +37,12 @@ final class HeadProducts {
    * @param type of h and dh
    * @param z of the logits and their gradient
    * @param gradient whether dh will be asked for
+   * @param roundsX whether the product of one row may round it to 8 bits; see {@link Emit#forText}
    */
-  HeadProducts(String name, Head head, long rows, long budget, DType type, DType z, boolean gradient, Gemm gemm) {
+  HeadProducts(String name, Head head, long rows, long budget, DType type, DType z, boolean gradient, Gemm gemm,
+      boolean roundsX) {
     this.head = head;
+    this.roundsX = roundsX;
     this.type = type;
     this.z = z;
     boolean tiles = head.packed();
@@ -71,8 +75,7 @@ final class HeadProducts {
       return;
     }
     if (head.ggml() != null && rowsNow == 1 && r.kernels().architecture() == 0 && type == DType.F32 && z == DType.F32) {
-      r.kernels().ggml().matmul(
-          logits, h, head.ggml().place(0, head.rows()), 1, head.cols(), head.rows(), head.cols(), head.rows(), head.ggml().type().id());
+      head.ggml().multiply(r.kernels(), logits, h, 1, head.cols(), head.rows(), roundsX);
       return;
     }
     for (long begin = 0; begin < head.rows(); begin += tileRows) {

@@ -11,6 +11,7 @@ import dev.oribi.gguf.GgufFolder;
 import dev.oribi.gguf.GgufTensor;
 import dev.oribi.io.AtomicFiles;
 import dev.oribi.io.Checkpoint;
+import dev.oribi.io.FileOwner;
 import dev.oribi.io.SafetensorsWriter;
 import dev.oribi.io.TensorInfo;
 import dev.oribi.io.TensorType;
@@ -161,6 +162,39 @@ class ExporterTest {
     assertNothingElse("m.gguf");
   }
 
+  private Path former(ExportFormat format) throws IOException {
+    Path target = folder.resolve("out");
+    if (format == ExportFormat.GGUF || format == ExportFormat.GGUF_ADAPTER) {
+      return Files.writeString(target, "mine");
+    }
+    return Files.writeString(Files.createDirectory(target).resolve(format == ExportFormat.OLLAMA ? "Modelfile" : "config.json"), "mine");
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void everyFormatKeepsATargetThatExists(ExportFormat format) throws IOException {
+    Path mine = former(format);
+    assertThatThrownBy(() -> export(request(format, GgufMix.F16, "out"))).isInstanceOf(OribiException.class).hasMessageContaining("--overwrite");
+    assertThat(mine).hasContent("mine");
+    assertNothingElse("out");
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void everyFormatSurvivesAnInterrupt(ExportFormat format) throws IOException {
+    Path mine = former(format);
+    Exporter.Request request = new Exporter.Request(TINY, adapterFolder, TextModel.Storage.PLAIN, format, GgufMix.F16, folder.resolve("out"), true);
+    try (Machine machine = Machine.cpu(1)) {
+      Exporter exporter = new Exporter(request, machine, said::add);
+      Thread.currentThread().interrupt();
+      assertThatThrownBy(exporter::run).isInstanceOf(OribiException.class).satisfies(e -> assertThat(e.getMessage()).hasLineCount(1));
+    } finally {
+      assertThat(Thread.interrupted()).isTrue();
+    }
+    assertThat(mine).hasContent("mine");
+    assertNothingElse("out");
+  }
+
   /** The template that an adapter was trained with is that of the export, not the base model's. */
   @Test
   void theTemplateOfTheAdapterGoesWithIt() throws IOException {
@@ -186,7 +220,8 @@ class ExporterTest {
     }
     assertThat(file).hasContent("mine");
     assertNothingElse("m.gguf");
-    Files.writeString(folder.resolve(".m.gguf.tmp-0123456789ab"), "left by a killed process");
+    String[] self = FileOwner.SELF.split("-");
+    Files.writeString(folder.resolve(".m.gguf.tmp-" + self[0] + "-999999999-" + self[2] + "-01"), "left by a killed process");
     export(request);
     assertNothingElse("m.gguf");
   }

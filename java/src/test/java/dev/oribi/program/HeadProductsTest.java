@@ -75,7 +75,7 @@ class HeadProductsTest {
   private double error(Machine machine, Buffer dz, float[] w, float[] g, long budget, double[] exact) {
     HeadProductsTest own = new HeadProductsTest(); // buffers belong to one plan
     Buffer from = new Buffer("dz", Lifetime.IO, dz.type(), Rows.FIXED, ROWS, V);
-    HeadProducts products = new HeadProducts("head", own.head, ROWS, budget, DType.BF16, dz.type(), true, machine.gemm());
+    HeadProducts products = new HeadProducts("head", own.head, ROWS, budget, DType.BF16, dz.type(), true, machine.gemm(), false);
     Buffer space = Emit.workspace("head", Math.max(1, products.workspace()));
     List<Buffer> all = new java.util.ArrayList<>(own.head.buffers());
     all.addAll(List.of(own.dh, own.values, from, space));
