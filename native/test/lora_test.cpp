@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <iterator>
 
 #include "check.h"
 #include "lora_ref.h"
@@ -25,12 +26,23 @@ constexpr Way kWaysOfH[] = {{""}};
 constexpr bool kOnCpu = true;
 #endif
 
-/* Quick: every way with integers, which show any sum that misses a product; of the rest the choice. */
-std::vector<Way> ways(bool integers) {
-  static const char* const set = std::getenv("ORIBI_LORA_MATMUL"); /* before a test sets it */
-  static const std::string only = set != nullptr ? set : "";
-  if (set != nullptr || (quick() && !integers)) return {{only.c_str()}};
-  return std::vector<Way>(std::begin(kWays), std::end(kWays));
+/* The way that ORIBI_LORA_MATMUL named when the program began, before a test set it; none: all. */
+std::vector<Way> set_way() {
+  static const char* const set = std::getenv("ORIBI_LORA_MATMUL");
+  static const std::string name = set != nullptr ? set : "";
+  return set != nullptr ? std::vector<Way>{{name.c_str()}} : std::vector<Way>();
+}
+
+/* Quick: with integers, which show any sum that misses a product, two ways a case by turns; otherwise the choice. */
+std::vector<Way> ways(bool integers, size_t* turn) {
+  const std::vector<Way> set = set_way();
+  if (!set.empty()) return set;
+  if (!quick() || kOnCpu) return std::vector<Way>(std::begin(kWays), std::end(kWays));
+  if (!integers) return {{""}};
+  constexpr size_t kCount = std::size(kWays);
+  const size_t first = *turn;
+  *turn += 2;
+  return {kWays[first % kCount], kWays[(first + 1) % kCount]};
 }
 
 struct Part {
@@ -273,6 +285,7 @@ void check_matmul(oribi_ctx* ctx, const MatmulCase& c, Way way) {
 void check_matmuls(bool integers) {
   Context ctx;
   for (oribi_dtype t : kDtypes) {
+    size_t turn[2] = {0, 0}; /* one for NF4, so that either weight comes by every way */
     for (oribi_lora_shape s : shapes()) {
       s.t = t;
       if (integers && s.in > 1000) continue; /* bf16 holds integers up to 256 */
@@ -280,7 +293,7 @@ void check_matmuls(bool integers) {
         begin_case("matmul", s);
         if ((nf4 && s.in % 64 != 0) || refused(ctx, s, nf4)) continue;
         const MatmulCase c(s, nf4, integers);
-        for (Way way : ways(integers)) check_matmul(ctx, c, way);
+        for (Way way : ways(integers, &turn[nf4])) check_matmul(ctx, c, way);
       }
     }
   }
@@ -373,7 +386,9 @@ TEST(matmul_of_more_tiles_than_blocks) {
   s.t = ORIBI_F16;
   for (bool nf4 : {false, true}) {
     const MatmulCase c(s, nf4, true);
-    for (Way way : quick() ? std::vector<Way>{{""}, {"176x2t"}} : ways(true)) check_matmul(ctx, c, way);
+    std::vector<Way> some = set_way();
+    if (some.empty() && quick()) some = {{""}, {"176x2t"}};
+    for (Way way : some.empty() ? std::vector<Way>(std::begin(kWays), std::end(kWays)) : some) check_matmul(ctx, c, way);
   }
 }
 #endif
@@ -422,8 +437,10 @@ TEST(forward) {
 /* Several waves of tiles, with and without processors to spare, the product ahead of h and behind it. */
 TEST(forward_waits_for_h) {
   Context ctx;
-  for (oribi_lora_shape s : {make_shape(1500, 1024, 4096, 16, {{0, 2048}, {2048, 1024}, {3072, 1024}}), make_shape(2048, 512, 4096, 16, {{0, 4096}}),
-                             make_shape(700, 2048, 3072, 32, {{512, 1024}})}) {
+  std::vector<oribi_lora_shape> some = {make_shape(1500, 1024, 4096, 16, {{0, 2048}, {2048, 1024}, {3072, 1024}}), make_shape(2048, 512, 4096, 16, {{0, 4096}}),
+                                        make_shape(700, 2048, 3072, 32, {{512, 1024}})};
+  if (quick()) some = {make_shape(700, 128, 768, 32, {{256, 256}})};
+  for (oribi_lora_shape s : some) {
     s.t = ORIBI_F16;
     const Data data(s, false);
     Array x(data.x, s.t), w(data.w, s.t), a(data.a, s.t), b(data.b, s.t), y(s.n * s.out, s.t), product(s.n * s.out, s.t);
