@@ -11,15 +11,19 @@ from torch import nn
 MASKED = -100
 
 
-def batch(vocabulary, generator, case):
-    """Token ids, and labels masked at the start, inside and at the end. Ids below 3 are special in every family."""
-    rows, length = case.get("batch", [2, 40])
-    ids = torch.randint(3, vocabulary, (rows, length), generator=generator)
+def random_ids(vocabulary, rows, length, generator):
+    """Token ids. Those below 3 are special in every family."""
+    return torch.randint(3, vocabulary, (rows, length), generator=generator)
+
+
+def labels_of(ids):
+    """Labels masked at the start, inside and at the end."""
     labels = ids.clone()
+    length = ids.shape[1]
     labels[0, :9] = MASKED
     labels[1, length // 2:length // 2 + 5] = MASKED
     labels[1, length - 1] = MASKED
-    return ids, labels
+    return labels
 
 
 def relative(found, expected):
@@ -59,33 +63,6 @@ def not_v5(config):
     if config["model_type"] == "gemma" and "hidden_activation" in config:
         config = {**config, "hidden_act": config["hidden_activation"]}
     return config
-
-
-def routers(model):
-    return [m for n, m in model.named_modules() if n.endswith("mlp.gate")]
-
-
-def router_choices(model, ids, noise):
-    """The experts of each token, with relative noise added to what each layer writes."""
-    chosen = []
-    generator = torch.Generator().manual_seed(1)
-
-    def disturb(module, args, output):
-        return output * (1 + noise * torch.randn(output.shape, generator=generator))
-
-    def note(module, args, output):
-        chosen.append(output[2].sort(dim=-1).values)
-
-    hooks = [m.register_forward_hook(note) for m in routers(model)]
-    if noise:
-        ends = ("embed_tokens", "self_attn.o_proj", "mlp.down_proj", "mlp.experts")
-        hooks += [m.register_forward_hook(disturb) for n, m in model.named_modules() if n.endswith(ends)]
-    model.eval()
-    with torch.no_grad():
-        model(input_ids=ids)
-    for h in hooks:
-        h.remove()
-    return torch.stack(chosen)
 
 
 class Expert(nn.Module):

@@ -1,6 +1,6 @@
 /*
  * The fused LoRA product on a card: the shapes of Llama-3.1-8B with adapters of rank 16, forward and dx, with a 16-bit
- * weight and with one in NF4; forward also with oribi_lora_h before it, which is all of the layer. Beside each stands cuBLAS
+ * weight and with one in NF4; forward also with h, which is all of the layer: by two calls, and by oribi_lora_forward. Beside each stands cuBLAS
  * on the same dense product without any adapter, timed by turns with ours, and for NF4 dequantization followed by either:
  * with cuBLAS, what a trainer without the fused kernel would run, less its adapters.
  * cuBLAS is opened at run time (libcublas.so, or the path in ORIBI_CUBLAS); without it only our own numbers appear.
@@ -85,6 +85,13 @@ bool verified_y(const Layer& l) {
   });
 }
 
+bool verified_h(const Layer& l) {
+  const oribi_lora_shape& s = l.shape;
+  return verified(l.h, s.n, l.width, s.t, [&](int64_t row, int64_t r) {
+    return s.scale[r / s.rank] * dot(download(l.x, row * s.in, s.in, s.t), download(l.a, r * s.in, s.in, s.t));
+  });
+}
+
 bool verified_dx(const Layer& l) {
   const oribi_lora_shape& s = l.shape;
   return verified(l.dx, s.n, s.in, s.t, [&](int64_t row, int64_t column) {
@@ -111,11 +118,15 @@ void time(cuda_bench::Bench& bench, const Cublas& cublas, const Layer& l, const 
   const auto thin = [&] {
     bench.call("lora_h", [&] { return oribi_lora_h(bench.ctx(), l.h, l.x, l.a, l.workspace, &s); });
   };
+  const auto whole = [&] {
+    bench.call("lora_forward", [&] { return oribi_lora_forward(bench.ctx(), l.y, l.h, l.x, l.w, nullptr, l.a, l.b, l.workspace, &s); });
+  };
   std::vector<cuda_bench::Bench::Way> ways;
   if (cublas.found()) ways.push_back({name + ": cuBLAS", library, nullptr});
   if (nf4 == nullptr) {
     ways.push_back({name, [&] { fused(l.w, nullptr); }, verify});
     if (!dx) ways.push_back({"lora_h, lora_matmul", [&] { thin(), fused(l.w, nullptr); }, verify});
+    if (!dx) ways.push_back({"lora_forward", whole, [&] { return verified_h(l) && verify(); }});
   } else {
     if (cublas.found()) ways.push_back({name + ": decode + cuBLAS", [&] { decode(), library(); }, nullptr});
     ways.push_back({name + ": decode + ours", [&] { decode(), fused(l.w, nullptr); }, verify});

@@ -428,13 +428,17 @@ ORIBI_API oribi_status oribi_lora_matmul_dx(oribi_ctx* ctx, void* dx, const void
 /* h[N,R] = scale * x·Aᵀ */
 ORIBI_API oribi_status oribi_lora_h(oribi_ctx* ctx, void* h, const void* x, const void* a, void* workspace,
                                     const oribi_lora_shape* shape);
+/* h = and y = of the two above, of which h may then be computed while the product has begun. Its last bits may differ from
+   those of oribi_lora_h. */
+ORIBI_API oribi_status oribi_lora_forward(oribi_ctx* ctx, void* y, void* h, const void* x, const void* w, const oribi_nf4* nf4,
+                                          const void* a, const void* b, void* workspace, const oribi_lora_shape* shape);
 /* One pass over dy: g[N,R] = scale * dy·B, db[sum of outs, rank] += dyᵀ·h, fp32 */
 ORIBI_API oribi_status oribi_lora_g_db(oribi_ctx* ctx, void* g, float* db, const void* dy, const void* b, const void* h,
                                        void* workspace, const oribi_lora_shape* shape);
 /* da[R,in] += gᵀ·x, fp32 */
 ORIBI_API oribi_status oribi_lora_da(oribi_ctx* ctx, float* da, const void* g, const void* x, void* workspace,
                                      const oribi_lora_shape* shape);
-/* Bytes that each of the three above needs, for at most this shape. */
+/* Bytes that each of the above with a workspace needs, for at most this shape. */
 ORIBI_API int64_t oribi_lora_workspace(const oribi_ctx* ctx, const oribi_lora_shape* shape);
 /* Why a call with this shape and kind of weight has no kernel on the context's device: one sentence; NULL: it has one. */
 ORIBI_API const char* oribi_lora_unsupported(oribi_ctx* ctx, const oribi_lora_shape* shape, int32_t nf4);

@@ -90,6 +90,9 @@ std::vector<Case> quick_ones(std::vector<Case> all) {
   return some;
 }
 
+/* Quick: in bf16 only sizes of heads that are kernels of their own; the others differ in fp16 alike. */
+bool left_out(const Case& c, oribi_dtype t) { return quick() && t == ORIBI_BF16 && c.d % 64 != 0; }
+
 std::vector<Case> training_cases() {
   std::vector<Case> cases;
   for (int64_t d : {2, 16, 24, 64, 80, 96, 128, 256}) {
@@ -290,17 +293,20 @@ void backward_bits(const Case& c, oribi_dtype t) {
 
 TEST(forward) {
   for (oribi_dtype t : kDtypes)
-    for (const Case& c : training_cases()) check_forward(c, t);
+    for (const Case& c : training_cases())
+      if (!left_out(c, t)) check_forward(c, t);
 }
 
 TEST(forward_with_a_cache) {
   for (oribi_dtype t : kDtypes)
-    for (const Case& c : cache_cases()) check_forward(c, t);
+    for (const Case& c : cache_cases())
+      if (!left_out(c, t)) check_forward(c, t);
 }
 
 TEST(backward) {
   for (oribi_dtype t : kDtypes)
-    for (const Case& c : training_cases()) check_backward(c, t);
+    for (const Case& c : training_cases())
+      if (!left_out(c, t)) check_backward(c, t);
 }
 
 /* One long sequence divides the backward pass in two, many short ones leave it whole: the bits must be the same. */

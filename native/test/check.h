@@ -7,6 +7,7 @@
  * ORIBI_TEST_SEED changes the random data; a failure prints the seed.
  * ORIBI_TEST_QUICK=1: quick() holds, and a test may leave out its large sizes; for tools that slow a kernel down a
  * hundredfold. The program then says so.
+ * An argument runs only the test of that name, or else those whose name contains it, so that such a tool can have them in parts.
  */
 #ifndef ORIBI_TEST_CHECK_H
 #define ORIBI_TEST_CHECK_H
@@ -409,7 +410,7 @@ class Context {
 
 constexpr oribi_dtype kDtypes[] = {ORIBI_F32, ORIBI_BF16, ORIBI_F16};
 
-inline int run_all(const char* program, oribi_device device) {
+inline int run_all(const char* program, oribi_device device, const char* only) {
   if (const char* text = std::getenv("ORIBI_TEST_SEED")) seed = std::strtoull(text, nullptr, 10);
   oribi_ctx* ctx = nullptr;
   if (oribi_ctx_create(&ctx, device, 0, 0) != ORIBI_OK) {
@@ -419,23 +420,29 @@ inline int run_all(const char* program, oribi_device device) {
   const std::string device_name = oribi_ctx_device_name(ctx);
   oribi_ctx_destroy(ctx);
   int64_t total = 0;
+  size_t ran = 0;
+  bool exact = false;
+  for (const Test& test : tests()) exact |= std::strcmp(test.name, only) == 0;
   for (const Test& test : tests()) {
+    if (exact ? std::strcmp(test.name, only) != 0 : std::strstr(test.name, only) == nullptr) continue;
+    ran++;
     checks = 0;
     where = test.name;
     test.run();
     if (checks == 0) failed(__FILE__, __LINE__, "the test checked nothing");
     total += checks;
     std::printf("  %-32s %8" PRId64 " checks\n", test.name, checks);
+    std::fflush(stdout); /* to be seen although a later test should never end */
   }
-  std::printf("%s: %zu tests, %" PRId64 " checks, %" PRId64 " failures (%s, seed %" PRIu64 "%s)\n", program, tests().size(),
+  std::printf("%s: %zu tests, %" PRId64 " checks, %" PRId64 " failures (%s, seed %" PRIu64 "%s)\n", program, ran,
               total, failures, device_name.c_str(), seed, quick() ? ", quick" : "");
-  return failures == 0 && !tests().empty() ? 0 : 1;
+  return failures == 0 && ran > 0 ? 0 : 1;
 }
 
 }  // namespace check
 
-int main(int, char** arguments) {
+int main(int count, char** arguments) {
   const char* slash = std::strrchr(arguments[0], '/');
-  return check::run_all(slash != nullptr ? slash + 1 : arguments[0], ORIBI_TEST_DEVICE);
+  return check::run_all(slash != nullptr ? slash + 1 : arguments[0], ORIBI_TEST_DEVICE, count > 1 ? arguments[1] : "");
 }
 #endif

@@ -19,14 +19,17 @@ TEST(dequantize) {
     for (Case m : kCases) {
       const Blocks blocks(type, m.rows, m.cols, static_cast<uint64_t>(type));
       const Values expected = blocks.values();
-      Plain<uint8_t> bytes(blocks.bytes);
+      std::vector<uint8_t> later(blocks.bytes);
+      later.insert(later.begin(), 2, 0);
+      Plain<uint8_t> bytes(blocks.bytes), shifted(later); /* blocks may begin at any multiple of 2 */
       for (oribi_dtype t : kDtypes) {
         Context ctx(2);
         /* Without gaps, with gaps that keep 16-byte alignment, with gaps that do not. Gaps stay as they are. */
         for (int64_t ld : {m.cols, m.cols + 64, m.cols + 1}) {
+          const bool shift = ld == m.cols + 64;
           where = "type " + std::to_string(type) + " " + std::to_string(m.rows) + "x" + std::to_string(m.cols) + " " + name_of(t);
           Array out(static_cast<size_t>(m.rows * ld), t, 7);
-          CHECK_OK(ctx, oribi_ggml_dequantize(ctx, out.data(), bytes.data(), m.rows, m.cols, ld, type, t));
+          CHECK_OK(ctx, oribi_ggml_dequantize(ctx, out.data(), shift ? shifted.data() + 2 : bytes.data(), m.rows, m.cols, ld, type, t));
           CHECK_OK(ctx, oribi_ctx_synchronize(ctx));
           Values all(static_cast<size_t>(m.rows * ld), 7);
           for (int64_t i = 0; i < m.rows * m.cols; i++) {

@@ -1,4 +1,6 @@
 /* The grouped products of routed experts. */
+#include <utility>
+
 #include "check.h"
 #include "grouped_ref.h"
 
@@ -25,9 +27,21 @@ const Sizes kSizes[] = {{{1}, 1, 1, 0, false},
                         {{33, 128, 0, 256}, 8, 144, 0, false},
                         {{2, 31, 0, 140}, 24, 520, 0, true}};
 
+/* More tiles than a card computes at once, and more experts than a warp has lanes. */
+Sizes many_experts() {
+  Sizes all{{}, 72, 520, 0, false};
+  for (int32_t e = 0; e < 40; e++) all.rows.push_back(e % 7 == 3 ? 0 : e % 5 + (e % 4 == 0 ? 128 : 0));
+  return all;
+}
+
 std::vector<Sizes> all_sizes() {
   std::vector<Sizes> all(std::begin(kSizes), std::end(kSizes));
-  if (!quick()) all.push_back({{0, 150, 7, 0, 64}, 512, 384, 0, true});
+  if (quick()) return all;
+  all.push_back({{0, 150, 7, 0, 64}, 512, 384, 0, true});
+  all.push_back({{0, 3333, 0}, 72, 136, 0, false}); /* all rows with one expert, in more tiles than are walked together */
+  all.push_back({{61, 0, 72}, 1096, 136, 8, false}); /* laps of a ring of stages */
+  all.push_back({{64, 129, 65}, 136, 712, 0, true});
+  all.push_back(many_experts());
   return all;
 }
 
@@ -80,34 +94,59 @@ struct Pointers {
   }
 };
 
+/* Calls f for each of a device's kernels: a card of sm_90 has some of its own and those of every card. */
+template <class F>
+void in_all_ways(F&& f) {
+  const std::string name = where;
+  for (const char* way : {"", "mma"}) {
+    if (ORIBI_TEST_DEVICE == ORIBI_CPU && way[0] != '\0') continue;
+    setenv("ORIBI_GROUPED", way, 1);
+    where = name + " " + way;
+    f();
+  }
+  unsetenv("ORIBI_GROUPED");
+}
+
 void check_forward(const Sizes& sizes, oribi_dtype t, float scale, bool accumulate) {
   Case c("forward", sizes, t, scale, accumulate);
   const Pointers at(c, c.gathers_x, false);
   Context ctx;
-  Array x(c.x, t), w(c.w, t), y(c.y, t);
-  CHECK_OK(ctx, oribi_grouped_matmul(ctx, y.data(), x.data(), w.data(), &c.s));
-  compare("y", y.values(), reference::grouped_matmul<double>(c.y, c.x, c.w, c.g, c.s),
-          rounded(reference::grouped_matmul<float>(c.y, c.x, c.w, c.g, c.s), t), t, c.x_largest() * std::sqrt(c.s.in));
+  Array x(c.x, t), w(c.w, t);
+  const Values exact = reference::grouped_matmul<double>(c.y, c.x, c.w, c.g, c.s);
+  const Values plain = rounded(reference::grouped_matmul<float>(c.y, c.x, c.w, c.g, c.s), t);
+  in_all_ways([&] {
+    Array y(c.y, t);
+    CHECK_OK(ctx, oribi_grouped_matmul(ctx, y.data(), x.data(), w.data(), &c.s));
+    compare("y", y.values(), exact, plain, t, c.x_largest() * std::sqrt(c.s.in));
+  });
 }
 
 void check_dx(const Sizes& sizes, oribi_dtype t, float scale, bool accumulate) {
   Case c("dx", sizes, t, scale, accumulate);
   const Pointers at(c, false, c.gathers_y);
   Context ctx;
-  Array dx(c.x, t), w(c.w, t), dy(c.y, t);
-  CHECK_OK(ctx, oribi_grouped_matmul_dx(ctx, dx.data(), dy.data(), w.data(), &c.s));
-  compare("dx", dx.values(), reference::grouped_matmul_dx<double>(c.x, c.y, c.w, c.g, c.s),
-          rounded(reference::grouped_matmul_dx<float>(c.x, c.y, c.w, c.g, c.s), t), t, largest(c.y) * largest(c.w) * std::sqrt(c.s.out));
+  Array w(c.w, t), dy(c.y, t);
+  const Values exact = reference::grouped_matmul_dx<double>(c.x, c.y, c.w, c.g, c.s);
+  const Values plain = rounded(reference::grouped_matmul_dx<float>(c.x, c.y, c.w, c.g, c.s), t);
+  in_all_ways([&] {
+    Array dx(c.x, t);
+    CHECK_OK(ctx, oribi_grouped_matmul_dx(ctx, dx.data(), dy.data(), w.data(), &c.s));
+    compare("dx", dx.values(), exact, plain, t, largest(c.y) * largest(c.w) * std::sqrt(c.s.out));
+  });
 }
 
 void check_dw(const Sizes& sizes, oribi_dtype t, float scale, bool gathers_x, bool gathers_y) {
   Case c("dw", sizes, t, scale, true);
   const Pointers at(c, gathers_x, gathers_y);
   Context ctx;
-  Array x(c.x, t), dy(c.y, t), dw(c.dw0, ORIBI_F32);
-  CHECK_OK(ctx, oribi_grouped_matmul_dw(ctx, dw.f32(), dy.data(), x.data(), &c.s));
-  compare("dw", dw.values(), reference::grouped_matmul_dw<double>(c.dw0, c.y, c.x, c.g, c.s),
-          reference::grouped_matmul_dw<float>(c.dw0, c.y, c.x, c.g, c.s), ORIBI_F32, largest(c.x) * largest(c.y) * std::sqrt(c.rows));
+  Array x(c.x, t), dy(c.y, t);
+  const Values exact = reference::grouped_matmul_dw<double>(c.dw0, c.y, c.x, c.g, c.s);
+  const Values plain = reference::grouped_matmul_dw<float>(c.dw0, c.y, c.x, c.g, c.s);
+  in_all_ways([&] {
+    Array dw(c.dw0, ORIBI_F32);
+    CHECK_OK(ctx, oribi_grouped_matmul_dw(ctx, dw.f32(), dy.data(), x.data(), &c.s));
+    compare("dw", dw.values(), exact, plain, ORIBI_F32, largest(c.x) * largest(c.y) * std::sqrt(c.rows));
+  });
 }
 
 }  // namespace
@@ -179,7 +218,7 @@ TEST(reference_backward_by_finite_differences) {
 
 TEST(same_bits_for_any_number_of_threads) {
   for (oribi_dtype t : kDtypes) {
-    for (const Sizes& sizes : {kSizes[1], kSizes[3], kSizes[5]}) {
+    for (const Sizes& sizes : {kSizes[1], kSizes[3], kSizes[5], Sizes{{100, 0, 333, 1}, 264, 392, 0, false}}) {
       Case c("threads", sizes, t, 0.75f, true);
       const Pointers at(c, false, false);
       Array first_y(c.y, t), first_dx(c.x, t), first_dw(c.dw0, ORIBI_F32), x(c.x, t), dy(c.y, t), w(c.w, t);
@@ -192,6 +231,44 @@ TEST(same_bits_for_any_number_of_threads) {
         CHECK_OK(ctx, oribi_grouped_matmul_dw(ctx, first ? first_dw.f32() : dw.f32(), dy.data(), x.data(), &c.s));
         CHECK(first || (y.same_bits(first_y) && dx.same_bits(first_dx) && dw.same_bits(first_dw)));
       }
+    }
+  }
+}
+
+/* Whatever the rows of another expert are, or those of nobody: a tile or a step may reach into them. */
+TEST(rows_of_others_do_not_matter) {
+  for (oribi_dtype t : kDtypes) {
+    for (const Sizes& sizes : {kSizes[3], Sizes{{70, 58, 45, 131}, 136, 264, 0, false}}) {
+      Case c("others", sizes, t, 1, true);
+      const Pointers at(c, false, false);
+      const int64_t experts = c.s.experts, last = c.g.offsets[experts - 1];
+      Values x = c.x, y = c.y;
+      for (int64_t i = 0; i < c.s.n; i++) {
+        const bool other = i >= c.rows || (i >= c.g.offsets[1] && i < last);
+        for (int64_t j = 0; other && j < c.s.ld_x; j++) x[i * c.s.ld_x + j] = NAN;
+        for (int64_t j = 0; other && j < c.s.ld_y; j++) y[i * c.s.ld_y + j] = NAN;
+      }
+      Context ctx;
+      Array bad_x(x, t), bad_y(y, t), w(c.w, t), out_y(c.y, t), out_dx(c.x, t), out_dw(c.dw0, ORIBI_F32);
+      CHECK_OK(ctx, oribi_grouped_matmul(ctx, out_y.data(), bad_x.data(), w.data(), &c.s));
+      CHECK_OK(ctx, oribi_grouped_matmul_dx(ctx, out_dx.data(), bad_y.data(), w.data(), &c.s));
+      CHECK_OK(ctx, oribi_grouped_matmul_dw(ctx, out_dw.f32(), bad_y.data(), bad_x.data(), &c.s));
+      Array good_x(c.x, t), good_y(c.y, t), y0(c.y, t), dx0(c.x, t), dw0(c.dw0, ORIBI_F32);
+      CHECK_OK(ctx, oribi_grouped_matmul(ctx, y0.data(), good_x.data(), w.data(), &c.s));
+      CHECK_OK(ctx, oribi_grouped_matmul_dx(ctx, dx0.data(), good_y.data(), w.data(), &c.s));
+      CHECK_OK(ctx, oribi_grouped_matmul_dw(ctx, dw0.f32(), good_y.data(), good_x.data(), &c.s));
+      const auto same = [](const Values& a, const Values& b, int64_t from, int64_t to) {
+        for (int64_t i = from; i < to; i++) {
+          if (!(a[i] == b[i])) return false;
+        }
+        return true;
+      };
+      const Values ys[] = {out_y.values(), y0.values()}, dxs[] = {out_dx.values(), dx0.values()}, dws[] = {out_dw.values(), dw0.values()};
+      for (const auto& [from, to] : {std::pair<int64_t, int64_t>{0, c.g.offsets[1]}, {last, c.rows}}) {
+        CHECK(same(ys[0], ys[1], from * c.s.ld_y, to * c.s.ld_y));
+        CHECK(same(dxs[0], dxs[1], from * c.s.ld_x, to * c.s.ld_x));
+      }
+      for (int64_t e : {int64_t{0}, experts - 1}) CHECK(same(dws[0], dws[1], e * c.s.expert_w, (e + 1) * c.s.expert_w));
     }
   }
 }
@@ -237,7 +314,13 @@ TEST(arguments) {
   CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "w is NULL", oribi_grouped_matmul(ctx, a.data(), a.data(), nullptr, &s));
   s.scale = INFINITY;
   CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "scale must be finite, found inf", forward());
-  s.scale = 1, s.offsets = nullptr;
+  s.scale = 1;
+  if (ORIBI_TEST_DEVICE == ORIBI_CUDA) {
+    setenv("ORIBI_GROUPED", "sideways", 1);
+    CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "ORIBI_GROUPED is 'sideways', expected mma or nothing", forward());
+    unsetenv("ORIBI_GROUPED");
+  }
+  s.offsets = nullptr;
   CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "offsets is NULL", forward());
   if (ORIBI_TEST_DEVICE == ORIBI_CPU) {
     int32_t wrong[] = {0, 3, 2};

@@ -11,15 +11,27 @@ namespace {
 /* Ways to compute the product: the device's choice, and on a GPU the one for every card and the cuts of that for sm_90a. A card
    or a shape without a cut takes its choice. */
 struct Way {
-  const char* name; /* of ORIBI_LORA_MATMUL; "" is the choice */
+  const char* name; /* of ORIBI_LORA_MATMUL; "" is the choice. Where that is set as the program starts, only its way is tested */
 };
 #ifdef ORIBI_TEST_CUDA
 constexpr Way kWays[] = {{""}, {"mma"}, {"256x2"}, {"224x2"}, {"192x2"}, {"128x2"}, {"256x1"}, {"192x1"}, {"128x1"}, {"128/2"}, {"176x2t"}};
+/* Ways to compute h beside the product, of ORIBI_LORA_H: one block for all tokens, so that the product waits long, to more
+   blocks than there are tiles. */
+constexpr Way kWaysOfH[] = {{""}, {"before"}, {"64x1"}, {"64x9"}, {"128x2"}, {"192x3"}, {"256x16"}};
 constexpr bool kOnCpu = false;
 #else
 constexpr Way kWays[] = {{""}};
+constexpr Way kWaysOfH[] = {{""}};
 constexpr bool kOnCpu = true;
 #endif
+
+/* Quick: every way with integers, which show any sum that misses a product; of the rest the choice. */
+std::vector<Way> ways(bool integers) {
+  static const char* const set = std::getenv("ORIBI_LORA_MATMUL"); /* before a test sets it */
+  static const std::string only = set != nullptr ? set : "";
+  if (set != nullptr || (quick() && !integers)) return {{only.c_str()}};
+  return std::vector<Way>(std::begin(kWays), std::end(kWays));
+}
 
 struct Part {
   int64_t first, outs;
@@ -63,10 +75,11 @@ std::vector<oribi_lora_shape> all_shapes() {
 
 /* The quick ones still have several tiles in each direction, a shape without adapters and one with 256 columns of them. */
 std::vector<oribi_lora_shape> shapes() {
-  constexpr int64_t kQuick = 40'000'000;
-  std::vector<oribi_lora_shape> some;
+  constexpr int64_t kQuick = 10'000'000;
+  if (!quick()) return all_shapes();
+  std::vector<oribi_lora_shape> some = {make_shape(300, 64, 384, 0, {}, 64, 64)};
   for (const oribi_lora_shape& s : all_shapes()) {
-    if (!quick() || s.n * s.in * s.out <= kQuick) some.push_back(s);
+    if (s.n * s.in * s.out <= kQuick) some.push_back(s);
   }
   return some;
 }
@@ -211,7 +224,7 @@ struct MatmulCase {
   bool nf4, integers;
   Data data;
   Nf4Codes codes;
-  Values exact_y, plain_y, exact_dx, plain_dx;
+  Values exact_y, plain_y, exact_dx, plain_dx, exact_h, plain_h;
 
   MatmulCase(const oribi_lora_shape& shape, bool of_nf4, bool of_integers)
       : s(shape), nf4(of_nf4), integers(of_integers), data(s, integers),
@@ -219,6 +232,8 @@ struct MatmulCase {
     if (nf4) data.w = codes.decode(s.t);
     exact_y = reference::lora_matmul<double>(data.x, data.w, data.h, data.b, s);
     exact_dx = reference::lora_matmul_dx<double>(data.dy, data.w, data.g, data.a, s);
+    exact_h = reference::lora_h<double>(data.x, data.a, s);
+    plain_h = reference::lora_h<float>(data.x, data.a, s);
     plain_y = integers ? exact_y : reference::lora_matmul<float>(data.x, data.w, data.h, data.b, s);
     plain_dx = integers ? exact_dx : reference::lora_matmul_dx<float>(data.dy, data.w, data.g, data.a, s);
   }
@@ -265,7 +280,7 @@ void check_matmuls(bool integers) {
         begin_case("matmul", s);
         if ((nf4 && s.in % 64 != 0) || refused(ctx, s, nf4)) continue;
         const MatmulCase c(s, nf4, integers);
-        for (Way way : kWays) check_matmul(ctx, c, way);
+        for (Way way : ways(integers)) check_matmul(ctx, c, way);
       }
     }
   }
@@ -310,11 +325,58 @@ void check_skinny(oribi_ctx* ctx, const oribi_lora_shape& s, bool integers) {
   compare_within("db again", again.db, ours.db, 0);
 }
 
+/* h and y of the whole layer, and the product alone with that h. */
+struct Forward {
+  Values y, h, product;
+};
+
+Forward run_forward(oribi_ctx* ctx, const MatmulCase& c, double poison) {
+  const oribi_lora_shape& s = c.s;
+  Nf4 packed(c.codes);
+  const oribi_nf4 arrays = packed.arrays();
+  Array x(with_gaps(c.data.x, s.n, s.in, s.ld_x, NAN), s.t), w(c.data.w, s.t), a(c.data.a, s.t), b(c.data.b, s.t);
+  Array y(s.n * s.ld_y, s.t, 7), again(s.n * s.ld_y, s.t, 7), h(s.n * width_of(s), s.t, poison);
+  Array workspace((oribi_lora_workspace(ctx, &s) + 3) / 4, ORIBI_F32, NAN);
+  const void* weight = c.nf4 ? nullptr : w.data();
+  CHECK_OK(ctx, oribi_lora_forward(ctx, y.data(), h.data(), x.data(), weight, &arrays, a.data(), b.data(), workspace.data(), &s));
+  CHECK_OK(ctx, oribi_lora_matmul(ctx, again.data(), x.data(), weight, &arrays, h.data(), b.data(), &s));
+  CHECK(gaps_keep(y.values(), s.out, s.ld_y, 7));
+  return {without_gaps(y.values(), s.n, s.out, s.ld_y), h.values(), without_gaps(again.values(), s.n, s.out, s.ld_y)};
+}
+
+/* h is right, and y is to the bit what the product gives for it: had it read h too early, it would have read poison. */
+void check_forward(oribi_ctx* ctx, const MatmulCase& c, Way way, Way of_h) {
+  begin_case((std::string("forward ") + (c.nf4 ? "nf4 " : "") + way.name + " h " + of_h.name).c_str(), c.s);
+  setenv("ORIBI_LORA_MATMUL", way.name, 1);
+  setenv("ORIBI_LORA_H", of_h.name, 1);
+  const Forward ours = run_forward(ctx, c, NAN), again = run_forward(ctx, c, -3);
+  unsetenv("ORIBI_LORA_H");
+  unsetenv("ORIBI_LORA_MATMUL");
+  compare_products("h", ours.h, c.exact_h, c.plain_h, c.s.t, c.integers);
+  compare_within("y, as the product's", ours.y, ours.product, 0);
+  compare_within("h again", again.h, ours.h, 0);
+  compare_within("y again", again.y, ours.y, 0);
+}
+
 }  // namespace
 
 TEST(matmul_of_integers_is_exact) { check_matmuls(true); }
 
 TEST(matmul) { check_matmuls(false); }
+
+#ifdef ORIBI_TEST_CUDA
+/* More tiles than a card runs blocks at once, three and more for each, so that every block works through several and a consumer comes
+   to its second. Quick: by the device's choice and by the cut whose consumers take turns. */
+TEST(matmul_of_more_tiles_than_blocks) {
+  Context ctx;
+  oribi_lora_shape s = make_shape(34200, 64, 64, 8, {{0, 64}});
+  s.t = ORIBI_F16;
+  for (bool nf4 : {false, true}) {
+    const MatmulCase c(s, nf4, true);
+    for (Way way : quick() ? std::vector<Way>{{""}, {"176x2t"}} : ways(true)) check_matmul(ctx, c, way);
+  }
+}
+#endif
 
 TEST(skinny_products_of_integers_are_exact) {
   Context ctx;
@@ -335,6 +397,66 @@ TEST(skinny_products) {
     }
   }
 }
+
+TEST(forward) {
+  Context ctx;
+  for (oribi_dtype t : kDtypes) {
+    for (oribi_lora_shape s : shapes()) {
+      s.t = t;
+      for (bool nf4 : {false, true}) {
+        begin_case("forward", s);
+        if ((nf4 && s.in % 64 != 0) || refused(ctx, s, nf4)) continue;
+        const MatmulCase c(s, nf4, !nf4 && s.in <= 1000);
+        for (Way of_h : kWaysOfH) {
+          const bool thorough = !nf4 || of_h.name[0] == '\0' || std::string(of_h.name) == "64x9";
+          if (thorough) check_forward(ctx, c, Way{""}, of_h);
+        }
+        if (nf4 || kOnCpu) continue;
+        for (const char* way : {"mma", "256x2", "176x2t", "128/2"}) check_forward(ctx, c, Way{way}, Way{"64x9"});
+      }
+    }
+  }
+}
+
+#ifdef ORIBI_TEST_CUDA
+/* Several waves of tiles, with and without processors to spare, the product ahead of h and behind it. */
+TEST(forward_waits_for_h) {
+  Context ctx;
+  for (oribi_lora_shape s : {make_shape(1500, 1024, 4096, 16, {{0, 2048}, {2048, 1024}, {3072, 1024}}), make_shape(2048, 512, 4096, 16, {{0, 4096}}),
+                             make_shape(700, 2048, 3072, 32, {{512, 1024}})}) {
+    s.t = ORIBI_F16;
+    const Data data(s, false);
+    Array x(data.x, s.t), w(data.w, s.t), a(data.a, s.t), b(data.b, s.t), y(s.n * s.out, s.t), product(s.n * s.out, s.t);
+    Array h_alone(s.n * width_of(s), s.t), workspace((oribi_lora_workspace(ctx, &s) + 3) / 4, ORIBI_F32, NAN);
+    CHECK_OK(ctx, oribi_lora_h(ctx, h_alone.data(), x.data(), a.data(), workspace.data(), &s));
+    const Values exact = reference::lora_h<double>(data.x, data.a, s), plain = rounded(reference::lora_h<float>(data.x, data.a, s), s.t);
+    for (Way of_h : kWaysOfH) {
+      begin_case((std::string("forward_waits_for_h ") + of_h.name).c_str(), s);
+      Array h(s.n * width_of(s), s.t, NAN);
+      setenv("ORIBI_LORA_H", of_h.name, 1);
+      CHECK_OK(ctx, oribi_lora_forward(ctx, y.data(), h.data(), x.data(), w.data(), nullptr, a.data(), b.data(), workspace.data(), &s));
+      unsetenv("ORIBI_LORA_H");
+      CHECK_OK(ctx, oribi_lora_matmul(ctx, product.data(), x.data(), w.data(), nullptr, h.data(), b.data(), &s));
+      compare("h", h.values(), exact, plain, s.t, largest(exact));
+      compare_within("y", y.values(), product.values(), 0);
+      if (std::string(of_h.name) == "before") compare_within("h before", h.values(), h_alone.values(), 0);
+    }
+  }
+}
+
+TEST(unknown_way_of_h) {
+  Context ctx;
+  oribi_lora_shape s = make_shape(2, 64, 64, 8, {{0, 64}});
+  s.t = ORIBI_F16;
+  Array any(4096, s.t, 3);
+  for (const char* name : {"sideways", "100x4", "64x", "64x0", "320x2", "64x4x"}) {
+    setenv("ORIBI_LORA_H", name, 1);
+    CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "ORIBI_LORA_H is",
+                 oribi_lora_forward(ctx, any.data(), any.data(), any.data(), any.data(), nullptr, any.data(), any.data(), any.data(), &s));
+  }
+  unsetenv("ORIBI_LORA_H");
+}
+#endif
 
 /* Sizes at which a card does not do with what the shapes above take: more units of h and of dA than it runs at once, and enough tokens for
    wide units of G and dB, at a small and at a large rank. */
@@ -421,6 +543,7 @@ TEST(no_rows) {
   CHECK_OK(ctx, oribi_lora_matmul(ctx, nullptr, nullptr, w.data(), nullptr, nullptr, b.data(), &s));
   CHECK_OK(ctx, oribi_lora_matmul_dx(ctx, nullptr, nullptr, w.data(), nullptr, nullptr, b.data(), &s));
   CHECK_OK(ctx, oribi_lora_h(ctx, nullptr, nullptr, b.data(), workspace.data(), &s));
+  CHECK_OK(ctx, oribi_lora_forward(ctx, nullptr, nullptr, nullptr, w.data(), nullptr, b.data(), b.data(), workspace.data(), &s));
   CHECK_OK(ctx, oribi_lora_g_db(ctx, nullptr, db.f32(), nullptr, b.data(), nullptr, workspace.data(), &s));
   CHECK_OK(ctx, oribi_lora_da(ctx, da.f32(), nullptr, nullptr, workspace.data(), &s));
   compare_within("da", da.values(), Values(8 * 64, 5), 0);
@@ -471,6 +594,7 @@ TEST(arguments) {
   CHECK(std::string(oribi_lora_unsupported(ctx, &narrow, 1)).find("multiple of 64") != std::string::npos);
   CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "h is NULL", oribi_lora_matmul(ctx, p, p, p, nullptr, nullptr, p, &good));
   CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "oribi_lora_h: x is NULL", oribi_lora_h(ctx, p, nullptr, p, p, &good));
+  CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "a is NULL", oribi_lora_forward(ctx, p, p, p, p, nullptr, nullptr, p, p, &good));
   CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "oribi_lora_g_db: db is NULL", oribi_lora_g_db(ctx, p, nullptr, p, p, p, p, &good));
   CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "oribi_lora_da: g is NULL", oribi_lora_da(ctx, sum.data(), nullptr, p, p, &good));
   CHECK(oribi_lora_matmul(nullptr, p, p, p, nullptr, p, p, &good) == ORIBI_INVALID_ARGUMENT);

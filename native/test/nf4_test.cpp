@@ -128,6 +128,31 @@ TEST(every_quotient_of_bf16) {
   check_codes(actual, w, ORIBI_BF16);
 }
 
+/* fp32 numbers next to every threshold, and some all over [-1, 1]; each block's largest is 1. */
+TEST(around_every_threshold) {
+  where = "around thresholds";
+  Values w;
+  const auto add = [&w](float x) {
+    if (w.size() % 64 == 0) w.push_back(1);
+    w.push_back(x);
+  };
+  for (float threshold : reference::kNf4Halves) {
+    float low = threshold, high = threshold;
+    for (int i = 0; i < 40; i++) {
+      add(low);
+      add(high);
+      low = std::nextafterf(low, -1), high = std::nextafterf(high, 1);
+    }
+  }
+  for (int i = -20000; i <= 20000; i++) add(static_cast<float>(i) / 20000.0f);
+  while (w.size() % 64 != 0) w.push_back(1);
+  Context ctx;
+  Array array(w, ORIBI_F32);
+  Quantized actual(static_cast<int64_t>(w.size()));
+  quantize(ctx, actual, array, ORIBI_F32);
+  check_codes(actual, w, ORIBI_F32);
+}
+
 /* The published error of NF4 in blocks of 64 on normal numbers: 0.0728 on average. Double quantization adds 0.1 %. */
 TEST(published_error) {
   where = "error";

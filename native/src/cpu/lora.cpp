@@ -255,6 +255,12 @@ extern "C" oribi_status oribi_lora_h(oribi_ctx* ctx, void* h, const void* x, con
   return ORIBI_OK;
 }
 
+extern "C" oribi_status oribi_lora_forward(oribi_ctx* ctx, void* y, void* h, const void* x, const void* w, const oribi_nf4* nf4,
+                                           const void* a, const void* b, void* workspace, const oribi_lora_shape* shape) {
+  const oribi_status status = oribi_lora_h(ctx, h, x, a, workspace, shape);
+  return status != ORIBI_OK ? status : oribi_lora_matmul(ctx, y, x, w, nf4, h, b, shape);
+}
+
 extern "C" oribi_status oribi_lora_g_db(oribi_ctx* ctx, void* g, float* db, const void* dy, const void* b, const void* h,
                                         void*, const oribi_lora_shape* shape) {
   Check check(ctx, "oribi_lora_g_db");

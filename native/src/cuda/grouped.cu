@@ -3,7 +3,9 @@
  *             dW_e = scale * sum over i of dy[y_row[i]]ᵀ·x[x_row[i]]
  * Shapes      x, dx (n,in)  y, dy (n,out)  W, dW (E,out,in)  offsets (E+1)  x_row, y_row (n)
  * Layout      row-major with strides; bf16 and fp16 whose sizes, strides and beginnings are multiples of 8 elements go to the
- *             tensor cores, all else to a plain kernel, some twenty times slower
+ *             tensor cores, all else to a plain kernel, some twenty times slower. On sm_90 those with a side of more than 64 take
+ *             the kernels of grouped_sm90.cu; the environment variable ORIBI_GROUPED=mma asks for those of every card, so that
+ *             they can be tested and timed there
  * Precision   storage fp32, bf16 or fp16, dW fp32; sums fp32, with what is added to, rounded once
  * Saved       nothing
  * Writes      y = or +=, dx = or +=, dW +=
@@ -11,8 +13,11 @@
  *             host does not learn how many rows an expert has, so that a call can be captured
  * Limits      as many tiles as a grid holds; more returns UNSUPPORTED. Below sm_80 bf16 takes the plain kernel
  */
+#include <cstdlib>
+#include <cstring>
+
 #include "cuda/elementwise.cuh"
-#include "cuda/grouped_tiles.cuh"
+#include "cuda/grouped_sm90.cuh"
 #include "cuda/lora_support.cuh"
 
 namespace oribi {
@@ -38,7 +43,14 @@ oribi_status launch(oribi_ctx* ctx, const char* function, const Arguments& at, c
   if (status != ORIBI_OK) return status;
   const bool eights = (s.in | s.out | s.ld_x | s.ld_y | s.ld_w | s.expert_w) % 8 == 0 && aligned({at.out, at.left, at.right});
   const bool cores = s.t == ORIBI_F16 || (s.t == ORIBI_BF16 && lora_code(ctx) >= 80);
-  return eights && cores ? grouped::launch_mma(ctx, function, at, s.n, form, s.t) : grouped::launch_plain(ctx, function, at, s.n, form, s.t);
+  const char* const wanted = std::getenv("ORIBI_GROUPED");
+  const bool every = wanted != nullptr && wanted[0] != '\0';
+  if (every && std::strcmp(wanted, "mma") != 0) {
+    return fail(ctx, ORIBI_INVALID_ARGUMENT, "%s: ORIBI_GROUPED is '%s', expected mma or nothing", function, wanted);
+  }
+  if (!eights || !cores) return grouped::launch_plain(ctx, function, at, s.n, form, s.t);
+  if (!every && grouped::sm90_takes(ctx, at, s.n, form)) return grouped::launch_sm90(ctx, function, at, s.n, form, s.t);
+  return grouped::launch_mma(ctx, function, at, s.n, form, s.t);
 }
 
 }  // namespace

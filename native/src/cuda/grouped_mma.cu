@@ -7,9 +7,9 @@
  * 16, at c ^ (r % 8). Either way the eight rows of one ldmatrix phase are in different banks. An operand with the summed index
  * outermost is transposed by ldmatrix.
  */
+#include "cuda/fragment_loop.cuh"
 #include "cuda/grouped_tiles.cuh"
 #include "cuda/lora_support.cuh"
-#include "cuda/lora_tile.cuh"
 
 namespace oribi::grouped {
 namespace {
@@ -255,33 +255,7 @@ struct Tile {
   }
 
   __device__ void run() {
-    for (int i = 0; i < at.stages - 1; i++) {
-      if (i < steps) {
-        fetch(i, i);
-        deposit(i);
-      }
-      close_copies();
-    }
-    int reading = 0, writing = at.stages - 1;
-    wait_for_copies(at.stages - 2);
-    __syncthreads();
-    Fragments even, odd; /* of each, one is loaded while the other is multiplied, also across the barrier */
-    load(even, reading, 0);
-    for (int64_t step = 0; step < steps; step++) {
-      const bool more = step + at.stages - 1 < steps;
-      if (more) fetch(step + at.stages - 1, writing);
-      close_copies();
-      load(odd, reading, 1);
-      multiply(even);
-      if (more) deposit(writing);
-      reading = reading + 1 == at.stages ? 0 : reading + 1;
-      writing = writing + 1 == at.stages ? 0 : writing + 1;
-      wait_for_copies(at.stages - 2);
-      __syncthreads(); /* the next step's tile is whole, and nobody reads this one any more, which is overwritten next */
-      if (step + 1 < steps) load(even, reading, 0);
-      multiply(odd);
-    }
-    wait_for_copies(0);
+    run_steps(*this, steps, at.stages);
     if constexpr (kDw) {
       add_to_dw();
     } else {

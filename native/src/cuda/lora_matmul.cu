@@ -1,7 +1,8 @@
 /*
  * The entry points of the LoRA product and what its kernels have in common. Which kernel: that of sm_90a where it takes the
  * shape, and otherwise that of every card. The environment variable ORIBI_LORA_MATMUL=mma asks for the latter always, and
- * the name of a cut (lora_matmul_sm90_tiling.cu) for that cut of the former, so that each can be tested and timed.
+ * the name of a cut (lora_matmul_sm90_tiling.cu) for that cut of the former, so that each can be tested and timed; ORIBI_LORA_H
+ * likewise asks oribi_lora_forward for a way to compute h (lora_h_sm90.cuh).
  */
 #include <cstdlib>
 #include <cstring>
@@ -9,7 +10,7 @@
 #include "cuda/lora_matmul_mma.cuh"
 #include "cuda/lora_support.cuh"
 #if __has_include("cuda/lora_matmul_sm90.cuh")
-#include "cuda/lora_matmul_sm90.cuh"
+#include "cuda/lora_h_sm90.cuh"
 #define ORIBI_HAS_LORA_SM90
 #endif
 
@@ -117,6 +118,31 @@ extern "C" oribi_status oribi_lora_matmul(oribi_ctx* ctx, void* y, const void* x
   if (!check.ok()) return check.status();
   const oribi_status status = lora_supported(ctx, function, *shape);
   return status != ORIBI_OK ? status : matmul(ctx, function, y, x, w, nf4, h, b, *shape, false);
+}
+
+extern "C" oribi_status oribi_lora_forward(oribi_ctx* ctx, void* y, void* h, const void* x, const void* w, const oribi_nf4* nf4,
+                                           const void* a, const void* b, void* workspace, const oribi_lora_shape* shape) {
+  const char* const function = "oribi_lora_forward";
+  Check check(ctx, function);
+  if (!check_lora_shape(check, shape) || !check_lora_weight(check, w, nf4, *shape)) return check.status();
+  const oribi_lora_shape& s = *shape;
+  const int64_t adapted = s.n * lora_width(s);
+  check.pointer("y", y, s.n * s.out).pointer("h", h, adapted).pointer("x", x, s.n * s.in);
+  check.pointer("a", a, adapted).pointer("b", b, adapted).pointer("workspace", workspace, adapted);
+  if (!check.ok()) return check.status();
+  oribi_status status = lora_supported(ctx, function, s);
+  if (status != ORIBI_OK) return status;
+#ifdef ORIBI_HAS_LORA_SM90
+  const char* const way = std::getenv("ORIBI_LORA_H");
+  if (way != nullptr && way[0] != '\0' && !lora_h_way_named(way)) {
+    return fail(ctx, ORIBI_INVALID_ARGUMENT, "%s: ORIBI_LORA_H is '%s', which is neither before nor tokens and blocks such as 128x16", function, way);
+  }
+  if (is_kernel(wanted_kernel()) && std::strcmp(wanted_kernel(), "mma") != 0 && lora_matmul_sm90_takes(ctx, s, false, w == nullptr)) {
+    return lora_forward_sm90(ctx, function, y, h, x, w, nf4, a, b, workspace, s);
+  }
+#endif
+  status = oribi_lora_h(ctx, h, x, a, workspace, shape);
+  return status != ORIBI_OK ? status : oribi_lora_matmul(ctx, y, x, w, nf4, h, b, shape);
 }
 
 extern "C" oribi_status oribi_lora_matmul_dx(oribi_ctx* ctx, void* dx, const void* dy, const void* w, const oribi_nf4* nf4,

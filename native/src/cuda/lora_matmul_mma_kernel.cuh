@@ -13,6 +13,7 @@
 #ifndef ORIBI_CUDA_LORA_MATMUL_MMA_KERNEL_CUH
 #define ORIBI_CUDA_LORA_MATMUL_MMA_KERNEL_CUH
 
+#include "cuda/fragment_loop.cuh"
 #include "cuda/lora_nf4.cuh"
 
 namespace oribi::lora {
@@ -223,33 +224,7 @@ struct Product {
   }
 
   __device__ void run() {
-    for (int i = 0; i < at.stages - 1; i++) {
-      if (i < steps) {
-        fetch(i, i);
-        deposit(i);
-      }
-      close_copies();
-    }
-    int reading = 0, writing = at.stages - 1;
-    wait_for_copies(at.stages - 2);
-    __syncthreads();
-    Fragments even, odd; /* of each, one is loaded while the other is multiplied, also across the barrier */
-    load(even, reading, 0);
-    for (int64_t step = 0; step < steps; step++) {
-      const bool more = step + at.stages - 1 < steps;
-      if (more) fetch(step + at.stages - 1, writing);
-      close_copies();
-      load(odd, reading, 1);
-      multiply(even);
-      if (more) deposit(writing);
-      reading = reading + 1 == at.stages ? 0 : reading + 1;
-      writing = writing + 1 == at.stages ? 0 : writing + 1;
-      wait_for_copies(at.stages - 2);
-      __syncthreads(); /* the next step's tile is whole, and nobody reads this one any more, which is overwritten next */
-      if (step + 1 < steps) load(even, reading, 0);
-      multiply(odd);
-    }
-    wait_for_copies(0);
+    run_steps(*this, steps, at.stages);
     store();
   }
 };

@@ -26,6 +26,7 @@ namespace {
 
 using lora90::Arguments;
 using lora90::Policy;
+using sm90::Maps;
 
 /* Code for other architectures is empty, and says so through its launch bounds. */
 #if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -42,58 +43,11 @@ __global__ void __launch_bounds__(ORIBI_SM90_THREADS, 1) lora_kernel(const __gri
 #endif
 }
 
-/* Describes matrices one after another; remembers whether the driver refused one. */
-class Maps {
- public:
-  explicit Maps(oribi_dtype t)
-      : type_(t == ORIBI_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16) {
-    static const sm90::Encode encode = sm90::find_encode();
-    encode_ = encode;
-  }
-  /* A matrix of 16-bit elements, read or written in boxes of 64 or 32 columns, swizzled, or of 16. */
-  void matrix(CUtensorMap* map, const void* data, int64_t rows, int64_t columns, int64_t ld, int box_rows, int box_columns = lora90::kDepth) {
-    if (encode_ == nullptr || !ok()) return;
-    const cuuint64_t sizes[] = {static_cast<cuuint64_t>(columns), static_cast<cuuint64_t>(rows)};
-    const cuuint64_t strides[] = {static_cast<cuuint64_t>(ld) * 2};
-    const cuuint32_t box[] = {static_cast<cuuint32_t>(box_columns), static_cast<cuuint32_t>(box_rows)};
-    const CUtensorMapSwizzle swizzle = box_columns == 64   ? CU_TENSOR_MAP_SWIZZLE_128B
-                                       : box_columns == 32 ? CU_TENSOR_MAP_SWIZZLE_64B
-                                                           : CU_TENSOR_MAP_SWIZZLE_NONE;
-    const cuuint32_t steps[] = {1, 1};
-    result_ = encode_(map, type_, 2, const_cast<void*>(data), sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                      swizzle, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  }
-  /* The codes of a matrix in NF4, read in boxes of a block, 32 bytes, of each row. */
-  void codes(CUtensorMap* map, const uint8_t* data, int64_t rows, int64_t columns, int box_rows) {
-    if (encode_ == nullptr || !ok()) return;
-    const cuuint64_t sizes[] = {static_cast<cuuint64_t>(columns) / 2, static_cast<cuuint64_t>(rows)};
-    const cuuint64_t strides[] = {static_cast<cuuint64_t>(columns) / 2};
-    const cuuint32_t box[] = {32, static_cast<cuuint32_t>(box_rows)};
-    const cuuint32_t steps[] = {1, 1};
-    result_ = encode_(map, CU_TENSOR_MAP_DATA_TYPE_UINT8, 2, const_cast<uint8_t*>(data), sizes, strides, box, steps,
-                      CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_32B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-                      CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  }
-  bool ok() const { return result_ == CUDA_SUCCESS; }
-  oribi_status status(oribi_ctx* ctx, const char* function) const {
-    if (encode_ == nullptr) {
-      return fail(ctx, ORIBI_DEVICE_ERROR, "%s: the driver has no cuTensorMapEncodeTiled; install one for CUDA 12 or later", function);
-    }
-    if (ok()) return ORIBI_OK;
-    return fail(ctx, ORIBI_INVALID_ARGUMENT, "%s: the driver cannot describe a tensor to TMA (error %d): is each pointer aligned to 16 bytes?",
-                function, static_cast<int>(result_));
-  }
-
- private:
-  CUtensorMapDataType type_;
-  sm90::Encode encode_ = nullptr;
-  CUresult result_ = CUDA_SUCCESS;
-};
-
 struct Operands {
   void* y;
   const void *x, *w, *h, *b;
   const oribi_nf4* nf4;
+  bool during_h; /* the kernel before this one writes h and nothing else that is read here */
 };
 
 template <class P>
@@ -147,7 +101,7 @@ cudaError_t resident_clusters(const CudaContext* ctx, const cudaLaunchConfig_t& 
 }
 
 template <class P>
-oribi_status launch(oribi_ctx* ctx, const char* function, const Operands& of, const oribi_lora_shape& shape, int group) {
+oribi_status launch(oribi_ctx* ctx, const char* function, const Operands& of, const oribi_lora_shape& shape, const LoraTiling& tiling) {
   const int64_t inner = P::kDx ? shape.out : shape.in, columns = P::kDx ? shape.in : shape.out;
   typename P::Args a{};
   Maps maps(shape.t);
@@ -163,49 +117,51 @@ oribi_status launch(oribi_ctx* ctx, const char* function, const Operands& of, co
   a.row_tiles = static_cast<int>((shape.n + cluster_rows - 1) / cluster_rows);
   a.column_tiles = static_cast<int>((columns + P::kColumns - 1) / P::kColumns);
   a.tiles = a.row_tiles * a.column_tiles;
-  a.group = group;
+  a.group = tiling.group;
 
-  cudaLaunchAttribute cluster[1];
-  cluster[0].id = cudaLaunchAttributeClusterDimension;
-  cluster[0].val.clusterDim.x = P::kBlocks;
-  cluster[0].val.clusterDim.y = cluster[0].val.clusterDim.z = 1;
+  cudaLaunchAttribute attributes[2];
+  attributes[0].id = cudaLaunchAttributeClusterDimension;
+  attributes[0].val.clusterDim.x = P::kBlocks;
+  attributes[0].val.clusterDim.y = attributes[0].val.clusterDim.z = 1;
+  attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[1].val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(a.tiles * P::kBlocks));
   config.blockDim = dim3(P::kThreads);
   config.dynamicSmemBytes = P::kSharedBytes;
   config.stream = stream_of(ctx);
-  config.attrs = cluster;
+  config.attrs = attributes;
   config.numAttrs = 1;
   cudaError_t error = cudaFuncSetAttribute(lora_kernel<P>, cudaFuncAttributeMaxDynamicSharedMemorySize, P::kSharedBytes);
   int clusters = 0;
   if (error == cudaSuccess) error = resident_clusters<P>(static_cast<CudaContext*>(ctx), config, &clusters);
   if (P::kSplit == 1) config.gridDim.x = static_cast<unsigned>(std::min(a.tiles, clusters) * P::kBlocks); /* else a tile each */
+  config.numAttrs = of.during_h ? 2 : 1;
   if (error == cudaSuccess) error = cudaLaunchKernelEx(&config, lora_kernel<P>, a);
   return cuda_status(ctx, function, error);
 }
 
 template <class T, bool kDx>
 oribi_status dispatch(oribi_ctx* ctx, const char* function, const Operands& of, const oribi_lora_shape& shape, const LoraTiling& tiling) {
-  const int group = tiling.group;
   if (of.w == nullptr) {
-    if (tiling.columns == 256) return launch<Policy<T, 256, 1, kDx, true>>(ctx, function, of, shape, group);
-    return launch<Policy<T, 128, 1, kDx, true>>(ctx, function, of, shape, group);
+    if (tiling.columns == 256) return launch<Policy<T, 256, 1, kDx, true>>(ctx, function, of, shape, tiling);
+    return launch<Policy<T, 128, 1, kDx, true>>(ctx, function, of, shape, tiling);
   }
   const auto is = [&tiling](int columns, int cluster, LoraSharing sharing = LoraSharing::halves) {
     return tiling.columns == columns && tiling.cluster == cluster && tiling.sharing == sharing;
   };
-  if (is(256, 2)) return launch<Policy<T, 256, 2, kDx, false>>(ctx, function, of, shape, group);
+  if (is(256, 2)) return launch<Policy<T, 256, 2, kDx, false>>(ctx, function, of, shape, tiling);
   if constexpr (!kDx) {
-    if (is(224, 2)) return launch<Policy<T, 224, 2, kDx, false>>(ctx, function, of, shape, group);
+    if (is(224, 2)) return launch<Policy<T, 224, 2, kDx, false>>(ctx, function, of, shape, tiling);
   }
-  if (is(192, 2)) return launch<Policy<T, 192, 2, kDx, false>>(ctx, function, of, shape, group);
-  if (is(128, 2)) return launch<Policy<T, 128, 2, kDx, false>>(ctx, function, of, shape, group);
-  if (is(256, 1)) return launch<Policy<T, 256, 1, kDx, false>>(ctx, function, of, shape, group);
-  if (is(192, 1)) return launch<Policy<T, 192, 1, kDx, false>>(ctx, function, of, shape, group);
-  if (is(128, 1)) return launch<Policy<T, 128, 1, kDx, false>>(ctx, function, of, shape, group);
-  if (is(128, 1, LoraSharing::inner)) return launch<Policy<T, 128, 1, kDx, false, LoraSharing::inner>>(ctx, function, of, shape, group);
+  if (is(192, 2)) return launch<Policy<T, 192, 2, kDx, false>>(ctx, function, of, shape, tiling);
+  if (is(128, 2)) return launch<Policy<T, 128, 2, kDx, false>>(ctx, function, of, shape, tiling);
+  if (is(256, 1)) return launch<Policy<T, 256, 1, kDx, false>>(ctx, function, of, shape, tiling);
+  if (is(192, 1)) return launch<Policy<T, 192, 1, kDx, false>>(ctx, function, of, shape, tiling);
+  if (is(128, 1)) return launch<Policy<T, 128, 1, kDx, false>>(ctx, function, of, shape, tiling);
+  if (is(128, 1, LoraSharing::inner)) return launch<Policy<T, 128, 1, kDx, false, LoraSharing::inner>>(ctx, function, of, shape, tiling);
   if constexpr (!kDx) {
-    if (is(176, 2, LoraSharing::turns)) return launch<Policy<T, 176, 2, kDx, false, LoraSharing::turns>>(ctx, function, of, shape, group);
+    if (is(176, 2, LoraSharing::turns)) return launch<Policy<T, 176, 2, kDx, false, LoraSharing::turns>>(ctx, function, of, shape, tiling);
   }
   return fail(ctx, ORIBI_INVALID_ARGUMENT, "%s: no kernel for tiles of %d columns in clusters of %d", function, tiling.columns,
               tiling.cluster);
@@ -242,11 +198,11 @@ bool lora_matmul_sm90_takes(const oribi_ctx* ctx, const oribi_lora_shape& shape,
 
 oribi_status lora_matmul_sm90_tiled(oribi_ctx* ctx, const char* function, void* y, const void* x, const void* w,
                                     const oribi_nf4* nf4, const void* h, const void* b, const oribi_lora_shape& shape, bool dx,
-                                    const LoraTiling& tiling) {
+                                    const LoraTiling& tiling, bool during_h) {
   if (shape.n == 0) return ORIBI_OK;
   const oribi_status selected = select_device(ctx, function);
   if (selected != ORIBI_OK) return selected;
-  const Operands of{y, x, w, h, b, nf4};
+  const Operands of{y, x, w, h, b, nf4, during_h};
   if (shape.t == ORIBI_BF16) {
     return dx ? dispatch<__nv_bfloat16, true>(ctx, function, of, shape, tiling)
               : dispatch<__nv_bfloat16, false>(ctx, function, of, shape, tiling);
@@ -257,7 +213,7 @@ oribi_status lora_matmul_sm90_tiled(oribi_ctx* ctx, const char* function, void* 
 
 oribi_status lora_matmul_sm90(oribi_ctx* ctx, const char* function, void* y, const void* x, const void* w,
                               const oribi_nf4* nf4, const void* h, const void* b, const oribi_lora_shape& shape, bool dx) {
-  return lora_matmul_sm90_tiled(ctx, function, y, x, w, nf4, h, b, shape, dx, lora_tiling_sm90(ctx, shape, dx, w == nullptr));
+  return lora_matmul_sm90_tiled(ctx, function, y, x, w, nf4, h, b, shape, dx, lora_tiling_sm90(ctx, shape, dx, w == nullptr), false);
 }
 
 }  // namespace oribi

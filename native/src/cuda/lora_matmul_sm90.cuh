@@ -32,9 +32,13 @@ struct LoraTiling {
    blocks a tile, 176x2t tiles by turns. */
 bool lora_cut_named(const char* name);
 LoraTiling lora_tiling_sm90(const oribi_ctx* ctx, const oribi_lora_shape& shape, bool dx, bool nf4);
+/* The same for a forward product beside which h is computed. */
+LoraTiling lora_tiling_with_h_sm90(const oribi_ctx* ctx, const oribi_lora_shape& shape, bool nf4);
+/* during_h: the kernel launched before writes h, and nothing else that the product reads or writes; the product may then begin
+   while it runs, and waits for it where it reads h. */
 oribi_status lora_matmul_sm90_tiled(oribi_ctx* ctx, const char* function, void* y, const void* x, const void* w,
                                     const oribi_nf4* nf4, const void* h, const void* b, const oribi_lora_shape& shape,
-                                    bool dx, const LoraTiling& tiling);
+                                    bool dx, const LoraTiling& tiling, bool during_h);
 
 #ifdef ORIBI_SM90_DEBUG
 /* How many waits gave up so far; reports[81] as in sm90.cuh. */

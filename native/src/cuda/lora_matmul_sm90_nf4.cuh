@@ -265,6 +265,7 @@ __device__ inline void produce_nf4(const typename P::Args& a, const Shared<P>& s
       decoder.step(ring.stage);
       arrive();
     }
+    wait_for_previous(); /* for h */
     for (int part = 0; part < a.parts; part++) {
       if (!meets<P>(a, part, place.column)) continue;
       for (int inner = 0; inner < a.rank; inner += kDepth) {

@@ -8,6 +8,8 @@
 namespace oribi {
 namespace lora90 {
 
+using sm90::Ring;
+
 constexpr int kRows = 128;      /* of a tile of y: 64 for each consumer */
 constexpr int kDepth = 64;      /* of a step along the inner dimension: 128 bytes, the widest swizzle */
 constexpr int kConsumers = 2;
@@ -90,24 +92,6 @@ struct Shared {
   __device__ uint32_t codes_empty(int stage) const { return full(2 * P::kStages + P::kCodeStages + stage); }
   __device__ uint32_t map() const { return codes(P::kCodeStages) + P::kBarrierBytes; }
   __device__ uint32_t scales(int stage) const { return map() + P::kMapBytes + stage * P::kScaleBytes; }
-};
-
-/* A place in the ring, and the parity of the lap. */
-template <int kStages>
-struct Ring {
-  int stage = 0;
-  uint32_t parity = 0;
-  __device__ void advance() {
-    if (++stage == kStages) {
-      stage = 0;
-      parity ^= 1;
-    }
-  }
-  __device__ void advance(int steps) {
-    const int to = stage + steps;
-    stage = to % kStages;
-    parity ^= to / kStages & 1;
-  }
 };
 
 /* Row and column of y at which a tile begins; a cluster takes tiles below one another. */

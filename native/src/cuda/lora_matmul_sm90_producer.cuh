@@ -2,6 +2,7 @@
 #ifndef ORIBI_CUDA_LORA_MATMUL_SM90_PRODUCER_CUH
 #define ORIBI_CUDA_LORA_MATMUL_SM90_PRODUCER_CUH
 
+#include "cuda/dependent.cuh"
 #include "cuda/lora_matmul_sm90_plan.cuh"
 
 namespace oribi {
@@ -44,6 +45,7 @@ __device__ inline void produce(const Arguments& a, const Shared<P>& s, int rank)
       const int inner = (share.first + step) * kDepth;
       fill(&a.x, inner, place.row, &a.w, inner, place.column);
     }
+    wait_for_previous(); /* for h, which the kernel before may still be computing */
     for (int part = 0; share.adapter && part < a.parts; part++) {
       if (!meets<P>(a, part, place.column)) continue;
       for (int inner = 0; inner < a.rank; inner += kDepth) {

@@ -2,6 +2,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "cuda/lora_h_sm90.cuh"
 #include "cuda/lora_matmul_sm90_plan.cuh"
 
 namespace oribi {
@@ -53,20 +54,34 @@ bool lora_cut_named(const char* name) {
   return false;
 }
 
-/* The cut with the least time, or the one that the environment variable ORIBI_LORA_MATMUL names, where there is such a kernel. */
-LoraTiling lora_tiling_sm90(const oribi_ctx* ctx, const oribi_lora_shape& shape, bool dx, bool nf4) {
+namespace {
+
+/* The cut with the least time, to which more(tiling) adds something, or the one that the environment variable ORIBI_LORA_MATMUL
+   names, where there is such a kernel. */
+template <class More>
+LoraTiling best_cut(const oribi_ctx* ctx, const oribi_lora_shape& shape, bool dx, bool nf4, More&& more) {
   const char* wanted = std::getenv("ORIBI_LORA_MATMUL");
   const Cut* best = nullptr;
   double least = 0;
   for (const Cut& cut : kCuts) {
     if (!fits(cut, shape, dx, nf4)) continue;
     if (wanted != nullptr && std::strcmp(cut.name, wanted) == 0) return cut.tiling;
-    const double cost = cost_of(cut, ctx, shape, dx);
+    const double cost = cost_of(cut, ctx, shape, dx) + more(cut.tiling);
     if (best != nullptr && cost >= least) continue;
     best = &cut;
     least = cost;
   }
   return best->tiling;
+}
+
+}  // namespace
+
+LoraTiling lora_tiling_sm90(const oribi_ctx* ctx, const oribi_lora_shape& shape, bool dx, bool nf4) {
+  return best_cut(ctx, shape, dx, nf4, [](const LoraTiling&) { return 0.0; });
+}
+
+LoraTiling lora_tiling_with_h_sm90(const oribi_ctx* ctx, const oribi_lora_shape& shape, bool nf4) {
+  return best_cut(ctx, shape, false, nf4, [&](const LoraTiling& tiling) { return lora_beside_sm90(ctx, shape, tiling).cost; });
 }
 
 }  // namespace oribi

@@ -69,7 +69,7 @@ __device__ inline bool barrier_try(uint32_t barrier, uint32_t parity) {
   return done != 0;
 }
 
-enum class Role { producer, consumer, adapter_consumer, codes_producer, decoder_of_codes, decoder };
+enum class Role { producer, consumer, adapter_consumer, codes_producer, decoder_of_codes, decoder, h_producer, h_consumer };
 
 #ifdef ORIBI_SM90_DEBUG
 /* The number of waits that gave up, then block, thread, role, stage and parity of the first ones. After the first, all
@@ -99,6 +99,24 @@ __device__ inline void barrier_wait(uint32_t barrier, uint32_t parity, Role role
   }
 #endif
 }
+
+/* A place in a ring of stages, and the parity of the lap. */
+template <int kStages>
+struct Ring {
+  int stage = 0;
+  uint32_t parity = 0;
+  __device__ void advance() {
+    if (++stage == kStages) {
+      stage = 0;
+      parity ^= 1;
+    }
+  }
+  __device__ void advance(int steps) {
+    const int to = stage + steps;
+    stage = to % kStages;
+    parity ^= to / kStages & 1;
+  }
+};
 
 /* A barrier of some of the block's threads, all of them in whole warps; 0 is that of __syncthreads. */
 __device__ inline void named_barrier(int id, int threads) {
@@ -143,6 +161,13 @@ __device__ inline void load_tile(uint32_t to, const CUtensorMap* map, int column
       "l"(map), "r"(column), "r"(row), "r"(barrier)
       : "memory");
 }
+/* The same of a stack of matrices. */
+__device__ inline void load_tile(uint32_t to, const CUtensorMap* map, int column, int row, int matrix, uint32_t barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4}], [%5];" ::"r"(to),
+      "l"(map), "r"(column), "r"(row), "r"(matrix), "r"(barrier)
+      : "memory");
+}
 /* The same into each block of the cluster in mask, at the same address, counting at the same barrier of each. */
 __device__ inline void load_tile_to(uint32_t to, const CUtensorMap* map, int column, int row, uint32_t barrier, uint16_t mask) {
   asm volatile(
@@ -155,6 +180,12 @@ __device__ inline void load_tile_to(uint32_t to, const CUtensorMap* map, int col
 __device__ inline void store_tile(const CUtensorMap* map, int column, int row, uint32_t from) {
   asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [%0, {%1, %2}], [%3];" ::"l"(map), "r"(column),
                "r"(row), "r"(from)
+               : "memory");
+}
+/* Adds a tile of fp32 to one of a stack of matrices, in the cache; sums below 2^-126 become 0. */
+__device__ inline void add_tile(const CUtensorMap* map, int column, int row, int matrix, uint32_t from) {
+  asm volatile("cp.reduce.async.bulk.tensor.3d.global.shared::cta.add.tile.bulk_group [%0, {%1, %2, %3}], [%4];" ::"l"(map),
+               "r"(column), "r"(row), "r"(matrix), "r"(from)
                : "memory");
 }
 __device__ inline void store_commit() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
@@ -172,6 +203,14 @@ __device__ inline void async_proxy_fence() { asm volatile("fence.proxy.async.sha
 __device__ inline void copy_word(uint32_t to, const void* from, uint32_t present) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(present) : "memory");
 }
+/* Sixteen of them, past the first cache. */
+__device__ inline void copy_chunk(uint32_t to, const void* from, uint32_t present) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(present) : "memory");
+}
+/* Arrives at the barrier when this thread's copies so far are done. The barrier's count must have a place for each thread. */
+__device__ inline void copy_arrive(uint32_t barrier) {
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
+}
 __device__ inline void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int kPending>
 __device__ inline void copy_wait() {
@@ -182,6 +221,10 @@ __device__ inline void copy_wait() {
 __device__ inline void store_matrices(uint32_t to, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
   asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(a), "r"(b), "r"(c), "r"(d)
                : "memory");
+}
+
+__device__ inline void store_pair(uint32_t to, float a, float b) {
+  asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(to), "f"(a), "f"(b) : "memory");
 }
 
 /* Two numbers, rounded to the nearest, as one register. */
@@ -240,33 +283,33 @@ __device__ inline void hold(float (&d)[kCount]) {
             "%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
 #define ORIBI_WGMMA_128(type)                                                                                          \
   asm volatile("{ .reg .pred p; setp.ne.b32 p, %66, 0; wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type     \
-               " {" ORIBI_R64 "}, %64, %65, p, 1, 1, 0, %67; }"                                                        \
+               " {" ORIBI_R64 "}, %64, %65, p, 1, 1, %68, %67; }"                                                        \
                : ORIBI_D64(0)                                                                                          \
-               : "l"(a), "l"(b), "r"(add), "n"(kTransposed))
+               : "l"(a), "l"(b), "r"(add), "n"(kTransposed), "n"(kLeftTransposed))
 #define ORIBI_WGMMA_176(type)                                                                                          \
   asm volatile("{ .reg .pred p; setp.ne.b32 p, %90, 0; wgmma.mma_async.sync.aligned.m64n176k16.f32." type "." type     \
-               " {" ORIBI_R88 "}, %88, %89, p, 1, 1, 0, %91; }"                                                        \
+               " {" ORIBI_R88 "}, %88, %89, p, 1, 1, %92, %91; }"                                                        \
                : ORIBI_D64(0), ORIBI_D16(64), ORIBI_D8(80)                                                             \
-               : "l"(a), "l"(b), "r"(add), "n"(kTransposed))
+               : "l"(a), "l"(b), "r"(add), "n"(kTransposed), "n"(kLeftTransposed))
 #define ORIBI_WGMMA_192(type)                                                                                          \
   asm volatile("{ .reg .pred p; setp.ne.b32 p, %98, 0; wgmma.mma_async.sync.aligned.m64n192k16.f32." type "." type     \
-               " {" ORIBI_R96 "}, %96, %97, p, 1, 1, 0, %99; }"                                                        \
+               " {" ORIBI_R96 "}, %96, %97, p, 1, 1, %100, %99; }"                                                        \
                : ORIBI_D64(0), ORIBI_D32(64)                                                                           \
-               : "l"(a), "l"(b), "r"(add), "n"(kTransposed))
+               : "l"(a), "l"(b), "r"(add), "n"(kTransposed), "n"(kLeftTransposed))
 #define ORIBI_WGMMA_224(type)                                                                                          \
   asm volatile("{ .reg .pred p; setp.ne.b32 p, %114, 0; wgmma.mma_async.sync.aligned.m64n224k16.f32." type "." type    \
-               " {" ORIBI_R112 "}, %112, %113, p, 1, 1, 0, %115; }"                                                    \
+               " {" ORIBI_R112 "}, %112, %113, p, 1, 1, %116, %115; }"                                                    \
                : ORIBI_D64(0), ORIBI_D32(64), ORIBI_D16(96)                                                            \
-               : "l"(a), "l"(b), "r"(add), "n"(kTransposed))
+               : "l"(a), "l"(b), "r"(add), "n"(kTransposed), "n"(kLeftTransposed))
 #define ORIBI_WGMMA_256(type)                                                                                          \
   asm volatile("{ .reg .pred p; setp.ne.b32 p, %130, 0; wgmma.mma_async.sync.aligned.m64n256k16.f32." type "." type    \
-               " {" ORIBI_R128 "}, %128, %129, p, 1, 1, 0, %131; }"                                                    \
+               " {" ORIBI_R128 "}, %128, %129, p, 1, 1, %132, %131; }"                                                    \
                : ORIBI_D64(0), ORIBI_D64(64)                                                                           \
-               : "l"(a), "l"(b), "r"(add), "n"(kTransposed))
+               : "l"(a), "l"(b), "r"(add), "n"(kTransposed), "n"(kLeftTransposed))
 
-/* d[64,kN] = (add ? d : 0) + a[64,16]·b, b being [kN,16], or [16,kN] with kTransposed 1. d of a thread: for each 8 columns
-   c, elements 2·(lane%4) and + 1 of row 16·warp + lane/4, then those of the row eight further. */
-template <class T, int kTransposed>
+/* d[64,kN] = (add ? d : 0) + a[64,16]·b, b being [kN,16], or [16,kN] with kTransposed 1; a likewise [16,64] with
+   kLeftTransposed 1. d of a thread: for each 8 columns c, elements 2·(lane%4) and + 1 of row 16·warp + lane/4, then those of the row eight further. */
+template <class T, int kTransposed, int kLeftTransposed = 0>
 __device__ inline void wgmma(float (&d)[64], uint64_t a, uint64_t b, int add) {
   if constexpr (std::is_same<T, __nv_bfloat16>::value) {
     ORIBI_WGMMA_128("bf16");
@@ -274,7 +317,7 @@ __device__ inline void wgmma(float (&d)[64], uint64_t a, uint64_t b, int add) {
     ORIBI_WGMMA_128("f16");
   }
 }
-template <class T, int kTransposed>
+template <class T, int kTransposed, int kLeftTransposed = 0>
 __device__ inline void wgmma(float (&d)[88], uint64_t a, uint64_t b, int add) {
   if constexpr (std::is_same<T, __nv_bfloat16>::value) {
     ORIBI_WGMMA_176("bf16");
@@ -282,7 +325,7 @@ __device__ inline void wgmma(float (&d)[88], uint64_t a, uint64_t b, int add) {
     ORIBI_WGMMA_176("f16");
   }
 }
-template <class T, int kTransposed>
+template <class T, int kTransposed, int kLeftTransposed = 0>
 __device__ inline void wgmma(float (&d)[96], uint64_t a, uint64_t b, int add) {
   if constexpr (std::is_same<T, __nv_bfloat16>::value) {
     ORIBI_WGMMA_192("bf16");
@@ -290,7 +333,7 @@ __device__ inline void wgmma(float (&d)[96], uint64_t a, uint64_t b, int add) {
     ORIBI_WGMMA_192("f16");
   }
 }
-template <class T, int kTransposed>
+template <class T, int kTransposed, int kLeftTransposed = 0>
 __device__ inline void wgmma(float (&d)[112], uint64_t a, uint64_t b, int add) {
   if constexpr (std::is_same<T, __nv_bfloat16>::value) {
     ORIBI_WGMMA_224("bf16");
@@ -298,7 +341,7 @@ __device__ inline void wgmma(float (&d)[112], uint64_t a, uint64_t b, int add) {
     ORIBI_WGMMA_224("f16");
   }
 }
-template <class T, int kTransposed>
+template <class T, int kTransposed, int kLeftTransposed = 0>
 __device__ inline void wgmma(float (&d)[128], uint64_t a, uint64_t b, int add) {
   if constexpr (std::is_same<T, __nv_bfloat16>::value) {
     ORIBI_WGMMA_256("bf16");
@@ -307,16 +350,82 @@ __device__ inline void wgmma(float (&d)[128], uint64_t a, uint64_t b, int add) {
   }
 }
 
+/* Of few columns, for thin products. */
+#define ORIBI_R8 "%0,%1,%2,%3,%4,%5,%6,%7"
+#define ORIBI_R16 ORIBI_R8 ",%8,%9,%10,%11,%12,%13,%14,%15"
+#define ORIBI_R24 ORIBI_R16 ",%16,%17,%18,%19,%20,%21,%22,%23"
+#define ORIBI_R32 ORIBI_R24 ",%24,%25,%26,%27,%28,%29,%30,%31"
+#define ORIBI_WGMMA_16(type)                                                                                           \
+  asm volatile("{ .reg .pred p; setp.ne.b32 p, %10, 0; wgmma.mma_async.sync.aligned.m64n16k16.f32." type "." type      \
+               " {" ORIBI_R8 "}, %8, %9, p, 1, 1, 0, %11; }"                                                           \
+               : ORIBI_D8(0)                                                                                           \
+               : "l"(a), "l"(b), "r"(add), "n"(kTransposed))
+#define ORIBI_WGMMA_32(type)                                                                                           \
+  asm volatile("{ .reg .pred p; setp.ne.b32 p, %18, 0; wgmma.mma_async.sync.aligned.m64n32k16.f32." type "." type      \
+               " {" ORIBI_R16 "}, %16, %17, p, 1, 1, 0, %19; }"                                                        \
+               : ORIBI_D16(0)                                                                                          \
+               : "l"(a), "l"(b), "r"(add), "n"(kTransposed))
+#define ORIBI_WGMMA_48(type)                                                                                           \
+  asm volatile("{ .reg .pred p; setp.ne.b32 p, %26, 0; wgmma.mma_async.sync.aligned.m64n48k16.f32." type "." type      \
+               " {" ORIBI_R24 "}, %24, %25, p, 1, 1, 0, %27; }"                                                        \
+               : ORIBI_D16(0), ORIBI_D8(16)                                                                            \
+               : "l"(a), "l"(b), "r"(add), "n"(kTransposed))
+#define ORIBI_WGMMA_64(type)                                                                                           \
+  asm volatile("{ .reg .pred p; setp.ne.b32 p, %34, 0; wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type      \
+               " {" ORIBI_R32 "}, %32, %33, p, 1, 1, 0, %35; }"                                                        \
+               : ORIBI_D32(0)                                                                                          \
+               : "l"(a), "l"(b), "r"(add), "n"(kTransposed))
+template <class T, int kTransposed>
+__device__ inline void wgmma(float (&d)[8], uint64_t a, uint64_t b, int add) {
+  if constexpr (std::is_same<T, __nv_bfloat16>::value) {
+    ORIBI_WGMMA_16("bf16");
+  } else {
+    ORIBI_WGMMA_16("f16");
+  }
+}
+template <class T, int kTransposed>
+__device__ inline void wgmma(float (&d)[16], uint64_t a, uint64_t b, int add) {
+  if constexpr (std::is_same<T, __nv_bfloat16>::value) {
+    ORIBI_WGMMA_32("bf16");
+  } else {
+    ORIBI_WGMMA_32("f16");
+  }
+}
+template <class T, int kTransposed>
+__device__ inline void wgmma(float (&d)[24], uint64_t a, uint64_t b, int add) {
+  if constexpr (std::is_same<T, __nv_bfloat16>::value) {
+    ORIBI_WGMMA_48("bf16");
+  } else {
+    ORIBI_WGMMA_48("f16");
+  }
+}
+template <class T, int kTransposed>
+__device__ inline void wgmma(float (&d)[32], uint64_t a, uint64_t b, int add) {
+  if constexpr (std::is_same<T, __nv_bfloat16>::value) {
+    ORIBI_WGMMA_64("bf16");
+  } else {
+    ORIBI_WGMMA_64("f16");
+  }
+}
+
 #undef ORIBI_D4
 #undef ORIBI_D16
 #undef ORIBI_D32
 #undef ORIBI_D64
+#undef ORIBI_R8
+#undef ORIBI_R16
+#undef ORIBI_R24
+#undef ORIBI_R32
 #undef ORIBI_R64
 #undef ORIBI_R88
 #undef ORIBI_D8
 #undef ORIBI_R96
 #undef ORIBI_R112
 #undef ORIBI_R128
+#undef ORIBI_WGMMA_16
+#undef ORIBI_WGMMA_32
+#undef ORIBI_WGMMA_48
+#undef ORIBI_WGMMA_64
 #undef ORIBI_WGMMA_128
 #undef ORIBI_WGMMA_176
 #undef ORIBI_WGMMA_192

@@ -384,6 +384,10 @@ FORWARD(oribi_lora_matmul_dx,
 FORWARD(oribi_lora_h,
         (oribi_ctx * ctx, void* h, const void* x, const void* a, void* workspace, const oribi_lora_shape* shape),
         (ctx, h, x, a, workspace, shape))
+FORWARD(oribi_lora_forward,
+        (oribi_ctx * ctx, void* y, void* h, const void* x, const void* w, const oribi_nf4* nf4, const void* a, const void* b,
+         void* workspace, const oribi_lora_shape* shape),
+        (ctx, y, h, x, w, nf4, a, b, workspace, shape))
 FORWARD(oribi_lora_g_db,
         (oribi_ctx * ctx, void* g, float* db, const void* dy, const void* b, const void* h, void* workspace,
          const oribi_lora_shape* shape),

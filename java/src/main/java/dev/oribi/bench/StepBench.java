@@ -41,15 +41,15 @@ public final class StepBench implements AutoCloseable {
   /** Dense products with the model's weights: what no trainer can do without. */
   private static final Set<Op.Kind> GEMMS =
       Set.of(
-          Op.Kind.MATMUL, Op.Kind.MATMUL_DX, Op.Kind.MATMUL_DW, Op.Kind.LORA_MATMUL, Op.Kind.LORA_MATMUL_DX,
+          Op.Kind.MATMUL, Op.Kind.MATMUL_DX, Op.Kind.MATMUL_DW, Op.Kind.LORA_FORWARD, Op.Kind.LORA_MATMUL, Op.Kind.LORA_MATMUL_DX,
           Op.Kind.FP8_MATMUL, Op.Kind.FP8_MATMUL_DX, Op.Kind.CROSS_ENTROPY);
 
   /** Products in time: those of the adapters too. */
   private static final Set<Op.Kind> PRODUCTS =
       Set.of(
           Op.Kind.MATMUL, Op.Kind.MATMUL_DX, Op.Kind.MATMUL_DW, Op.Kind.LORA, Op.Kind.LORA_DX, Op.Kind.LORA_DW,
-          Op.Kind.LORA_H, Op.Kind.LORA_MATMUL, Op.Kind.LORA_MATMUL_DX, Op.Kind.LORA_G_DB, Op.Kind.LORA_DA, Op.Kind.FP8_MATMUL,
-          Op.Kind.FP8_MATMUL_DX);
+          Op.Kind.LORA_H, Op.Kind.LORA_FORWARD, Op.Kind.LORA_MATMUL, Op.Kind.LORA_MATMUL_DX, Op.Kind.LORA_G_DB, Op.Kind.LORA_DA,
+          Op.Kind.FP8_MATMUL, Op.Kind.FP8_MATMUL_DX);
 
   /**
    * What to run.

@@ -28,6 +28,9 @@ final class ChatCommand implements Callable<Integer> {
   @Option(names = "--system", paramLabel = "TEXT", description = "What the model is told before the conversation.")
   private String system;
 
+  @Option(names = "--no-history", description = "Take each line for the first one of a conversation, for models that were taught single questions.")
+  private boolean noHistory;
+
   @Override
   public Integer call() throws IOException {
     try (TextModel text = model.open()) {
@@ -35,37 +38,56 @@ final class ChatCommand implements Callable<Integer> {
         throw new OribiException(
             model.folder() + " has no chat template: put a chat_template.jinja there, or use `oribi generate`");
       }
-      BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
-      boolean terminal = System.console() != null;
-      List<Map<String, Object>> messages = begin();
-      while (true) {
-        if (terminal) {
-          GenerateCommand.print("> ");
-        }
-        String line = in.readLine();
-        if (line == null || line.strip().equals("/exit")) {
-          return 0;
-        }
-        if (line.isBlank()) {
-          continue;
-        }
-        if (line.strip().equals("/new")) {
-          messages = begin();
-          continue;
-        }
-        if (line.strip().startsWith("/adapter")) {
-          switchAdapter(text, line.strip());
-          continue;
-        }
-        messages.add(Map.of("role", "user", "content", line));
-        TextModel.Answer answer = text.answer(text.chatPrompt(messages), sampling.options(text), sampling.stops, piece -> {
-          GenerateCommand.print(piece);
-          return true;
-        });
-        System.out.println();
-        messages.add(Map.of("role", "assistant", "content", answer.text()));
+      sampling.options(text); // wrong ones are told before anybody types a question
+      talk(text, new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8)));
+      return 0;
+    }
+  }
+
+  private void talk(TextModel text, BufferedReader in) throws IOException {
+    boolean terminal = System.console() != null;
+    if (terminal) {
+      System.out.println("/new begins again, /exit ends.");
+    }
+    List<Map<String, Object>> messages = begin();
+    while (true) {
+      if (terminal) {
+        GenerateCommand.print("> ");
+      }
+      String line = in.readLine();
+      if (line == null || line.strip().equals("/exit")) {
+        return;
+      }
+      if (line.isBlank()) {
+        continue;
+      }
+      if (line.strip().equals("/new")) {
+        messages = begin();
+      } else if (line.strip().startsWith("/adapter")) {
+        switchAdapter(text, line.strip());
+      } else {
+        messages = noHistory ? begin() : messages;
+        answer(text, messages, line);
       }
     }
+  }
+
+  /** A conversation that has become too long does not end the program: the line is told to be too much, and forgotten. */
+  private void answer(TextModel text, List<Map<String, Object>> messages, String line) {
+    messages.add(Map.of("role", "user", "content", line));
+    int[] prompt = text.chatPrompt(messages);
+    if (prompt.length >= text.context()) {
+      messages.remove(messages.size() - 1);
+      System.err.println("oribi: with this line the conversation has " + prompt.length + " tokens, and " + text.context()
+          + " are the most: /new begins again" + (text.context() < model.maxSeqLength ? "." : ", and a higher --max-seq-length allows more."));
+      return;
+    }
+    TextModel.Answer answer = text.answer(prompt, sampling.options(text), sampling.stops, piece -> {
+      GenerateCommand.print(piece);
+      return true;
+    });
+    System.out.println();
+    messages.add(Map.of("role", "assistant", "content", answer.text()));
   }
 
   private void switchAdapter(TextModel text, String line) {

@@ -1,5 +1,6 @@
 package dev.oribi.cli;
 
+import dev.oribi.generate.Generator;
 import dev.oribi.generate.TextModel;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
@@ -32,10 +33,12 @@ final class GenerateCommand implements Callable<Integer> {
   public Integer call() {
     try (TextModel text = model.open()) {
       int[] ids = chat ? text.chatPrompt(ModelOptions.user(prompt)) : text.tokenizer().encode(prompt, true);
+      Generator.Options options = sampling.options(text);
+      text.requireRoom(ids);
       if (!chat) {
         print(prompt);
       }
-      text.answer(ids, sampling.options(text), sampling.stops, piece -> {
+      text.answer(ids, options, sampling.stops, piece -> {
         print(piece);
         return true;
       });

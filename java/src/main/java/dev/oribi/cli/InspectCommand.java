@@ -5,6 +5,9 @@ import dev.oribi.data.DataOptions;
 import dev.oribi.data.Dataset;
 import dev.oribi.data.Report;
 import dev.oribi.data.RowInspector;
+import dev.oribi.gguf.GgufFolder;
+import dev.oribi.gguf.GgufModel;
+import dev.oribi.gguf.GgufTensor;
 import dev.oribi.io.Checkpoint;
 import dev.oribi.io.TensorInfo;
 import dev.oribi.io.TensorType;
@@ -47,7 +50,7 @@ import picocli.CommandLine.Option;
     sortOptions = false)
 final class InspectCommand implements Callable<Integer> {
   @Option(names = "--model", paramLabel = "DIR",
-      description = "Model folder to explain; with --data, the one whose tokenizer reads the rows. Without it: Oribi's"
+      description = "Model folder or GGUF file to explain; with --data, the one whose tokenizer reads the rows. Without it: Oribi's"
           + " own tiny model.")
   private Path model;
 
@@ -85,7 +88,8 @@ final class InspectCommand implements Callable<Integer> {
 
   // --------------------------------------------------------------------------------------------------------------- data
 
-  private void showRows(Path folder) {
+  private void showRows(Path path) {
+    Path folder = GgufFolder.of(path);
     ModelConfig config = ModelConfig.read(folder);
     int length = Math.min(maxSeqLength, config.contextLength());
     DataOptions options = new DataOptions(length, config.vocabSize(), Runtime.getRuntime().availableProcessors(), null);
@@ -112,27 +116,39 @@ final class InspectCommand implements Callable<Integer> {
 
   // -------------------------------------------------------------------------------------------------------------- model
 
-  private void showModel(Path folder) {
+  private void showModel(Path path) {
+    Path folder = GgufFolder.of(path);
     ModelConfig c = ModelConfig.read(folder);
+    if (!folder.equals(path)) {
+      try (GgufModel weights = GgufModel.open(path)) {
+        showSizes(path, c, sizes(weights));
+      }
+      showText(folder);
+      return;
+    }
     try (Checkpoint weights = Checkpoint.open(folder)) {
       ModelTensors.check(c, weights);
-      out.printf(Locale.ROOT, "%s: a %s model with %,d parameters%n", folder, c.modelType(), ModelTensors.elements(c));
-      line("layers", "%d, hidden size %d, feed-forward size %d, %s", c.numHiddenLayers(), c.hiddenSize(),
-          c.intermediateSize(), c.hiddenAct());
-      line("attention", "%d heads over %d of keys and values, head size %d", c.numAttentionHeads(),
-          c.numKeyValueHeads(), c.headDim());
-      line("positions", "%,d, rotary: %s, theta %s%s", c.contextLength(), c.rope().type(), c.rope().theta(),
-          c.rope().partial() == 1 ? "" : ", " + c.rope().rotated(c.headDim()) + " channels of a head");
-      special(c).ifPresent(text -> line("special", "%s", text));
-      line("vocabulary", "%,d tokens, output head %s", c.vocabSize(),
-          c.tieWordEmbeddings() ? "shared with the embedding" : "of its own");
-      line("weights", "%s", sizes(weights));
+      showSizes(path, c, sizes(weights));
       if (c.quantization() != null) {
         line("quantization", "linear layers in 4 bits: NF4 with double quantization%s", skips(c.quantization()));
       }
       showText(folder);
       showFindings(folder, c, weights);
     }
+  }
+
+  private void showSizes(Path path, ModelConfig c, String weights) {
+    out.printf(Locale.ROOT, "%s: a %s model with %,d parameters%n", path, c.modelType(), ModelTensors.elements(c));
+    line("layers", "%d, hidden size %d, feed-forward size %d, %s", c.numHiddenLayers(), c.hiddenSize(),
+        c.intermediateSize(), c.hiddenAct());
+    line("attention", "%d heads over %d of keys and values, head size %d", c.numAttentionHeads(),
+        c.numKeyValueHeads(), c.headDim());
+    line("positions", "%,d, rotary: %s, theta %s%s", c.contextLength(), c.rope().type(), c.rope().theta(),
+        c.rope().partial() == 1 ? "" : ", " + c.rope().rotated(c.headDim()) + " channels of a head");
+    special(c).ifPresent(text -> line("special", "%s", text));
+    line("vocabulary", "%,d tokens, output head %s", c.vocabSize(),
+        c.tieWordEmbeddings() ? "shared with the embedding" : "of its own");
+    line("weights", "%s", weights);
   }
 
   private void showFindings(Path folder, ModelConfig config, Checkpoint weights) {
@@ -208,6 +224,9 @@ final class InspectCommand implements Callable<Integer> {
       line("rank", "r %d, lora_alpha %s%s, dropout %s", c.r(), c.loraAlpha(), c.useRslora() ? " over sqrt(r)" : " over r",
           c.loraDropout());
       line("target modules", "%s", c.targetModules());
+      if (!c.targetParameters().isEmpty()) {
+        line("target parameters", "%s", c.targetParameters());
+      }
       line("adapted", "%s", modules(weights));
       line("weights", "%s", sizes(weights));
     }
@@ -235,6 +254,12 @@ final class InspectCommand implements Callable<Integer> {
 
   private static long elements(Checkpoint weights) {
     return weights.tensors().values().stream().mapToLong(TensorInfo::elements).sum();
+  }
+
+  private static String sizes(GgufModel weights) {
+    long bytes = weights.tensors().values().stream().mapToLong(GgufTensor::bytes).sum();
+    String types = weights.tensors().values().stream().map(t -> t.type().name()).distinct().collect(Collectors.joining(", "));
+    return String.format(Locale.ROOT, "%,d tensors, %,d bytes, %s", weights.tensors().size(), bytes, types);
   }
 
   private static String sizes(Checkpoint weights) {

@@ -14,6 +14,7 @@ import picocli.CommandLine.ExitCode;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.ParameterException;
 import picocli.CommandLine.ScopeType;
+import picocli.CommandLine.UnmatchedArgumentException;
 
 /** The command {@code oribi}. */
 @Command(
@@ -28,7 +29,7 @@ import picocli.CommandLine.ScopeType;
       "",
       "Options may be written --learning-rate 1e-4, --learning_rate=1e-4 or learning_rate=1e-4.",
       "'oribi COMMAND --help' explains a command. Without options 'oribi train' trains Oribi's own tiny model.",
-      "Exit codes: 0 done, 1 failed, 2 wrong command line, 130 and 143 stopped by Ctrl-C or SIGTERM with a checkpoint."
+      "Exit codes: 0 done, 1 failed, 2 wrong command line, 130 and 143 stopped by Ctrl-C or SIGTERM (train: with a checkpoint)."
     })
 public final class Main {
   @Option(names = "--debug", scope = ScopeType.INHERIT, description = "Show where in the program an error comes from.")
@@ -99,10 +100,22 @@ public final class Main {
   private static int wrongUsage(ParameterException e) {
     CommandLine command = e.getCommandLine();
     PrintWriter err = command.getErr();
-    err.println("oribi: " + oneLine(e.getMessage()));
+    err.println("oribi: " + oneLine(wrong(e)));
     err.println("Try '" + command.getCommandSpec().qualifiedName() + " --help'.");
     err.flush();
     return ExitCode.USAGE;
+  }
+
+  /** In place of what the parser says of a word where a command should be. */
+  private static String wrong(ParameterException e) {
+    CommandLine command = e.getCommandLine();
+    boolean choice = !command.getSubcommands().isEmpty();
+    if (choice && e instanceof UnmatchedArgumentException u && !u.getUnmatched().get(0).startsWith("-")) {
+      List<String> near = u.getSuggestions();
+      return "there is no command '" + u.getUnmatched().get(0) + "'" + (near.isEmpty() ? "" : ": did you mean '" + near.get(0) + "'?");
+    }
+    return choice && e.getMessage().equals("Missing required subcommand")
+        ? "a command is missing; there are " + String.join(", ", command.getSubcommands().keySet()) : e.getMessage();
   }
 
   private static int failed(PrintWriter err, Exception e, boolean debug) {

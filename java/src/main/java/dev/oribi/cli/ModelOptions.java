@@ -1,5 +1,6 @@
 package dev.oribi.cli;
 
+import dev.oribi.OribiException;
 import dev.oribi.generate.TextModel;
 import dev.oribi.gguf.GgufFolder;
 import dev.oribi.train.MachineOptions;
@@ -49,6 +50,9 @@ final class ModelOptions {
   }
 
   TextModel open() {
+    if (maxSeqLength < 2) {
+      throw new OribiException("--max-seq-length is " + maxSeqLength + ": it must be 2 or more.");
+    }
     TextModel text =
         TextModel.open(folder(), adapter, new TextModel.Storage(loadIn4bit, headIn8bit), machine.open(), maxSeqLength);
     text.headReport().ifPresent(System.err::println); // what is generated stays alone on the standard output

@@ -1,11 +1,15 @@
 package dev.oribi.cli;
 
 import dev.oribi.OribiException;
+import dev.oribi.io.AtomicFiles;
 import dev.oribi.model.Machine;
 import dev.oribi.model.Quantizer;
 import dev.oribi.model.config.ModelConfig;
 import dev.oribi.train.MachineOptions;
 import java.io.IOException;
+import java.nio.file.DirectoryStream;
+import java.nio.file.Files;
+import java.nio.file.LinkOption;
 import java.nio.file.Path;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
@@ -37,10 +41,23 @@ final class QuantizeCommand implements Callable<Integer> {
     if (ModelConfig.read(model).quantization() != null) {
       throw new OribiException(model + " is in 4 bits already");
     }
+    if (Files.exists(outputDir, LinkOption.NOFOLLOW_LINKS) && !isEmptyFolder()) {
+      throw new OribiException(outputDir + " exists: give another --output-dir, or remove it");
+    }
+    AtomicFiles.recover(outputDir);
     try (Machine open = machine.open()) {
-      Quantizer.write(model, outputDir, open);
+      AtomicFiles.directory(outputDir, folder -> Quantizer.write(model, folder, open));
     }
     System.out.println("Wrote " + outputDir);
     return 0;
+  }
+
+  private boolean isEmptyFolder() throws IOException {
+    if (!Files.isDirectory(outputDir)) {
+      return false;
+    }
+    try (DirectoryStream<Path> files = Files.newDirectoryStream(outputDir)) {
+      return !files.iterator().hasNext();
+    }
   }
 }

@@ -1,5 +1,6 @@
 package dev.oribi.cli;
 
+import dev.oribi.OribiException;
 import dev.oribi.generate.Generator;
 import dev.oribi.generate.TextModel;
 import dev.oribi.model.config.GenerationConfig;
@@ -38,6 +39,9 @@ final class SamplingOptions {
   long seed = 42;
 
   Generator.Options options(TextModel text) {
+    if (temperature != null && !(temperature >= 0)) {
+      throw new OribiException("--temperature must not be negative, and is " + temperature);
+    }
     GenerationConfig d = text.defaults();
     boolean draw = doSample != null ? doSample : temperature != null ? temperature > 0 : d.doSample();
     double t = temperature != null ? temperature : d.temperature();

@@ -10,6 +10,7 @@ import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.json.JsonMapper;
 import dev.oribi.OribiException;
+import dev.oribi.io.Json;
 import dev.oribi.text.OneLine;
 import java.io.BufferedReader;
 import java.io.EOFException;
@@ -233,8 +234,7 @@ final class RecordReader {
   }
 
   private static OribiException badJson(String source, JsonProcessingException e) {
-    // Only the first line of the parser's message: the rest describes its input stream.
-    return new OribiException(source + ": the row is not valid JSON (" + OneLine.of(e.getOriginalMessage().lines().findFirst().orElse(""))
+    return new OribiException(source + ": the row is not valid JSON (" + OneLine.of(Json.reason(e))
         + "): write one JSON object a line, or one JSON array of objects.", e);
   }
 }

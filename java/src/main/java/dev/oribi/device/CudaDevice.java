@@ -2,8 +2,6 @@ package dev.oribi.device;
 
 import static org.bytedeco.cuda.global.cudart.cudaErrorMemoryAllocation;
 import static org.bytedeco.cuda.global.cudart.cudaGetLastError;
-import static org.bytedeco.cuda.global.cudart.cudaHostAlloc;
-import static org.bytedeco.cuda.global.cudart.cudaHostAllocPortable;
 import static org.bytedeco.cuda.global.cudart.cudaMalloc;
 import static org.bytedeco.cuda.global.cudart.cudaMemGetInfo;
 import static org.bytedeco.cuda.global.cudart.cudaMemsetAsync;
@@ -115,18 +113,15 @@ public final class CudaDevice implements Device {
   public Arena allocateHost(String what, long bytes) {
     select();
     long free = freeHostBytes();
-    Pointer block = new Pointer();
-    int status = bytes > free ? cudaErrorMemoryAllocation : cudaHostAlloc(block, bytes + ALIGNMENT, cudaHostAllocPortable);
-    if (status == cudaErrorMemoryAllocation) {
-      cudaGetLastError();
+    Pointer block = bytes > free ? null : PinnedMemory.take(what, bytes + ALIGNMENT);
+    if (block == null) {
       throw new OribiException(
           String.format(
               "%s needs %.2f GiB of the host's memory beside the card's and %.2f GiB can be had: give the card more with"
                   + " --memory, or lower --per-device-train-batch-size or --max-seq-length",
               what, gib(bytes), gib(free)));
     }
-    Cuda.check(status, what + ": pinning " + bytes + " bytes of the host's memory");
-    return new Block(block, bytes, cudart::cudaFreeHost); // the pages of a fresh allocation are zero
+    return new Block(block, bytes, PinnedMemory::free);
   }
 
   @Override

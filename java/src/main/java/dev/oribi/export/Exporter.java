@@ -20,9 +20,11 @@ import java.nio.FloatBuffer;
 import java.nio.file.Files;
 import java.nio.file.LinkOption;
 import java.nio.file.Path;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
 import java.util.Optional;
+import java.util.Set;
 import java.util.function.Consumer;
 
 /**
@@ -49,6 +51,9 @@ public final class Exporter {
   private static final double LOST = 0.5;
 
   private static final String TEMPLATE = "chat_template.jinja";
+
+  /** Each folder that an export writes has one of these. */
+  private static final Set<String> EXPORTED = Set.of(ModelConfig.FILE, LoraConfig.FILE, "Modelfile");
 
   /** A model that is exactly the base has no effect that could be lost; below this KL there is nothing to compare. */
   private static final double NO_EFFECT = 1e-9;
@@ -86,12 +91,32 @@ public final class Exporter {
     if (Files.exists(request.output, LinkOption.NOFOLLOW_LINKS) && !request.overwrite) {
       throw new OribiException(request.output + " exists: give another --output, or replace it with --overwrite");
     }
+    checkReplaced();
     boolean needs = request.format == ExportFormat.ADAPTER || request.format == ExportFormat.GGUF_ADAPTER;
     if (needs && request.adapter == null) {
       throw new OribiException("there is no adapter to export: give its folder with --adapter");
     }
     if (request.adapter != null && !Files.isRegularFile(request.adapter.resolve(LoraConfig.WEIGHTS_FILE))) {
       throw new OribiException(request.adapter + " has no " + LoraConfig.WEIGHTS_FILE + ": give the folder of a PEFT adapter");
+    }
+  }
+
+  /** What is replaced must be an export, and not one that this one is made of. */
+  private void checkReplaced() {
+    Path output = request.output.toAbsolutePath().normalize();
+    for (Path source : Arrays.asList(request.model, request.adapter)) {
+      if (source != null && source.toAbsolutePath().normalize().startsWith(output)) {
+        throw new OribiException(request.output + " holds " + source + ", which is to be exported: give another --output");
+      }
+    }
+    boolean one = request.format == ExportFormat.GGUF || request.format == ExportFormat.GGUF_ADAPTER;
+    if (Files.isDirectory(output) && one) {
+      throw new OribiException(request.output + " is a folder, and " + (request.format == ExportFormat.GGUF ? "gguf" : "gguf-adapter")
+          + " is one file: give it a name, such as " + request.output.resolve("model.gguf"));
+    }
+    String[] inside = Files.isDirectory(output) ? output.toFile().list() : null;
+    if (inside != null && inside.length > 0 && Arrays.stream(inside).noneMatch(EXPORTED::contains)) {
+      throw new OribiException(request.output + " is a folder that no export wrote, and --overwrite would delete all of it: give another --output");
     }
   }
 
@@ -182,6 +207,7 @@ public final class Exporter {
     try (MergedModel merged = new MergedModel(folder, request.adapter)) {
       GgufModelFile file = new GgufModelFile(merged, folder, request.mix, title(), template());
       checkSpace(file.bytes());
+      file.limit().ifPresent(say);
       file.write(temp);
     }
     return compare(GgufFolder.of(temp), null, TextModel.Storage.PLAIN);

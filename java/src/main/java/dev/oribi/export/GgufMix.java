@@ -2,6 +2,8 @@ package dev.oribi.export;
 
 import dev.oribi.OribiException;
 import dev.oribi.gguf.GgmlType;
+import dev.oribi.model.config.ModelConfig;
+import dev.oribi.model.family.Architecture.ExpertsSpec;
 import java.util.Arrays;
 import java.util.Locale;
 import java.util.regex.Matcher;
@@ -9,7 +11,8 @@ import java.util.regex.Pattern;
 
 /**
  * The kinds of GGUF files and which type each tensor gets in them, as llama.cpp's own quantizer decides without an importance
- * matrix: norms stay in fp32, the head in 6 bits, and in the mixes named M values and down projections of some layers too.
+ * matrix: norms and routers stay in fp32, the head in 6 bits, and in the mixes named M values and down projections of some layers
+ * too. A stack of experts is one tensor to it.
  */
 public enum GgufMix {
   F32(GgmlType.F32, 0),
@@ -26,6 +29,9 @@ public enum GgufMix {
   /** Layers of the models that llama.cpp calls 70B, in which eight query heads share their keys. */
   private static final int LAYERS_OF_70B = 80;
 
+  /** With so many experts attention is a small part of a model, and llama.cpp gives it more bits. */
+  private static final int EXPERTS_OF_MIXTRAL = 8;
+
   private final GgmlType type;
   private final int fileType;
 
@@ -37,7 +43,8 @@ public enum GgufMix {
   /** The kind of that name, in any case; an {@link OribiException} that lists them. */
   public static GgufMix of(String name) {
     return Arrays.stream(values()).filter(m -> m.name().equals(name.toUpperCase(Locale.ROOT))).findFirst()
-        .orElseThrow(() -> new OribiException("there is no GGUF type " + name + "; there are " + Arrays.toString(values())));
+        .orElseThrow(() -> new OribiException("there is no GGUF type " + name + "; there are "
+            + String.join(", ", Arrays.stream(values()).map(m -> m.name().toLowerCase(Locale.ROOT)).toList())));
   }
 
   /** {@code general.file_type} */
@@ -54,9 +61,16 @@ public enum GgufMix {
    *
    * @param layers of the model
    * @param grouped whether query heads share keys
+   * @param experts of a layer; 0: none are routed
    * @param tied whether the embedding is the head too
    */
-  record Model(int layers, boolean grouped, boolean tied) {}
+  record Model(int layers, boolean grouped, int experts, boolean tied) {
+    static Model of(ModelConfig config, boolean tied) {
+      int experts = config.architecture().layers().stream()
+          .mapToInt(l -> l.mlp() instanceof ExpertsSpec x ? x.shape().experts() : 0).max().orElse(0);
+      return new Model(config.numHiddenLayers(), config.groupSize() > 1, experts, tied);
+    }
+  }
 
   /** The type of a tensor, by llama.cpp's name. */
   GgmlType of(String name, long[] shape, Model model) {
@@ -68,22 +82,28 @@ public enum GgufMix {
   }
 
   private GgmlType wanted(String name, Model model) {
-    boolean head = name.equals("output.weight") || model.tied && name.equals("token_embd.weight");
-    if (head) {
+    if (name.equals("output.weight") || model.tied && name.equals("token_embd.weight")) {
       return type.packed() && type != GgmlType.Q8_0 ? GgmlType.Q6_K : type;
     }
-    boolean mixed = this == Q4_K_M || this == Q5_K_M;
     Matcher layer = LAYER.matcher(name);
-    if (!mixed || !layer.matches()) {
+    if (!layer.matches()) {
       return type;
     }
-    int i = Integer.parseInt(layer.group(1));
-    String kind = layer.group(2);
-    if (kind.equals("attn_v")) {
-      GgmlType better = moreBits(i, model.layers) ? GgmlType.Q6_K : type;
-      return better == GgmlType.Q4_K && model.layers == LAYERS_OF_70B && model.grouped ? GgmlType.Q5_K : better;
-    }
-    return kind.equals("ffn_down") && moreBits(i, model.layers) ? GgmlType.Q6_K : type;
+    boolean mixed = this == Q4_K_M || this == Q5_K_M;
+    boolean more = mixed && moreBits(Integer.parseInt(layer.group(1)), model.layers);
+    boolean mixtral = type.packed() && model.experts == EXPERTS_OF_MIXTRAL;
+    return switch (layer.group(2)) {
+      case "ffn_gate_inp" -> GgmlType.F32;
+      case "attn_v", "attn_qkv", "attn_kv_b" -> mixtral ? GgmlType.Q8_0 : more ? GgmlType.Q6_K : values(model);
+      case "attn_k" -> mixtral ? GgmlType.Q8_0 : type;
+      case "attn_output" -> mixtral && this == Q4_K_M ? GgmlType.Q5_K : type;
+      case "ffn_down", "ffn_down_exps", "ffn_down_shexp" -> more ? GgmlType.Q6_K : type;
+      default -> type;
+    };
+  }
+
+  private GgmlType values(Model model) {
+    return type == GgmlType.Q4_K && model.layers == LAYERS_OF_70B && model.grouped ? GgmlType.Q5_K : type;
   }
 
   /** The first and the last eighth of the layers, and every third between. */

@@ -1,19 +1,24 @@
 package dev.oribi.export;
 
+import dev.oribi.OribiException;
 import dev.oribi.gguf.GgmlType;
-import dev.oribi.gguf.GgufFamily;
+import dev.oribi.gguf.GgufKeys;
+import dev.oribi.gguf.GgufNames;
 import dev.oribi.gguf.GgufValue;
 import dev.oribi.gguf.GgufWriter;
-import dev.oribi.gguf.RopeFactors;
+import dev.oribi.gguf.LatentSplit;
 import dev.oribi.gguf.RowOrder;
 import dev.oribi.gguf.TokenizerKeys;
+import dev.oribi.gguf.family.GgufFamilies;
+import dev.oribi.gguf.family.GgufFamily;
 import dev.oribi.model.config.GenerationConfig;
 import dev.oribi.model.config.ModelConfig;
-import dev.oribi.model.config.RopeConfig;
+import dev.oribi.model.family.Families;
 import dev.oribi.text.ChatTemplate;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Comparator;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -21,11 +26,11 @@ import java.util.Optional;
 
 /** Writes a merged model as one GGUF file: sizes, tokenizer, template and tensors under llama.cpp's names. */
 final class GgufModelFile {
-  private static final String ROPE_FACTORS = "rope_freqs.weight";
-
   private final MergedModel model;
   private final ModelConfig config;
-  private final GgufFamily family;
+  private final GgufKeys keys;
+  private final GgufNames names;
+  private final Optional<String> limit;
   private final GgufMix mix;
   private final Path folder;
   private final String title;
@@ -34,43 +39,87 @@ final class GgufModelFile {
   GgufModelFile(MergedModel model, Path folder, GgufMix mix, String title, Optional<ChatTemplate> template) {
     this.model = model;
     this.config = ModelConfig.read(folder);
-    this.family = GgufFamily.ofModelType(config.modelType());
+    GgufFamily family = GgufFamilies.ofModelType(config.modelType());
+    this.keys = family.keys(config);
+    this.names = family.names(config);
+    this.limit = family.limit(config);
     this.mix = mix;
     this.folder = folder;
     this.title = title;
     this.template = template;
   }
 
+  /** What the user should know of the file, if anything. */
+  Optional<String> limit() {
+    return limit;
+  }
+
   /** Bytes of the tensors. */
   long bytes() {
-    return tensors(new LinkedHashMap<>()).stream().mapToLong(GgufWriter.Tensor::bytes).sum();
+    return tensors(weights()).stream().mapToLong(GgufWriter.Tensor::bytes).sum();
   }
 
   void write(Path file) {
-    Map<String, String> modelNames = new LinkedHashMap<>();
-    List<GgufWriter.Tensor> tensors = tensors(modelNames);
-    GgufWriter.write(file, metadata(), tensors, (t, sink) -> {
-      if (t.name().equals(ROPE_FACTORS)) {
-        float[] factors = ropeFactors();
-        sink.floats(factors, factors.length);
+    Map<String, GgufValue> all = new LinkedHashMap<>(keys.values());
+    all.put("general.type", GgufValue.string("model"));
+    all.put("general.name", GgufValue.string(title));
+    all.put("general.file_type", GgufValue.u32(mix.fileType()));
+    if (mix.quantized()) {
+      all.put("general.quantization_version", GgufValue.u32(2));
+    }
+    all.putAll(TokenizerKeys.of(folder, config.vocabSize(), GenerationConfig.read(folder, config), template));
+    Map<String, List<String>> weights = weights();
+    GgufWriter.write(file, all, tensors(weights), (t, sink) -> {
+      float[] table = keys.tables().get(t.name());
+      if (table != null) {
+        sink.floats(table, table.length);
       } else {
-        put(modelNames.get(t.name()), sink);
+        for (String name : weights.get(t.name())) {
+          put(t.name(), name, sink);
+        }
       }
     });
   }
 
-  private void put(String name, GgufWriter.Sink sink) throws IOException {
-    RowOrder order = family.rowOrder(name, config.numAttentionHeads(), config.numKeyValueHeads(), config.headDim());
-    if (order.same()) {
-      RowSource.copy(model, name, (values, n, row, rows) -> sink.floats(values, n));
-      return;
-    }
+  private void put(String tensor, String name, GgufWriter.Sink sink) throws IOException {
+    GgufNames.Place place = names.place(name);
     long[] shape = model.shape(name);
-    int cols = Math.toIntExact(shape[1]);
-    int headRows = config.headDim();
+    LatentSplit split = names.split(name).orElse(null);
+    if (split != null) {
+      putSplit(name, split, tensor.equals(split.keys()), sink);
+    } else if (shape.length == 1) {
+      putVector(name, place, Math.toIntExact(shape[0]), sink);
+    } else if (place.order().same()) {
+      RowSource.copy(model, name, (values, n, row, rows) -> sink.floats(values, n));
+    } else {
+      putTurned(name, place.order(), Math.toIntExact(shape[1]), shape[0], sink);
+    }
+  }
+
+  private void putVector(String name, GgufNames.Place place, int n, GgufWriter.Sink sink) throws IOException {
+    float[] values = new float[n];
+    float[] written = new float[n];
+    model.read(name, 0, 1, values);
+    for (int i = 0; i < n; i++) {
+      written[i] = values[(int) place.order().modelRow(i)] + place.plus();
+    }
+    sink.floats(written, n);
+  }
+
+  private void putSplit(String name, LatentSplit split, boolean ofKeys, GgufWriter.Sink sink) throws IOException {
+    float[] rows = new float[split.headRows() * split.rank()];
+    for (long head = 0; head < split.heads(); head++) {
+      model.read(name, head * split.headRows(), split.headRows(), rows);
+      split.split(rows, ofKeys, sink::floats);
+    }
+  }
+
+  /** Rows change places within a head only. */
+  private void putTurned(String name, RowOrder order, int cols, long rows, GgufWriter.Sink sink) throws IOException {
+    int headRows = order.headDim();
     float[] head = new float[headRows * cols];
     float[] turned = new float[head.length];
-    for (long first = 0; first < shape[0]; first += headRows) { // rows change places within a head only
+    for (long first = 0; first < rows; first += headRows) {
       model.read(name, first, headRows, head);
       for (int r = 0; r < headRows; r++) {
         System.arraycopy(head, (int) (order.modelRow(first + r) - first) * cols, turned, r * cols, cols);
@@ -79,55 +128,34 @@ final class GgufModelFile {
     }
   }
 
-  /** The tensors in llama.cpp's order: embedding, layers, norm, head. */
-  private List<GgufWriter.Tensor> tensors(Map<String, String> modelNames) {
-    GgufMix.Model facts = new GgufMix.Model(config.numHiddenLayers(), config.groupSize() > 1, !model.ownHead());
-    List<GgufWriter.Tensor> tensors = new ArrayList<>();
-    if (config.rope().type().equals("llama3")) {
-      tensors.add(new GgufWriter.Tensor(ROPE_FACTORS, GgmlType.F32, config.headDim() / 2));
-    }
+  /** The model's weights that each tensor of the file is made of, one after the other. */
+  private Map<String, List<String>> weights() {
+    Map<String, List<String>> weights = new LinkedHashMap<>();
     for (String name : model.names()) {
-      String ggufName = family.ggufName(name);
-      long[] shape = model.shape(name);
-      modelNames.put(ggufName, name);
-      tensors.add(new GgufWriter.Tensor(ggufName, mix.of(ggufName, shape, facts), shape));
+      if (!Families.of(config.modelType()).leavesOut(name, config)) {
+        List<String> tensors =
+            names.split(name).map(s -> List.of(s.keys(), s.values())).orElseGet(() -> List.of(names.place(name).tensor()));
+        tensors.forEach(tensor -> weights.computeIfAbsent(tensor, t -> new ArrayList<>()).add(name));
+      }
     }
+    weights.values().forEach(parts -> parts.sort(Comparator.comparingInt(name -> names.place(name).part())));
+    return weights;
+  }
+
+  private List<GgufWriter.Tensor> tensors(Map<String, List<String>> weights) {
+    GgufMix.Model facts = GgufMix.Model.of(config, !model.ownHead());
+    List<GgufWriter.Tensor> tensors = new ArrayList<>();
+    keys.tables().forEach((name, table) -> tensors.add(new GgufWriter.Tensor(name, GgmlType.F32, table.length)));
+    weights.forEach((tensor, parts) -> {
+      int stacked = names.place(parts.get(0)).parts();
+      if (parts.size() != Math.max(1, stacked)) {
+        throw new OribiException("tensor " + tensor + " is made of " + Math.max(1, stacked) + " weights, and the model has " + parts.size());
+      }
+      long[] shape = model.shape(parts.get(0));
+      long[] written = names.split(parts.get(0)).map(s -> tensor.equals(s.keys()) ? s.keysShape() : s.valuesShape())
+          .orElse(stacked == 0 ? shape : new long[] {stacked, shape[0], shape[1]});
+      tensors.add(new GgufWriter.Tensor(tensor, mix.of(tensor, written, facts), written));
+    });
     return tensors;
-  }
-
-  private float[] ropeFactors() {
-    RopeConfig r = config.rope();
-    return RopeFactors.of(
-        config.headDim(), r.theta(), r.factor(), r.lowFreqFactor(), r.highFreqFactor(), r.originalMaxPositionEmbeddings());
-  }
-
-  private Map<String, GgufValue> metadata() {
-    Map<String, GgufValue> keys = new LinkedHashMap<>();
-    String p = family.architecture() + ".";
-    keys.put("general.architecture", GgufValue.string(family.architecture()));
-    keys.put("general.type", GgufValue.string("model"));
-    keys.put("general.name", GgufValue.string(title));
-    keys.put(p + "block_count", GgufValue.u32(config.numHiddenLayers()));
-    keys.put(p + "context_length", GgufValue.u32(config.maxPositionEmbeddings()));
-    keys.put(p + "embedding_length", GgufValue.u32(config.hiddenSize()));
-    keys.put(p + "feed_forward_length", GgufValue.u32(config.intermediateSize()));
-    keys.put(p + "attention.head_count", GgufValue.u32(config.numAttentionHeads()));
-    keys.put(p + "attention.head_count_kv", GgufValue.u32(config.numKeyValueHeads()));
-    keys.put(p + "attention.key_length", GgufValue.u32(config.headDim()));
-    keys.put(p + "attention.value_length", GgufValue.u32(config.headDim()));
-    keys.put(p + "attention.layer_norm_rms_epsilon", GgufValue.f32(config.rmsNormEps()));
-    keys.put(p + "rope.dimension_count", GgufValue.u32(config.headDim()));
-    keys.put(p + "rope.freq_base", GgufValue.f32(config.rope().theta()));
-    if (config.rope().type().equals("linear")) {
-      keys.put(p + "rope.scaling.type", GgufValue.string("linear"));
-      keys.put(p + "rope.scaling.factor", GgufValue.f32(config.rope().factor()));
-    }
-    keys.put(p + "vocab_size", GgufValue.u32(config.vocabSize()));
-    keys.put("general.file_type", GgufValue.u32(mix.fileType()));
-    if (mix.quantized()) {
-      keys.put("general.quantization_version", GgufValue.u32(2));
-    }
-    keys.putAll(TokenizerKeys.of(folder, config.vocabSize(), GenerationConfig.read(folder, config), template));
-    return keys;
   }
 }

@@ -3,11 +3,16 @@ package dev.oribi.export;
 import dev.oribi.OribiException;
 import dev.oribi.io.Checkpoint;
 import dev.oribi.io.TensorInfo;
+import dev.oribi.layer.ExpertsLast;
+import dev.oribi.model.config.FusedExperts;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.model.config.ModelConfig;
+import dev.oribi.model.family.Architecture;
+import dev.oribi.model.family.Architecture.ExpertsSpec;
 import java.nio.FloatBuffer;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.HashMap;
 import java.util.HashSet;
 import java.util.List;
@@ -46,7 +51,7 @@ final class MergedModel implements AutoCloseable {
       adapter = opened;
       names = new ArrayList<>(base.names());
       if (adapter != null) {
-        readAdapter(LoraConfig.read(adapterFolder), adapterFolder);
+        readAdapter(LoraConfig.read(adapterFolder), adapterFolder, folder);
       }
       boolean tied = ModelConfig.read(folder).tieWordEmbeddings() && !names.contains(HEAD);
       if (tied && (saved.containsKey(EMBEDDING) || saved.containsKey(HEAD))) {
@@ -63,8 +68,9 @@ final class MergedModel implements AutoCloseable {
     }
   }
 
-  private void readAdapter(LoraConfig lora, Path folder) {
+  private void readAdapter(LoraConfig lora, Path folder, Path modelFolder) {
     Set<String> used = new HashSet<>();
+    readFusedExperts(lora, ModelConfig.read(modelFolder), used);
     for (String weight : base.names()) {
       String module = weight.endsWith(".weight") ? weight.substring(0, weight.length() - ".weight".length()) : weight;
       TensorInfo a = adapter.tensors().get(LoraConfig.tensorName(module, "lora_A"));
@@ -90,6 +96,49 @@ final class MergedModel implements AutoCloseable {
     if (used.isEmpty()) {
       throw new OribiException(folder + ": the adapter is empty");
     }
+  }
+
+  /** Of an adapter on fused experts, each weight's own rows of A and B. */
+  private void readFusedExperts(LoraConfig lora, ModelConfig config, Set<String> used) {
+    List<Architecture.Layer> layers = config.architecture().layers();
+    for (int i = 0; i < layers.size(); i++) {
+      if (layers.get(i).mlp() instanceof ExpertsSpec x) {
+        FusedExperts names = new FusedExperts(lora, Architecture.LAYER + i);
+        readFused(names, FusedExperts.GATE_UP, x, List.of(0, 1), used);
+        readFused(names, FusedExperts.DOWN, x, List.of(2), used);
+      }
+    }
+  }
+
+  private void readFused(FusedExperts names, String parameter, ExpertsSpec x, List<Integer> which, Set<String> used) {
+    if (!names.adapts(parameter)) {
+      return;
+    }
+    TensorInfo a = adapter.tensors().get(names.tensorName(parameter, "lora_A"));
+    TensorInfo b = adapter.tensors().get(names.tensorName(parameter, "lora_B"));
+    int experts = x.shape().experts();
+    int rank = names.rank(parameter);
+    long[] shape = base.shape(names.layer() + "." + x.module(0, which.get(0)) + ".weight");
+    long[] shapeOfA = {(long) experts * rank, shape[1]};
+    long[] shapeOfB = {which.size() * shape[0], (long) rank * experts};
+    if (a == null || b == null || !Arrays.equals(a.shape(), shapeOfA) || !Arrays.equals(b.shape(), shapeOfB)) {
+      throw new OribiException("the adapter's " + names.tensorName(parameter, "lora_A") + " and lora_B must be " + Arrays.toString(shapeOfA)
+          + " and " + Arrays.toString(shapeOfB) + " for these experts");
+    }
+    float[] allOfA = values(a);
+    float[] allOfB = new ExpertsLast(experts, rank).fromFile(values(b));
+    int sizeOfA = allOfA.length / experts;
+    int sizeOfB = allOfB.length / experts / which.size();
+    for (int e = 0; e < experts; e++) {
+      for (int w = 0; w < which.size(); w++) {
+        int at = (e * which.size() + w) * sizeOfB;
+        deltas.put(names.layer() + "." + x.module(e, which.get(w)) + ".weight", new Delta(
+            Arrays.copyOfRange(allOfA, e * sizeOfA, (e + 1) * sizeOfA), Arrays.copyOfRange(allOfB, at, at + sizeOfB), rank,
+            (float) names.scale(parameter)));
+      }
+    }
+    used.add(a.name());
+    used.add(b.name());
   }
 
   private Delta delta(TensorInfo a, TensorInfo b, float scale, long[] shape) {
@@ -154,7 +203,7 @@ final class MergedModel implements AutoCloseable {
 
   /** The product is summed by itself, so that its small terms are not rounded against the weight one by one. */
   private static void add(float[] into, int at, Delta d, int row, float[] sum) {
-    java.util.Arrays.fill(sum, 0);
+    Arrays.fill(sum, 0);
     for (int k = 0; k < d.rank; k++) {
       float b = d.b[row * d.rank + k];
       int from = k * sum.length;

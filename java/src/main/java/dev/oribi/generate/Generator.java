@@ -125,13 +125,7 @@ public final class Generator implements AutoCloseable {
    * @return the new tokens, without the prompt and the stop token
    */
   public int[] generate(int[] prompt, Options o, IntPredicate onToken) {
-    if (prompt.length == 0) {
-      throw new OribiException("the prompt has no tokens: give a text, or a model whose tokenizer adds a first token");
-    }
-    if (prompt.length >= context) {
-      throw new OribiException(
-          "the prompt has " + prompt.length + " tokens and the context " + context + ": shorten it, or raise --max-seq-length");
-    }
+    requireRoom(prompt.length, context);
     float[] last = feed(prompt);
     List<Integer> text = new ArrayList<>();
     for (int i : prompt) {
@@ -153,6 +147,15 @@ public final class Generator implements AutoCloseable {
       }
     }
     return fresh;
+  }
+
+  static void requireRoom(int prompt, int context) {
+    if (prompt == 0) {
+      throw new OribiException("the prompt has no tokens: give a text, or a model whose tokenizer adds a first token");
+    }
+    if (prompt >= context) {
+      throw new OribiException("the prompt has " + prompt + " tokens and the context " + context + ": shorten it, or raise --max-seq-length");
+    }
   }
 
   /** Brings the cache to {@code text}, computing only what it does not hold; returns the first logit, for a check. */

@@ -90,7 +90,8 @@ final class Runner implements AutoCloseable {
   /** Whether the tensors and the scales are the same; the scale is part of the program. */
   private static boolean sameShape(LoraConfig a, LoraConfig b) {
     return a.r() == b.r() && a.loraAlpha() == b.loraAlpha() && a.useRslora() == b.useRslora()
-        && a.targetModules().equals(b.targetModules()) && Objects.equals(a.excludeModules(), b.excludeModules())
+        && a.targetModules().equals(b.targetModules()) && a.targetParameters().equals(b.targetParameters())
+        && Objects.equals(a.excludeModules(), b.excludeModules())
         && a.modulesToSave().isEmpty() && b.modulesToSave().isEmpty() && same(a.rankPattern(), b.rankPattern())
         && same(a.alphaPattern(), b.alphaPattern());
   }

@@ -56,12 +56,23 @@ final class StopText {
     int longest = 0;
     for (String stop : stops) {
       for (int n = Math.min(stop.length() - 1, all.length()); n > longest; n--) {
-        if (all.lastIndexOf(stop.substring(0, n)) == all.length() - n) {
+        if (endsWith(stop, n)) {
           longest = n;
         }
       }
     }
     return Math.min(longest, all.length() - given);
+  }
+
+  /** Whether the text ends with the first {@code n} characters of {@code stop}; most differ in the first, so a long stop costs little. */
+  private boolean endsWith(String stop, int n) {
+    int from = all.length() - n;
+    for (int i = 0; i < n; i++) {
+      if (all.charAt(from + i) != stop.charAt(i)) {
+        return false;
+      }
+    }
+    return true;
   }
 
   String text() {

@@ -177,6 +177,16 @@ public final class TextModel implements AutoCloseable {
     return tokenizer.encode(now.render(messages, true, templateVariables()).text(), false);
   }
 
+  /** Most tokens of prompt and answer together. */
+  public int context() {
+    return runner.context();
+  }
+
+  /** Refuses a prompt that no answer can follow, as every call that goes on from one does. */
+  public void requireRoom(int[] prompt) {
+    Generator.requireRoom(prompt.length, runner.context());
+  }
+
   /** Goes on from token ids; returns the new ones. */
   public int[] continueIds(int[] prompt, Generator.Options options) {
     return continueIds(prompt, options, id -> true);

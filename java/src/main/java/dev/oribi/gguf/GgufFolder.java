@@ -5,6 +5,7 @@ import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.oribi.OribiException;
 import dev.oribi.io.AtomicFiles;
+import dev.oribi.io.FileOwner;
 import dev.oribi.io.Json;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -23,6 +24,8 @@ import java.util.OptionalInt;
 public final class GgufFolder {
   /** In config.json: how each weight lies in the file, by Hugging Face's names. */
   public static final String TYPES = "gguf_types";
+
+  private static final String PREFIX = "oribi-gguf-";
 
   private GgufFolder() {}
 
@@ -47,7 +50,8 @@ public final class GgufFolder {
       return path;
     }
     try {
-      Path folder = Files.createTempDirectory("oribi-gguf-");
+      AtomicFiles.deleteLeftovers(Path.of(System.getProperty("java.io.tmpdir")), PREFIX);
+      Path folder = Files.createTempDirectory(PREFIX + FileOwner.SELF + "-");
       Runtime.getRuntime().addShutdownHook(new Thread(() -> AtomicFiles.deleteTree(folder)));
       unpack(path, folder);
       return folder;
@@ -60,9 +64,8 @@ public final class GgufFolder {
   public static void unpack(Path path, Path folder) throws IOException {
     try (GgufModel model = GgufModel.open(path)) {
       GgufFile file = model.file();
-      GgufSizes sizes = GgufSizes.read(file, model.family());
-      ObjectNode config = sizes.config(model.family(), !model.tensors().containsKey("lm_head.weight"));
-      TokenizerFiles tokenizer = new TokenizerFiles(file, sizes.vocabulary());
+      ObjectNode config = model.config();
+      TokenizerFiles tokenizer = new TokenizerFiles(file, config.get("vocab_size").asInt());
       putIds(config, tokenizer);
       ObjectNode types = config.putObject(TYPES);
       model.tensors().forEach((name, t) -> types.put(name, t.type().name()));

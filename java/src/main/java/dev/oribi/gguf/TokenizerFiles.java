@@ -76,7 +76,7 @@ final class TokenizerFiles {
       pre.putInto(json);
       json.putObject("decoder").put("type", "ByteLevel").put("add_prefix_space", false).put("trim_offsets", true).put("use_regex", true);
     }
-    putAround(json, pieces || pre == PreTokenizer.LLAMA3);
+    putAround(json, pieces || pre == PreTokenizer.LLAMA3 || pre == PreTokenizer.TEKKEN);
     putModel(json, !pieces && pre.ignoreMerges());
     return json;
   }

@@ -5,6 +5,7 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.DirectoryStream;
 import java.nio.file.FileVisitResult;
 import java.nio.file.Files;
 import java.nio.file.LinkOption;
@@ -22,10 +23,11 @@ import java.util.stream.Stream;
 /**
  * Writes files and folders beside their target and renames them when they are whole.
  *
- * <p>Whatever happens in between (an exception, an interrupt, a full disk) the target is what it was before and the
- * temporary copy is removed. Only a killed process leaves its temporary copy behind; its name begins with a dot, nobody
- * mistakes it for the target, and {@link #recover} clears it. Data and folder entries are flushed to the disk
- * before and after the rename, so a target that exists after a power cut is whole.
+ * <p>Whatever happens in between (an exception, an interrupt, a full disk, SIGTERM) the target is what it was before and the
+ * temporary copy is removed. Only a process that is killed outright leaves its temporary copy behind; its name begins with a dot,
+ * nobody mistakes it for the target, and {@link #recover} clears it. Data and folder entries are flushed to the disk
+ * before and after the rename, so a target that exists after a power cut is whole. What is written inside a folder or a
+ * file that is being made this way has no copy of its own.
  */
 public final class AtomicFiles {
   private static final String TEMPORARY = ".tmp-";
@@ -49,12 +51,23 @@ public final class AtomicFiles {
 
   /** Writes or replaces one file. */
   public static void file(Path target, Content content) {
-    staged(target, temp -> {
-      try (FileChannel out = FileChannel.open(temp, StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE)) {
-        content.writeTo(out);
-        out.force(true);
+    if (Temporaries.contains(target.toAbsolutePath())) {
+      Temporaries.waitIfEnding();
+      try {
+        write(target, content, StandardOpenOption.CREATE, StandardOpenOption.TRUNCATE_EXISTING, StandardOpenOption.WRITE);
+      } catch (IOException e) {
+        throw failure(target, e);
       }
-    });
+      return;
+    }
+    staged(target, temp -> write(temp, content, StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE));
+  }
+
+  private static void write(Path file, Content content, StandardOpenOption... how) throws IOException {
+    try (FileChannel out = FileChannel.open(file, how)) {
+      content.writeTo(out);
+      out.force(true);
+    }
   }
 
   /** Writes or replaces one UTF-8 text file. */
@@ -68,18 +81,28 @@ public final class AtomicFiles {
    */
   public static void staged(Path target, Filler filler) {
     Path file = target.toAbsolutePath();
-    Path temp = temporary(file);
-    try {
-      Files.createDirectories(file.getParent());
+    make(file, temporary(file), temp -> {
       filler.fill(temp);
+      Temporaries.waitIfEnding();
       Files.move(temp, file, StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING);
-      syncFolder(file.getParent());
+    });
+  }
+
+  /** Runs {@code filler} and flushes the folder; whatever is left at {@code temp} is deleted. */
+  private static void make(Path target, Path temp, Filler filler) {
+    Temporaries.add(temp, target);
+    try {
+      Files.createDirectories(target.getParent());
+      filler.fill(temp);
+      syncFolder(target.getParent());
     } catch (IOException e) {
       discard(temp, e);
       throw failure(target, e);
     } catch (RuntimeException | Error e) {
       discard(temp, e);
       throw e;
+    } finally {
+      Temporaries.remove(temp);
     }
   }
 
@@ -92,26 +115,29 @@ public final class AtomicFiles {
    */
   public static void directory(Path target, Filler filler) {
     Path folder = target.toAbsolutePath();
-    Path temp = temporary(folder);
-    try {
-      Files.createDirectories(folder.getParent());
+    make(folder, temporary(folder), temp -> {
       Files.createDirectory(temp);
       filler.fill(temp);
       syncTree(temp);
+      Temporaries.waitIfEnding();
       swapIn(temp, folder);
-      syncFolder(folder.getParent());
-    } catch (IOException e) {
-      discard(temp, e);
-      throw failure(target, e);
-    } catch (RuntimeException | Error e) {
-      discard(temp, e);
-      throw e;
-    }
+    });
+  }
+
+  /** A folder beside {@code target} that is deleted when {@code filler} has done with it. */
+  public static void scratch(Path target, Filler filler) {
+    Path file = target.toAbsolutePath();
+    make(file, temporary(file), temp -> {
+      Files.createDirectory(temp);
+      filler.fill(temp);
+      deleteTree(temp);
+    });
   }
 
   /**
-   * Clears what a killed process left beside {@code target}: temporary copies are deleted, and a folder that was moved aside to
-   * be replaced is put back if nothing took its place. Call it only while nobody else writes there.
+   * Clears what killed processes left beside {@code target}: temporary copies are deleted, and a folder that was moved aside to
+   * be replaced is put back if nothing took its place. What belongs to a process that runs, to another machine or to nobody known
+   * stays.
    */
   public static void recover(Path target) {
     Path file = target.toAbsolutePath();
@@ -119,24 +145,38 @@ public final class AtomicFiles {
       return;
     }
     try {
-      for (Path old : siblings(file, OLD)) {
+      for (Path old : leftovers(file, OLD)) {
         if (Files.exists(file, LinkOption.NOFOLLOW_LINKS)) {
           deleteTree(old);
         } else {
           Files.move(old, file, StandardCopyOption.ATOMIC_MOVE);
         }
       }
-      siblings(file, TEMPORARY).forEach(AtomicFiles::deleteTree);
+      leftovers(file, TEMPORARY).forEach(AtomicFiles::deleteTree);
     } catch (IOException e) {
       throw failure(target, e);
     }
   }
 
-  /** Files beside {@code target} whose names were made from its own and {@code mark}. */
-  private static List<Path> siblings(Path target, String mark) throws IOException {
+  /** Deletes what killed processes left in a folder that others write to: names of {@code prefix} and a {@link FileOwner}. */
+  public static void deleteLeftovers(Path folder, String prefix) {
+    try (DirectoryStream<Path> all = Files.newDirectoryStream(folder, prefix + "*")) {
+      for (Path path : all) {
+        if (FileOwner.isDead(path.getFileName().toString().substring(prefix.length()))) {
+          deleteTree(path);
+        }
+      }
+    } catch (IOException | OribiException e) {
+      // It is another user's, or somebody else deletes it: it is in nobody's way.
+    }
+  }
+
+  /** Files beside {@code target} whose names dead processes made from its own and {@code mark}. */
+  private static List<Path> leftovers(Path target, String mark) throws IOException {
     String prefix = "." + target.getFileName() + mark;
     try (Stream<Path> all = Files.list(target.getParent())) {
-      return all.filter(path -> path.getFileName().toString().startsWith(prefix)).sorted().toList();
+      return all.filter(path -> path.getFileName().toString().startsWith(prefix))
+          .filter(path -> FileOwner.isDead(path.getFileName().toString().substring(prefix.length()))).sorted().toList();
     }
   }
 
@@ -174,11 +214,16 @@ public final class AtomicFiles {
   }
 
   /** One line for a failed write; a full disk is named as such, with what is left. */
-  static OribiException failure(Path target, IOException e) {
+  static OribiException failure(Path path, IOException e) {
+    Path target = Temporaries.named(path);
     String reason = e.getMessage() == null ? e.getClass().getSimpleName() : e.getMessage();
     if (isDiskFull(reason)) {
       return new OribiException("Cannot write " + target + ": the disk is full (" + free(target)
           + "); free some space or write to another folder.", e);
+    }
+    if (reason.toLowerCase(Locale.ROOT).contains("file too large")) {
+      return new OribiException("Cannot write " + target + ": a file there may not become so large; raise the limit (ulimit -f) or write"
+          + " to another file system.", e);
     }
     return new OribiException("Cannot write " + target + ": " + reason + " (" + e.getClass().getSimpleName() + ").", e);
   }
@@ -202,6 +247,7 @@ public final class AtomicFiles {
 
   /** Removes a temporary copy; if that fails too, what went wrong first stays the message. */
   private static void discard(Path temp, Throwable first) {
+    Temporaries.waitIfEnding(); // an error of a file that was deleted under its writer is none to tell of
     try {
       deleteTree(temp);
     } catch (OribiException e) {
@@ -210,9 +256,9 @@ public final class AtomicFiles {
   }
 
   private static Path temporary(Path target) {
-    byte[] random = new byte[6];
+    byte[] random = new byte[4];
     RANDOM.nextBytes(random);
-    return target.resolveSibling("." + target.getFileName() + TEMPORARY + HexFormat.of().formatHex(random));
+    return target.resolveSibling("." + target.getFileName() + TEMPORARY + FileOwner.SELF + "-" + HexFormat.of().formatHex(random));
   }
 
   private static void swapIn(Path temp, Path folder) throws IOException {

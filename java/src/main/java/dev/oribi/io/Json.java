@@ -140,10 +140,14 @@ public final class Json {
     if (e instanceof JsonProcessingException json) {
       JsonLocation at = json.getLocation();
       String place = at == null ? "" : ", line " + at.getLineNr() + " column " + at.getColumnNr();
-      String reason = json.getOriginalMessage().lines().findFirst().orElse("");
-      return new OribiException(where + place + ": is not valid JSON: " + reason + ".", e);
+      return new OribiException(where + place + ": is not valid JSON: " + reason(json) + ".", e);
     }
     return new OribiException(where + ": cannot be read: " + e.getMessage() + ".", e);
+  }
+
+  /** What a parser says is wrong, without what it says about its own input stream and settings. */
+  public static String reason(JsonProcessingException e) {
+    return e.getOriginalMessage().lines().findFirst().orElse("").replaceAll("\\s*\\([^\\[(]*\\[Source:[^\\]]*\\]\\)", "");
   }
 
   /** A name for the type of a node, for errors. */

@@ -21,12 +21,16 @@ public final class AttentionChoice implements Attention {
   private static final String COST = "which take 1.2 to 1.4 times as long as the faster choice of each pass";
 
   /**
-   * The longest sequences with which the own backward pass was faster: 1.1 times with 2 x 2048 and heads of 128. With 8192 cuDNN's was,
-   * 1.15 times.
+   * The longest sequences with which the own backward pass was faster, 32 query heads and 8 others: with heads of 128, 1.08 to 1.3 times up to
+   * 2048 tokens, while from 4096 on cuDNN's was; with heads of 64, 1.15 to 1.5 times up to 8192, the longest tried.
    */
-  private static final int OWN_BACKWARD_TOKENS = 2048;
-
-  private static final int OWN_BACKWARD_HEAD = 128;
+  private static long ownBackwardTokens(int headDim) {
+    return switch (headDim) {
+      case 128 -> 2048;
+      case 64 -> 8192;
+      default -> 0;
+    };
+  }
 
   private final Kernels kernels;
   private final AttentionLibrary wanted;
@@ -71,9 +75,8 @@ public final class AttentionChoice implements Attention {
 
   /** Whether the own backward pass follows cuDNN's forward pass; a window or a soft-cap was not measured with both. */
   static boolean ownBackward(AttentionLibrary wanted, AttentionShape shape) {
-    boolean fewTokens = shape.maxSeqlen() > 0 && shape.maxSeqlen() <= OWN_BACKWARD_TOKENS;
-    return wanted == AttentionLibrary.AUTO && fewTokens && shape.headDim() == OWN_BACKWARD_HEAD && shape.window() == 0
-        && shape.softcap() == 0;
+    boolean fewTokens = shape.maxSeqlen() > 0 && shape.maxSeqlen() <= ownBackwardTokens(shape.headDim());
+    return wanted == AttentionLibrary.AUTO && fewTokens && shape.window() == 0 && shape.softcap() == 0;
   }
 
   /** Why cuDNN is not given the shape; null: it is. */

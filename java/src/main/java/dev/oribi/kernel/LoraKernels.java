@@ -59,6 +59,14 @@ public final class LoraKernels {
     }
   }
 
+  /** h = scale * x·Aᵀ and y = x·Wᵀ + h·Bᵀ, at once where the device can. Either {@code w} or {@code nf4} is null. */
+  public void forward(Mem y, Mem h, Mem x, Mem w, Nf4 nf4, Mem a, Mem b, Mem workspace, LoraShape shape) {
+    try (oribi_nf4 q = struct(nf4);
+        oribi_lora_shape s = struct(shape)) {
+      kernels.check(OribiNative.oribi_lora_forward(ctx, p(y), p(h), p(x), p(w), q, p(a), p(b), p(workspace), s));
+    }
+  }
+
   /** h = scale * x·Aᵀ */
   public void h(Mem h, Mem x, Mem a, Mem workspace, LoraShape shape) {
     try (oribi_lora_shape s = struct(shape)) {
@@ -80,7 +88,7 @@ public final class LoraKernels {
     }
   }
 
-  /** Bytes that each of {@link #h}, {@link #gDb} and {@link #da} needs for at most this shape. */
+  /** Bytes that each of {@link #h}, {@link #forward}, {@link #gDb} and {@link #da} needs for at most this shape. */
   public long workspace(LoraShape shape) {
     try (oribi_lora_shape s = struct(shape)) {
       return OribiNative.oribi_lora_workspace(ctx, s);

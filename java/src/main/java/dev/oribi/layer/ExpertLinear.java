@@ -21,8 +21,8 @@ import java.util.List;
  * </pre>
  *
  * What {@link Linear} is for all tokens, with grouped products. Several projections of the same input are stacked within each
- * expert, gate over up. Weights in 4 bits are dequantized, all experts of the layer at once, before each product that reads
- * them. Derivation: docs/derivations/experts.md
+ * expert, gate over up. Weights in 4 bits or in a GGUF file's blocks are dequantized, all experts of the layer at once, before
+ * each product that reads them. Derivation: docs/derivations/experts.md
  */
 public final class ExpertLinear implements Projection {
   /**
@@ -76,7 +76,7 @@ public final class ExpertLinear implements Projection {
     return weight.trainable() || lora != null;
   }
 
-  /** The weights of all experts, if any of them is in 4 bits; else null. */
+  /** The weights of all experts, if any of them is in 4 bits or in the blocks of a GGUF file; else null. */
   @Override
   public FrozenStack in4Bits() {
     return weight.frozen();

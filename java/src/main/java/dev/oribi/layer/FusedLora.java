@@ -16,7 +16,7 @@ import dev.oribi.program.View;
  * pass over it several times.
  *
  * <pre>
- * forward   h = s·x·Aᵀ          y = x·Wᵀ + h·Bᵀ
+ * forward   h = s·x·Aᵀ          y = x·Wᵀ + h·Bᵀ          at once where the same kernel makes y
  * backward  g = s·dy·B, dB += dyᵀ·h in one pass      dx = dy·W + g·A      dA += gᵀ·x
  * </pre>
  *
@@ -55,9 +55,18 @@ final class FusedLora {
     return e.lora().fuses(shape) ? new FusedLora(e, name, weight, lora, shape) : null;
   }
 
-  /** h =, with the scale in it. */
-  void emitH(View h, View x) {
+  /** h =, with the scale in it, and y = */
+  void emitForward(View y, View h, View x) {
+    if (weight.fp8(e) == null) {
+      Nf4Matrix nf4 = in4Bits(false);
+      if (nf4 != null || kernels.fusesProduct(shape, false, false)) {
+        View w = nf4 == null ? plainWeight() : null;
+        kernels.forward(name, y, h, x, w, nf4, lora.a().value(), lora.b().value(), shape.ldY(y.ld()));
+        return;
+      }
+    }
     kernels.h(name, h, x, lora.a().value(), shape);
+    emitProduct(y, x, h);
   }
 
   /** y = from x and h */

@@ -108,8 +108,11 @@ public final class Linear implements Projection {
   public void emitForward(Emit e, View y, View x, View h) {
     FusedLora fused = fused(e, x);
     if (fused != null) {
-      fused.emitH(h, x);
-    } else if (lora != null) {
+      fused.emitForward(y, h, x);
+      emitBias(e, y);
+      return;
+    }
+    if (lora != null) {
       emitH(e, h, x);
     }
     emitAgain(e, y, x, h);
@@ -118,6 +121,10 @@ public final class Linear implements Projection {
   /** y[N,out] = from x and the h that the forward pass made. */
   public void emitAgain(Emit e, View y, View x, View h) {
     emitProducts(e, y, x, h);
+    emitBias(e, y);
+  }
+
+  private void emitBias(Emit e, View y) {
     if (bias != null) {
       e.bias(name + ".bias", y, bias.value());
     }

@@ -52,11 +52,13 @@ public final class Parameters {
    * @param ggml where its blocks lie; null unless it is as a GGUF file holds it
    * @param group where its fp32 value, gradient and moments lie; null if it is frozen
    * @param offset elements from the beginning of the group
+   * @param order how it lies in a file; null where it lies there as here
    */
   public record Tensor(
-      String name, long[] shape, View value, Nf4Matrix nf4, Int8Matrix int8, Fp8Rows fp8, GgmlMatrix ggml, Group group, long offset) {
+      String name, long[] shape, View value, Nf4Matrix nf4, Int8Matrix int8, Fp8Rows fp8, GgmlMatrix ggml, Group group, long offset,
+      ExpertsLast order) {
     private Tensor(String name, long[] shape, View value, Nf4Matrix nf4, Int8Matrix int8, Fp8Rows fp8, Group group, long offset) {
-      this(name, shape, value, nf4, int8, fp8, null, group, offset);
+      this(name, shape, value, nf4, int8, fp8, null, group, offset, null);
     }
 
     public boolean trainable() {
@@ -175,6 +177,15 @@ public final class Parameters {
     return new Param(value, null);
   }
 
+  /** The B of an adapter on fused experts, which learns: [experts·out, rank] here, and in a file in the order of {@link ExpertsLast}. */
+  public Param addExpertsLast(String name, int experts, long out, int rank) {
+    Param p = stack(List.of(name), new long[] {experts * out}, rank, false, true, true);
+    Tensor t = tensors.remove(tensors.size() - 1);
+    tensors.add(new Tensor(name, new long[] {out, (long) rank * experts}, t.value, null, null, null, null, t.group, t.offset,
+        new ExpertsLast(experts, rank)));
+    return p;
+  }
+
   /** Several tensors [rows_i, cols] that lie one after the other and are used as one [sum of rows, cols]. */
   public Param stack(
       List<String> names, long[] rows, long cols, boolean vector, boolean trainable, boolean decays) {
@@ -243,7 +254,7 @@ public final class Parameters {
               ? new FrozenStack.Part(null, null, GgmlMatrix.of(names.get(i), types.get(i), rows[i], cols))
               : new FrozenStack.Part(plain(names.get(i), rows[i], cols), null);
       parts.add(part);
-      tensors.add(new Tensor(names.get(i), new long[] {rows[i], cols}, part.plain(), null, null, null, part.ggml(), null, 0));
+      tensors.add(new Tensor(names.get(i), new long[] {rows[i], cols}, part.plain(), null, null, null, part.ggml(), null, 0, null));
     }
     return new Param(null, null, new FrozenStack(Arrays.stream(rows).sum(), cols, parts), null, null);
   }

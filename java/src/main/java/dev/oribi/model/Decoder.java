@@ -114,6 +114,7 @@ public final class Decoder {
   private final Norm norm;
   private final Param head;
   private final Set<String> linearModules = new LinkedHashSet<>();
+  private final Set<String> expertParameters = new LinkedHashSet<>();
   private int dropoutStreams;
 
   /** A model whose linear layers are held as its checkpoint holds them. */
@@ -239,6 +240,7 @@ public final class Decoder {
       FeedForward shared = x.shared() == null ? null : gatedMlp(name, name + ".shared", x.shared(), x.sharedSize());
       ExpertModules modules = new ExpertModules(parameters, training, storage, name, x, config.hiddenSize());
       linearModules.addAll(modules.names());
+      expertParameters.addAll(modules.parameters());
       return modules.declare(shared);
     }
     if (!(spec instanceof GatedMlpSpec m)) {
@@ -409,6 +411,12 @@ public final class Decoder {
         throw new OribiException(
             "target_modules names " + shortName + ", which takes no adapter here: train it whole with --modules-to-save "
                 + shortName);
+      }
+    }
+    for (String name : lora.targetParameters()) {
+      if (expertParameters.stream().noneMatch(p -> p.equals(name) || p.endsWith("." + name))) {
+        throw new OribiException("target_parameters names " + name + ": of a model with routed experts their mlp.experts.gate_up_proj and"
+            + " mlp.experts.down_proj may be named, and nothing else");
       }
     }
     for (String module : lora.modulesToSave()) {

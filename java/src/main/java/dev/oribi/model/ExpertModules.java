@@ -1,12 +1,14 @@
 package dev.oribi.model;
 
 import dev.oribi.OribiException;
+import dev.oribi.gguf.GgmlType;
 import dev.oribi.layer.ExpertLinear;
 import dev.oribi.layer.Experts;
 import dev.oribi.layer.FeedForward;
 import dev.oribi.layer.Parameters;
 import dev.oribi.layer.Parameters.Param;
 import dev.oribi.model.Decoder.Training;
+import dev.oribi.model.config.FusedExperts;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.model.family.Architecture.ExpertsSpec;
 import java.util.ArrayList;
@@ -49,6 +51,11 @@ final class ExpertModules {
     return new Experts(layer, router, gateUp, down, spec.activation(), shared);
   }
 
+  /** The full names of the parameters that {@code target_parameters} may name. */
+  List<String> parameters() {
+    return new FusedExperts(training.lora(), layer).parameters();
+  }
+
   /** The last names of the modules that may have adapters. */
   List<String> names() {
     return spec.modules();
@@ -70,13 +77,17 @@ final class ExpertModules {
         modules.add(module(e, w));
       }
     }
-    return new ExpertLinear(layer + ".experts." + label, experts(), weight(modules, out, in), lora(which, out, in));
+    return new ExpertLinear(layer + ".experts." + label, experts(), weight(modules, out, in), lora(label, which, out, in));
   }
 
   private Param weight(List<String> modules, long out, long in) {
     List<String> names = modules.stream().map(m -> m + WEIGHT).toList();
     long[] rows = new long[modules.size()];
     Arrays.fill(rows, out);
+    List<GgmlType> blocks = names.stream().map(n -> storage.blocks().getOrDefault(n, GgmlType.F32)).toList();
+    if (!training.full() && blocks.stream().anyMatch(GgmlType::packed)) {
+      return parameters.stackInBlocks(names, rows, in, blocks);
+    }
     boolean[] in4Bits = new boolean[rows.length];
     boolean any = false;
     for (int i = 0; i < rows.length; i++) {
@@ -88,9 +99,15 @@ final class ExpertModules {
         : parameters.stack(names, rows, in, false, training.full(), true);
   }
 
-  private ExpertLinear.Lora lora(List<Integer> which, long out, long in) {
+  private ExpertLinear.Lora lora(String parameter, List<Integer> which, long out, long in) {
     LoraConfig lora = training.lora();
     List<Integer> adapted = lora == null ? List.of() : which.stream().filter(w -> targets(lora, w)).toList();
+    if (lora != null && new FusedExperts(lora, layer).adapts(parameter)) {
+      if (!adapted.isEmpty()) {
+        throw new OribiException("target_modules and target_parameters both name " + module(0, adapted.get(0)) + ": name it in one of them");
+      }
+      return fused(new FusedExperts(lora, layer), parameter, which.size() * out, in);
+    }
     if (adapted.isEmpty()) {
       return null;
     }
@@ -116,6 +133,14 @@ final class ExpertModules {
       firstRank += rank;
     }
     return new ExpertLinear.Lora(a, adapters);
+  }
+
+  /** One adapter for all that is stacked within an expert, under PEFT's names of fused experts. */
+  private ExpertLinear.Lora fused(FusedExperts names, String parameter, long out, long in) {
+    int rank = names.rank(parameter);
+    Param a = parameters.add(names.tensorName(parameter, "lora_A"), (long) experts() * rank, in, false, true, true);
+    Param b = parameters.addExpertsLast(names.tensorName(parameter, "lora_B"), experts(), out, rank);
+    return new ExpertLinear.Lora(a, List.of(new ExpertLinear.Adapter(0, out, 0, rank, b, (float) names.scale(parameter))));
   }
 
   private Param b(int which, long out, int rank) {

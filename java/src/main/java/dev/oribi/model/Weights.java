@@ -237,6 +237,12 @@ public final class Weights {
       return;
     }
     View to = t.trainable() ? t.part(t.group().value()) : t.value();
+    if (t.order() != null) {
+      float[] values = new float[Math.toIntExact(t.elements())];
+      files.fileOf(info).readFloats(info, 0, FloatBuffer.wrap(values));
+      write(to.mem(), to.type(), 0, FloatBuffer.wrap(t.order().fromFile(values)));
+      return;
+    }
     copy(files.fileOf(info), info, to.mem(), to.type());
   }
 
@@ -367,12 +373,22 @@ public final class Weights {
   }
 
   /**
-   * Elements of a tensor from {@code offset} on, as fp32: of what learns the fp32 value, not its 16-bit copy. Not of one in 4
-   * or 8 bits or FP8.
+   * Elements of a tensor from {@code offset} on in the order of a file, as fp32: of what learns the fp32 value, not its 16-bit
+   * copy. Not of one in 4 or 8 bits or FP8.
    */
   public void read(Tensor t, long offset, FloatBuffer into) {
-    View from = t.trainable() ? t.part(t.group().value()) : t.value();
-    readFloats(machine, from, offset, into);
+    read(machine, t, t.trainable() ? t.part(t.group().value()) : t.value(), offset, into);
+  }
+
+  /** The same of a tensor's gradient or moment. */
+  public static void read(Machine machine, Tensor t, View from, long offset, FloatBuffer into) {
+    if (t.order() == null) {
+      readFloats(machine, from, offset, into);
+      return;
+    }
+    FloatBuffer all = FloatBuffer.allocate(Math.toIntExact(t.elements()));
+    readFloats(machine, from, 0, all);
+    into.put(t.order().toFile(all.array()), Math.toIntExact(offset), into.remaining());
   }
 
   /** Bytes of a part of a tensor in 4 bits, as they are. */

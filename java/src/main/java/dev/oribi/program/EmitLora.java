@@ -157,6 +157,18 @@ public final class EmitLora {
         ofRows(r, x, s, now -> r.kernels().lora().h(h.mem(), x.mem(), a.mem(), space.mem(), now)));
   }
 
+  /** h = s·x·Aᵀ and y = x·Wᵀ + h·Bᵀ; either {@code w} or {@code nf4} is null. */
+  public void forward(String name, View y, View h, View x, View w, Nf4Matrix nf4, View a, View b, LoraShape s) {
+    Buffer space = workspace(name + ".lora_A", s);
+    List<Buffer> reads = reads(w, nf4, x.buffer(), a.buffer(), b.buffer());
+    emit.add(Kind.LORA_FORWARD, name, reads, List.of(y.buffer(), h.buffer(), space),
+        bytes(x) + bytes(w, nf4) + bytes(a) + bytes(h) + bytes(b) + bytes(y), flops(s, b) + 2 * s.n() * s.in() * h.cols(), r ->
+        ofRows(r, x, s, now ->
+            r.kernels().lora().forward(
+                y.mem(), h.mem(), x.mem(), w == null ? null : w.mem(), nf4 == null ? null : nf4.place(), a.mem(), b.mem(),
+                space.mem(), now)));
+  }
+
   /** y = x·Wᵀ + h·Bᵀ; either {@code w} or {@code nf4} is null. */
   public void matmul(String name, View y, View x, View w, Nf4Matrix nf4, View h, View b, LoraShape s) {
     List<Buffer> reads = reads(w, nf4, x.buffer(), h.buffer(), b.buffer());

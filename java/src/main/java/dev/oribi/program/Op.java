@@ -38,6 +38,7 @@ public record Op(
     LORA_DX,
     LORA_DW,
     LORA_H,
+    LORA_FORWARD,
     LORA_MATMUL,
     LORA_MATMUL_DX,
     LORA_G_DB,

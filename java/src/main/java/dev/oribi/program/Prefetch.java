@@ -13,7 +13,7 @@ import java.util.Set;
  */
 public final class Prefetch {
   private static final Set<Kind> PRODUCTS =
-      EnumSet.of(Kind.LORA_MATMUL, Kind.LORA_MATMUL_DX, Kind.MATMUL, Kind.MATMUL_DX, Kind.FP8_MATMUL,
+      EnumSet.of(Kind.LORA_FORWARD, Kind.LORA_MATMUL, Kind.LORA_MATMUL_DX, Kind.MATMUL, Kind.MATMUL_DX, Kind.FP8_MATMUL,
           Kind.FP8_MATMUL_DX, Kind.CROSS_ENTROPY);
 
   private Prefetch() {}

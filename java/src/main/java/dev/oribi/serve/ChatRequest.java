@@ -4,40 +4,61 @@ import com.fasterxml.jackson.databind.JsonNode;
 import dev.oribi.OribiException;
 import dev.oribi.generate.Generator;
 import dev.oribi.generate.TextModel;
+import dev.oribi.io.Json;
 import dev.oribi.model.config.GenerationConfig;
 import java.util.ArrayList;
 import java.util.HashMap;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.concurrent.ThreadLocalRandom;
 
 /**
  * A request for an answer or a continuation, by OpenAI's names and, for sampling, Hugging Face's too.
  *
+ * @param model that is asked for; null for the one there is
  * @param messages of a chat; null for a continuation
  * @param prompt of a continuation; null for a chat
  * @param usage whether the last piece of a stream counts tokens
  */
-record ChatRequest(List<Map<String, Object>> messages, String prompt, Generator.Options options, List<String> stops, boolean stream, boolean usage) {
+record ChatRequest(String model, List<Map<String, Object>> messages, String prompt, Generator.Options options, List<String> stops,
+    boolean stream, boolean usage) {
   private static final int MAX_STOPS = 16;
+  private static final int MAX_STOP_LENGTH = 1000;
   private static final int MAX_MESSAGES = 10_000;
+  private static final Set<String> SAMPLING = Set.of("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "stop",
+      "max_tokens", "max_completion_tokens", "stream", "stream_options", "model");
 
   /** Reads a body; anything that cannot be honoured is refused by name. */
   static ChatRequest read(JsonNode json, boolean chat, TextModel model, int defaultTokens) {
-    if (!json.isObject()) {
-      throw new OribiException("the body must be a JSON object");
+    Set<String> known = new HashSet<>(SAMPLING);
+    known.add(chat ? "messages" : "prompt");
+    RequestFields fields = new RequestFields(json, known);
+    if (fields.has("model") && !fields.get("model").isTextual()) {
+      throw new OribiException("model must be a text");
     }
-    if (json.path("n").asInt(1) != 1) {
-      throw new OribiException("n must be 1");
+    boolean stream = fields.flag("stream");
+    return new ChatRequest(fields.get("model").textValue(), chat ? messages(fields.get("messages")) : null,
+        chat ? null : prompt(fields.get("prompt")), options(fields, model, defaultTokens), stops(fields.get("stop")), stream,
+        usage(fields, stream));
+  }
+
+  private static boolean usage(RequestFields fields, boolean stream) {
+    if (!fields.has("stream_options")) {
+      return false;
     }
-    for (String unsupported : List.of("tools", "functions", "logprobs", "best_of", "suffix", "echo")) {
-      JsonNode value = json.path(unsupported);
-      if (value.isTextual() || value.isContainerNode() && value.size() > 0 || value.asBoolean()) {
-        throw new OribiException(unsupported + " is not supported");
+    JsonNode options = fields.get("stream_options");
+    if (!options.isObject() || !stream) {
+      throw new OribiException(stream ? "stream_options must be a JSON object" : "stream_options are for \"stream\": true");
+    }
+    for (Map.Entry<String, JsonNode> option : options.properties()) {
+      boolean harmless = option.getKey().equals("include_obfuscation") && !option.getValue().asBoolean();
+      if (!option.getKey().equals("include_usage") && !harmless) {
+        throw new OribiException("there is no field stream_options." + Json.shorten(option.getKey()) + "; there is include_usage");
       }
     }
-    return new ChatRequest(chat ? messages(json.path("messages")) : null, chat ? null : prompt(json.path("prompt")), options(json, model, defaultTokens),
-        stops(json.path("stop")), json.path("stream").asBoolean(), json.path("stream_options").path("include_usage").asBoolean());
+    return RequestFields.flag(options, "include_usage");
   }
 
   private static String prompt(JsonNode value) {
@@ -56,6 +77,12 @@ record ChatRequest(List<Map<String, Object>> messages, String prompt, Generator.
     for (JsonNode m : list) {
       if (!m.path("role").isTextual()) {
         throw new OribiException("a message needs a role");
+      }
+      for (Map.Entry<String, JsonNode> field : m.properties()) {
+        boolean empty = field.getValue().isNull() || field.getValue().isContainerNode() && field.getValue().isEmpty();
+        if (!Set.of("role", "content", "name").contains(field.getKey()) && !empty) {
+          throw new OribiException("a message has " + Json.shorten(field.getKey()) + ", and only role and content are supported");
+        }
       }
       Map<String, Object> message = new HashMap<>();
       message.put("role", m.get("role").textValue());
@@ -84,10 +111,16 @@ record ChatRequest(List<Map<String, Object>> messages, String prompt, Generator.
   }
 
   private static List<String> stops(JsonNode value) {
+    if (value.isMissingNode() || value.isNull()) {
+      return List.of();
+    }
     List<String> stops = new ArrayList<>();
-    for (JsonNode stop : value.isTextual() ? List.of(value) : value) {
+    for (JsonNode stop : value.isArray() ? value : List.of(value)) {
       if (!stop.isTextual() || stop.textValue().isEmpty()) {
         throw new OribiException("stop must be a text or a list of texts");
+      }
+      if (stop.textValue().length() > MAX_STOP_LENGTH) {
+        throw new OribiException("stop has a text of more than " + MAX_STOP_LENGTH + " characters");
       }
       stops.add(stop.textValue());
     }
@@ -97,23 +130,15 @@ record ChatRequest(List<Map<String, Object>> messages, String prompt, Generator.
     return stops;
   }
 
-  private static Generator.Options options(JsonNode json, TextModel model, int defaultTokens) {
+  private static Generator.Options options(RequestFields fields, TextModel model, int defaultTokens) {
     GenerationConfig d = model.defaults();
-    double temperature = number(json, "temperature", d.doSample() ? d.temperature() : 0);
-    String tokens = json.hasNonNull("max_completion_tokens") ? "max_completion_tokens" : "max_tokens";
-    double penalty = number(json, "repetition_penalty", d.repetitionPenalty());
-    long seed = json.hasNonNull("seed") ? json.get("seed").asLong() : ThreadLocalRandom.current().nextLong();
-    return new Generator.Options((int) number(json, tokens, defaultTokens), (float) temperature, (int) number(json, "top_k", d.topK()),
-        (float) number(json, "top_p", d.topP()), (float) number(json, "min_p", d.minP()), (float) penalty, seed, model.stopIds());
-  }
-
-  private static double number(JsonNode json, String key, double ifMissing) {
-    if (!json.hasNonNull(key)) {
-      return ifMissing;
+    String tokens = fields.has("max_completion_tokens") ? "max_completion_tokens" : "max_tokens";
+    if (fields.has(tokens) && fields.count(tokens, 0) < 1) {
+      throw new OribiException(tokens + " must be at least 1, and is " + Json.shorten(Json.compact(fields.get(tokens))));
     }
-    if (!json.get(key).isNumber() || !Double.isFinite(json.get(key).doubleValue())) {
-      throw new OribiException(key + " must be a number");
-    }
-    return json.get(key).doubleValue();
+    return new Generator.Options(fields.count(tokens, defaultTokens), fields.number("temperature", d.doSample() ? d.temperature() : 0),
+        fields.count("top_k", d.topK()), fields.number("top_p", d.topP()), fields.number("min_p", d.minP()),
+        fields.number("repetition_penalty", d.repetitionPenalty()), fields.seed("seed", ThreadLocalRandom.current().nextLong()),
+        model.stopIds());
   }
 }

@@ -5,11 +5,19 @@ import dev.oribi.generate.TextModel.Answer;
 import dev.oribi.generate.TextModel.End;
 import dev.oribi.io.Json;
 
-/** The JSON of answers: whole, and piece by piece. */
-record Shape(boolean chat, String id, long created, String model) {
+/**
+ * The JSON of answers: whole, and piece by piece.
+ *
+ * @param usage whether a stream counts its tokens
+ */
+record Shape(boolean chat, String id, long created, String model, boolean usage) {
   private ObjectNode begin(boolean streamed) {
     String object = chat ? streamed ? "chat.completion.chunk" : "chat.completion" : "text_completion";
-    return Json.object().put("id", id).put("object", object).put("created", created).put("model", model);
+    ObjectNode json = Json.object().put("id", id).put("object", object).put("created", created).put("model", model);
+    if (streamed && usage) {
+      json.putNull("usage"); // in the last piece there are numbers
+    }
+    return json;
   }
 
   ObjectNode whole(Answer answer) {
@@ -69,9 +77,10 @@ record Shape(boolean chat, String id, long created, String model) {
     return end == End.LENGTH ? "length" : "stop";
   }
 
-  static ObjectNode error(String message) {
+  static ObjectNode error(int status, String message) {
     ObjectNode json = Json.object();
-    json.putObject("error").put("message", message).put("type", "invalid_request_error");
+    String type = status < 500 ? "invalid_request_error" : "server_error";
+    json.putObject("error").put("message", message).put("type", type).putNull("param").putNull("code");
     return json;
   }
 }

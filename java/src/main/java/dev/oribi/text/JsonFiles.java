@@ -6,6 +6,7 @@ import com.fasterxml.jackson.core.StreamReadConstraints;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.json.JsonMapper;
 import dev.oribi.OribiException;
+import dev.oribi.io.Json;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.charset.CharacterCodingException;
@@ -65,7 +66,7 @@ final class JsonFiles {
       return json;
     } catch (JsonProcessingException e) {
       String line = e.getLocation() == null ? "" : " at line " + e.getLocation().getLineNr();
-      throw new OribiException(file + " is not valid JSON" + line + ": " + OneLine.of(e.getOriginalMessage()) + ".", e);
+      throw new OribiException(file + " is not valid JSON" + line + ": " + OneLine.of(Json.reason(e)) + ".", e);
     } catch (IOException e) {
       throw new OribiException("Cannot read " + file + ": " + e.getMessage() + ".", e);
     }

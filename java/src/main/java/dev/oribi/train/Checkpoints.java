@@ -39,7 +39,7 @@ final class Checkpoints {
   static final String MARKER = "complete.json";
 
   private static final Pattern NAME = Pattern.compile("checkpoint-(\\d{1,9})");
-  private static final Pattern LEFTOVER = Pattern.compile("\\.checkpoint-\\d+\\.(tmp-.*|old-.*|deleted)");
+  private static final Pattern LEFTOVER = Pattern.compile("\\.(checkpoint-\\d+)\\.(tmp-.*|old-.*|deleted)");
   private static final ObjectMapper MAPPER = new ObjectMapper();
 
   private final Path outputDir;
@@ -118,11 +118,14 @@ final class Checkpoints {
     return new Loaded(state, history(folder), own.path("device").asText());
   }
 
-  /** Deletes what a run that died left half-written or half-deleted. */
+  /** Deletes what a run that died left half-written or half-deleted; a run that goes on in this folder keeps what is its own. */
   void deleteLeftovers() {
     for (Path path : children()) {
-      if (LEFTOVER.matcher(path.getFileName().toString()).matches()) {
+      Matcher name = LEFTOVER.matcher(path.getFileName().toString());
+      if (name.matches() && name.group(2).equals("deleted")) {
         AtomicFiles.deleteTree(path);
+      } else if (name.matches()) {
+        AtomicFiles.recover(outputDir.resolve(name.group(1)));
       }
     }
   }

@@ -179,6 +179,9 @@ public final class FineTuning implements AutoCloseable {
   /** Takes the memory, fills it and trains to the end, or until the run is stopped. */
   public Trainer.Result train() {
     step.fp8Report().ifPresent(out::println);
+    if (lora != null) {
+      HeadCheck.warning(config.modelFolder(), lora, data.train()).ifPresent(out::println);
+    }
     Weights weights = step.take();
     start.end("memory");
     fill(weights);

@@ -451,15 +451,14 @@ public final class ModelStep implements TrainStep {
 
     @Override
     public void read(Part part, FloatBuffer into) {
-      float[] values = new float[into.remaining()];
-      machine.device().read(tensor.part(column(part)).mem(), values, 0, values.length);
-      into.put(values);
+      Weights.read(machine, tensor, tensor.part(column(part)), 0, into);
     }
 
     @Override
     public void write(Part part, FloatBuffer from) {
       float[] values = new float[from.remaining()];
       from.get(values);
+      values = tensor.order() == null ? values : tensor.order().fromFile(values);
       machine.device().write(tensor.part(column(part)).mem(), values, 0, values.length);
       if (part == Part.VALUE && tensor.group().value16() != null) {
         machine

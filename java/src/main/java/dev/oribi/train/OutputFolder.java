@@ -17,7 +17,7 @@ final class OutputFolder {
   private static final List<String> TRACES =
       List.of(TrainLog.FILE, Trainer.CONFIG_FILE, Checkpoints.TRAINER_STATE, LossPlot.FILE);
 
-  private static final String STAGING = ".result";
+  private static final String STAGING = "result";
   /** What an earlier run left as its result. */
   private static final String RESULT = "{model*.safetensors*,adapter_model.safetensors,adapter_config.json}";
 
@@ -31,6 +31,7 @@ final class OutputFolder {
   static Optional<Path> prepare(TrainConfig config, Checkpoints checkpoints) {
     create(config.outputDir);
     checkpoints.deleteLeftovers();
+    AtomicFiles.recover(config.outputDir.resolve(STAGING));
     if (config.resumeFromCheckpoint != null) {
       return Optional.of(config.resumeFromCheckpoint);
     }
@@ -71,10 +72,7 @@ final class OutputFolder {
 
   /** Puts the result into the folder, each file whole: written into a folder of its own first, then moved. */
   static void publish(Path outputDir, ModelWriter model) {
-    Path staging = outputDir.resolve(STAGING);
-    AtomicFiles.deleteTree(staging);
-    try {
-      Files.createDirectory(staging);
+    AtomicFiles.scratch(outputDir.resolve(STAGING), staging -> {
       model.write(staging);
       try (Stream<Path> files = Files.list(staging)) {
         for (Path file : files.sorted().toList()) {
@@ -82,12 +80,7 @@ final class OutputFolder {
               StandardCopyOption.REPLACE_EXISTING);
         }
       }
-    } catch (IOException e) {
-      throw new OribiException(outputDir + ": the result cannot be written (" + e.getMessage()
-          + "); the last checkpoint has it too.", e);
-    } finally {
-      AtomicFiles.deleteTree(staging);
-    }
+    });
   }
 
   private static void create(Path folder) {

@@ -165,30 +165,36 @@ public final class Trace {
 
   private static void save(Path out, Machine machine, Decoder model, Batch rows, Buffer logits, double loss) {
     List<SafetensorsWriter.Tensor> tensors = new ArrayList<>();
-    Map<String, View> views = new LinkedHashMap<>();
+    Map<String, Tensor> gradients = new LinkedHashMap<>();
     tensors.add(
         new SafetensorsWriter.Tensor("logits", TensorType.F32, rows.inputIds.length, rows.time, logits.cols()));
-    views.put("logits", View.of(logits));
     tensors.add(new SafetensorsWriter.Tensor("loss", TensorType.F32, 1));
     for (Tensor t : model.parameters().trainable()) {
       tensors.add(new SafetensorsWriter.Tensor("grad." + t.name(), TensorType.F32, t.shape()));
-      views.put("grad." + t.name(), t.part(t.group().grad()));
+      gradients.put("grad." + t.name(), t);
     }
     SafetensorsWriter.write(out, tensors, SafetensorsWriter.PT, (t, sink) -> {
       if (t.name().equals("loss")) {
         sink.floats(FloatBuffer.wrap(new float[] {(float) loss}));
       } else {
-        put(machine, views.get(t.name()), sink);
+        put(machine, gradients.get(t.name()), View.of(logits), sink);
       }
     });
   }
 
-  private static void put(Machine machine, View view, SafetensorsWriter.Sink sink) throws IOException {
-    float[] chunk = new float[CHUNK];
-    for (long at = 0; at < view.elements(); at += CHUNK) {
-      int n = (int) Math.min(CHUNK, view.elements() - at);
-      machine.device().read(view.mem().slice(4 * at, 4L * n), chunk, 0, n);
-      sink.floats(FloatBuffer.wrap(chunk, 0, n));
+  /** @param of whose gradient; null: the logits */
+  private static void put(Machine machine, Tensor of, View logits, SafetensorsWriter.Sink sink) throws IOException {
+    long elements = of == null ? logits.elements() : of.elements();
+    FloatBuffer chunk = FloatBuffer.allocate(CHUNK);
+    for (long at = 0; at < elements; at += CHUNK) {
+      chunk.clear().limit((int) Math.min(CHUNK, elements - at));
+      if (of == null) {
+        machine.device().read(logits.mem().slice(4 * at, 4L * chunk.limit()), chunk.array(), 0, chunk.limit());
+      } else {
+        Weights.read(machine, of, of.part(of.group().grad()), at, chunk);
+        chunk.flip();
+      }
+      sink.floats(chunk);
     }
   }
 }

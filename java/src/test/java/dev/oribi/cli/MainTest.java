@@ -134,7 +134,7 @@ class MainTest {
   }
 
   @ParameterizedTest
-  @ValueSource(strings = {"train", "generate", "chat", "eval", "plan", "inspect", "quantize", "trace", "bench", "version"})
+  @ValueSource(strings = {"train", "generate", "chat", "eval", "plan", "inspect", "quantize", "trace", "bench", "version", "serve", "export"})
   void explainsEveryCommand(String command) {
     Outcome outcome = TinyRun.run(command, "--help");
     assertThat(outcome.code()).isZero();
@@ -152,13 +152,47 @@ class MainTest {
       "train --lerning-rate 1   | Unknown option '--lerning-rate': did you mean '--learning-rate'?",
       "train lora_rr=1          | Unknown option '--lora-rr': did you mean '--lora-r'?",
       "train --seed many        | Invalid value for option '--seed': 'many' is not a long",
-      "tarin                    | Unmatched argument at index 0: 'tarin'",
+      "tarin                    | there is no command 'tarin': did you mean 'train'?",
+      "bench atention           | there is no command 'atention': did you mean 'attention'?",
+      "--debug                  | a command is missing; there are train, generate, chat, eval, plan, serve, export, quantize, trace, bench, inspect, version",
       "generate --model x       | Missing required option: '--prompt=TEXT'"})
   void endsWith2OnAWrongCommandLine(String line, String message) {
     Outcome outcome = TinyRun.run(line.split(" "));
     assertThat(outcome.code()).isEqualTo(2);
     assertThat(outcome.err()).startsWith("oribi: " + message + "\nTry 'oribi ");
     assertThat(outcome.err().lines()).hasSize(2);
+  }
+
+  /** What is wrong with a command's own options or files: code 1 and one line that says what and where. */
+  @ParameterizedTest
+  @CsvSource(delimiter = '|', value = {
+      "generate --prompt hi --model nowhere        | nowhere: there is no such folder or file.",
+      "generate --prompt hi --temperature -1       | --temperature must not be negative, and is -1.0",
+      "generate --prompt hi --top-p 3              | top_p must be above 0 and at most 1, and is 3.0",
+      "generate --prompt hi --max-seq-length 0     | --max-seq-length is 0: it must be 2 or more.",
+      "generate --prompt hi --adapter nowhere      | nowhere: there is no such folder.",
+      "chat --top-k -1                             | top_k must not be negative (0 is off), and is -1",
+      "eval --data nowhere.jsonl                   | There is no data file nowhere.jsonl",
+      "serve --port 99999                          | --port must be from 0 to 65535, and is 99999",
+      "serve --port 0 --host nowhere.invalid       | cannot listen at nowhere.invalid:0",
+      "export --format gguf --type q9 --output x   | there is no GGUF type q9; there are f32, f16",
+      "export --format gguf --output src --overwrite | src is a folder, and gguf is one file: give it a name, such as src/model.gguf",
+      "export --format merged --output src --overwrite | src is a folder that no export wrote",
+      "export --format merged --output ../models/tiny --overwrite | ../models/tiny holds",
+      "quantize --model pom.xml --output-dir x     | pom.xml: is a file, and here a model folder is needed.",
+      "quantize --model ../models/tiny/model --output-dir src | src exists: give another --output-dir",
+      "trace --model ../models/tiny/model --batch nowhere.json --out x | nowhere.json: no such file.",
+      "inspect --model pom.xml                     | pom.xml: is not a GGUF file"})
+  void endsWith1OnWhatIsWrong(String line, String message) {
+    System.setProperty("oribi.home", "..");
+    try {
+      Outcome outcome = TinyRun.run(line.split(" "));
+      assertThat(outcome.code()).as(outcome.out()).isEqualTo(1);
+      assertThat(outcome.err()).startsWith("oribi: " + message).hasLineCount(1).doesNotContain("fault in Oribi");
+      assertThat(outcome.out()).isEmpty();
+    } finally {
+      System.clearProperty("oribi.home");
+    }
   }
 
   @ParameterizedTest

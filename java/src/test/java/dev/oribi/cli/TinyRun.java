@@ -81,6 +81,11 @@ final class TinyRun {
 
   /** Starts a command in a process of its own. */
   static Process start(List<String> arguments) throws IOException {
+    return new ProcessBuilder(command(arguments)).redirectErrorStream(true).start();
+  }
+
+  /** What starts a command in a process of its own. */
+  static List<String> command(List<String> arguments) {
     String classPath = System.getProperty("surefire.test.class.path", System.getProperty("java.class.path"));
     List<String> command = new ArrayList<>(List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString(),
         "-Xmx512m", "-Djava.awt.headless=true", "-Dorg.bytedeco.javacpp.maxBytes=0",
@@ -91,6 +96,6 @@ final class TinyRun {
     }
     command.add(Main.class.getName());
     command.addAll(arguments);
-    return new ProcessBuilder(command).redirectErrorStream(true).start();
+    return command;
   }
 }

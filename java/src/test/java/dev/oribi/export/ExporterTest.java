@@ -11,6 +11,7 @@ import dev.oribi.gguf.GgufFolder;
 import dev.oribi.gguf.GgufTensor;
 import dev.oribi.io.AtomicFiles;
 import dev.oribi.io.Checkpoint;
+import dev.oribi.io.FileOwner;
 import dev.oribi.io.SafetensorsWriter;
 import dev.oribi.io.TensorInfo;
 import dev.oribi.io.TensorType;
@@ -161,6 +162,39 @@ class ExporterTest {
     assertNothingElse("m.gguf");
   }
 
+  private Path former(ExportFormat format) throws IOException {
+    Path target = folder.resolve("out");
+    if (format == ExportFormat.GGUF || format == ExportFormat.GGUF_ADAPTER) {
+      return Files.writeString(target, "mine");
+    }
+    return Files.writeString(Files.createDirectory(target).resolve(format == ExportFormat.OLLAMA ? "Modelfile" : "config.json"), "mine");
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void everyFormatKeepsATargetThatExists(ExportFormat format) throws IOException {
+    Path mine = former(format);
+    assertThatThrownBy(() -> export(request(format, GgufMix.F16, "out"))).isInstanceOf(OribiException.class).hasMessageContaining("--overwrite");
+    assertThat(mine).hasContent("mine");
+    assertNothingElse("out");
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void everyFormatSurvivesAnInterrupt(ExportFormat format) throws IOException {
+    Path mine = former(format);
+    Exporter.Request request = new Exporter.Request(TINY, adapterFolder, TextModel.Storage.PLAIN, format, GgufMix.F16, folder.resolve("out"), true);
+    try (Machine machine = Machine.cpu(1)) {
+      Exporter exporter = new Exporter(request, machine, said::add);
+      Thread.currentThread().interrupt();
+      assertThatThrownBy(exporter::run).isInstanceOf(OribiException.class).satisfies(e -> assertThat(e.getMessage()).hasLineCount(1));
+    } finally {
+      assertThat(Thread.interrupted()).isTrue();
+    }
+    assertThat(mine).hasContent("mine");
+    assertNothingElse("out");
+  }
+
   /** The template that an adapter was trained with is that of the export, not the base model's. */
   @Test
   void theTemplateOfTheAdapterGoesWithIt() throws IOException {
@@ -186,7 +220,8 @@ class ExporterTest {
     }
     assertThat(file).hasContent("mine");
     assertNothingElse("m.gguf");
-    Files.writeString(folder.resolve(".m.gguf.tmp-0123456789ab"), "left by a killed process");
+    String[] self = FileOwner.SELF.split("-");
+    Files.writeString(folder.resolve(".m.gguf.tmp-" + self[0] + "-999999999-" + self[2] + "-01"), "left by a killed process");
     export(request);
     assertNothingElse("m.gguf");
   }
@@ -232,7 +267,7 @@ class ExporterTest {
   /** llama.cpp's choice for Q4_K_M, from its own published listing of Llama 3.1 8B: 32 layers, an output of its own. */
   @Test
   void mixesAreThoseOfLlamaCpp() {
-    GgufMix.Model m = new GgufMix.Model(32, true, false);
+    GgufMix.Model m = new GgufMix.Model(32, true, 0, false);
     List<Integer> better = new ArrayList<>();
     for (int i = 0; i < 32; i++) {
       GgmlType v = GgufMix.Q4_K_M.of("blk." + i + ".attn_v.weight", new long[] {1024, 4096}, m);
@@ -246,9 +281,9 @@ class ExporterTest {
     assertThat(GgufMix.Q4_K_M.of("blk.3.attn_q.weight", new long[] {4096, 4096}, m)).isEqualTo(GgmlType.Q4_K);
     assertThat(GgufMix.Q4_K_M.of("output.weight", new long[] {128256, 4096}, m)).isEqualTo(GgmlType.Q6_K);
     assertThat(GgufMix.Q4_K_M.of("token_embd.weight", new long[] {128256, 4096}, m)).isEqualTo(GgmlType.Q4_K);
-    assertThat(GgufMix.Q4_K_M.of("token_embd.weight", new long[] {128256, 2048}, new GgufMix.Model(16, true, true))).isEqualTo(GgmlType.Q6_K);
+    assertThat(GgufMix.Q4_K_M.of("token_embd.weight", new long[] {128256, 2048}, new GgufMix.Model(16, true, 0, true))).isEqualTo(GgmlType.Q6_K);
     assertThat(GgufMix.Q8_0.of("output.weight", new long[] {128256, 4096}, m)).isEqualTo(GgmlType.Q8_0);
-    assertThat(GgufMix.Q4_K_M.of("blk.13.attn_v.weight", new long[] {1024, 8192}, new GgufMix.Model(80, true, false))).isEqualTo(GgmlType.Q5_K);
+    assertThat(GgufMix.Q4_K_M.of("blk.13.attn_v.weight", new long[] {1024, 8192}, new GgufMix.Model(80, true, 0, false))).isEqualTo(GgmlType.Q5_K);
     assertThat(GgufMix.Q5_K_M.of("blk.0.attn_q.weight", new long[] {576, 576}, m)).isEqualTo(GgmlType.Q5_1);
     assertThat(GgufMix.Q6_K.of("blk.0.attn_q.weight", new long[] {576, 576}, m)).isEqualTo(GgmlType.Q8_0);
     assertThat(GgufMix.F16.of("blk.0.attn_norm.weight", new long[] {576}, m)).isEqualTo(GgmlType.F32);

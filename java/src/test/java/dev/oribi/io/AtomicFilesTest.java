@@ -9,6 +9,7 @@ import java.io.IOException;
 import java.net.URISyntaxException;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
@@ -18,6 +19,8 @@ import java.util.stream.Stream;
 import org.junit.jupiter.api.Assumptions;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 
 class AtomicFilesTest {
   @TempDir Path folder;
@@ -114,22 +117,60 @@ class AtomicFilesTest {
     assertThat(names()).containsExactly("checkpoint-1");
   }
 
+  /** The name that a process of this machine with a number that no process has would give its files. */
+  private static String dead(String random) {
+    String[] self = FileOwner.SELF.split("-");
+    return self[0] + "-" + 999_999_999 + "-" + self[2] + "-" + random;
+  }
+
   /** The two moments at which a process can die while it replaces a folder. */
   @Test
   void recoveryPutsTheOldFolderBackUnlessTheNewOneIsThere() throws IOException {
     Path target = folder.resolve("out");
-    Files.writeString(Files.createDirectories(folder.resolve(".out.old-01")).resolve("x"), "old");
-    Files.createDirectories(folder.resolve(".out.tmp-01/sub"));
-    Files.createFile(folder.resolve(".outer.tmp-01"));
+    Files.writeString(Files.createDirectories(folder.resolve(".out.old-" + dead("01"))).resolve("x"), "old");
+    Files.createDirectories(folder.resolve(".out.tmp-" + dead("01") + "/sub"));
+    Path other = Files.createFile(folder.resolve(".outer.tmp-" + dead("01")));
     AtomicFiles.recover(target);
     assertThat(target.resolve("x")).hasContent("old");
-    assertThat(names()).containsExactly(".outer.tmp-01", "out");
+    assertThat(names()).containsExactly(other.getFileName().toString(), "out");
 
-    Files.writeString(Files.createDirectories(folder.resolve(".out.old-02")).resolve("x"), "older");
+    Files.writeString(Files.createDirectories(folder.resolve(".out.old-" + dead("02"))).resolve("x"), "older");
     AtomicFiles.recover(target);
     assertThat(target.resolve("x")).hasContent("old");
-    assertThat(names()).containsExactly(".outer.tmp-01", "out");
+    assertThat(names()).containsExactly(other.getFileName().toString(), "out");
     AtomicFiles.recover(folder.resolve("none/out"));
+  }
+
+  /** Whoever may still be writing, and what is nobody's, stays: this process, another machine's, a later process of the same number. */
+  @Test
+  void recoveryLeavesWhatIsNotADeadProcesss() throws IOException {
+    String[] self = FileOwner.SELF.split("-");
+    Path target = folder.resolve("out");
+    List<String> living = List.of(".out.tmp-" + FileOwner.SELF + "-01", ".out.tmp-00000000-999999999-" + self[2] + "-01", ".out.tmp-mine",
+        ".out.tmp-0123456789ab", ".out.old-" + FileOwner.SELF + "-01", ".out.tmp-" + dead("01") + "/x");
+    for (String name : living.subList(0, 5)) {
+      Files.createFile(folder.resolve(name));
+    }
+    Files.createFile(folder.resolve(".out.tmp-" + self[0] + "-" + self[1] + "-" + (Long.parseLong(self[2]) - 1000) + "-02"));
+    AtomicFiles.recover(target);
+    assertThat(names()).containsExactlyInAnyOrderElementsOf(living.subList(0, 5));
+  }
+
+  /** What is made inside a folder that gets its name later has no second copy; so a kill leaves one name to look for. */
+  @Test
+  void aFileInsideAFolderThatIsBeingMadeHasNoCopyOfItsOwn() {
+    AtomicFiles.directory(folder.resolve("out"), temp -> AtomicFiles.file(temp.resolve("x"), out -> {
+      AtomicFiles.writeFully(out, ByteBuffer.wrap(new byte[3]));
+      try (Stream<Path> files = Files.list(temp)) {
+        assertThat(files).containsExactly(temp.resolve("x"));
+      }
+    }));
+    AtomicFiles.staged(folder.resolve("y"), temp -> AtomicFiles.file(temp, out -> {
+      AtomicFiles.writeFully(out, ByteBuffer.wrap(new byte[3]));
+      assertThat(names()).hasSize(2);
+    }));
+    assertThat(folder.resolve("out/x")).hasSize(3);
+    assertThat(folder.resolve("y")).hasSize(3);
   }
 
   @Test
@@ -150,24 +191,42 @@ class AtomicFilesTest {
     assertThat(outside.resolve("precious")).exists();
   }
 
-  /** Kills another JVM while it writes; the old content must be there and the leftover must be removable. */
-  @Test
-  void aKilledProcessLeavesTheOldFile() throws Exception {
-    Path target = folder.resolve("a.txt");
-    AtomicFiles.text(target, "old");
+  /** Starts another JVM that writes without end, waits until it does, and sends it a signal; returns its exit code. */
+  private int end(Path target, String what, boolean kill) throws Exception {
     Process process = new ProcessBuilder(Path.of(System.getProperty("java.home"), "bin", "java").toString(), "-Xshare:auto",
-        "-cp", classes(EndlessWriter.class) + File.pathSeparator + classes(AtomicFiles.class), EndlessWriter.class.getName(), target.toString())
+        "-cp", classes(EndlessWriter.class) + File.pathSeparator + classes(AtomicFiles.class), EndlessWriter.class.getName(), target.toString(), what)
         .redirectErrorStream(true).start();
     try {
       assertThat(process.getInputStream().read()).isEqualTo('!');
     } finally {
-      process.destroyForcibly();
+      assertThat(kill ? process.toHandle().destroyForcibly() : process.toHandle().destroy()).isTrue();
     }
+    assertThat(new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8)).as("said after the signal").isEmpty();
     assertThat(process.waitFor(30, TimeUnit.SECONDS)).isTrue();
+    return process.exitValue();
+  }
+
+  /** The old content must be there, and the next one who writes there finds and deletes what was left. */
+  @ParameterizedTest
+  @ValueSource(strings = {"file", "folder"})
+  void aKilledProcessLeavesTheOldFileAndWhatTheNextOneDeletes(String what) throws Exception {
+    Path target = folder.resolve("a");
+    AtomicFiles.text(target, "old");
+    assertThat(end(target, what, true)).isEqualTo(128 + 9);
     assertThat(target).hasContent("old");
-    assertThat(names()).hasSize(2).anyMatch(name -> name.startsWith(".a.txt.tmp-"));
+    assertThat(names()).hasSize(2).anyMatch(name -> name.startsWith(".a.tmp-" + FileOwner.SELF.substring(0, 9)));
     AtomicFiles.recover(target);
-    assertThat(names()).containsExactly("a.txt");
+    assertThat(names()).containsExactly("a");
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"file", "folder"})
+  void aProcessThatIsToldToEndLeavesNothingAtAll(String what) throws Exception {
+    Path target = folder.resolve("a");
+    AtomicFiles.text(target, "old");
+    assertThat(end(target, what, false)).isEqualTo(128 + 15);
+    assertThat(target).hasContent("old");
+    assertThat(names()).containsExactly("a");
   }
 
   /** The folder or jar of a class; the runner's own class path need not name it. */
@@ -177,15 +236,33 @@ class AtomicFilesTest {
 
   static final class EndlessWriter {
     public static void main(String[] args) {
-      AtomicFiles.file(Path.of(args[0]), out -> {
+      Path target = Path.of(args[0]);
+      if (args[1].equals("file")) {
+        AtomicFiles.file(target, EndlessWriter::write);
+      } else {
+        AtomicFiles.directory(target, temp -> {
+          for (int i = 0; ; i++) {
+            Path sub = Files.createDirectories(temp.resolve("sub" + i % 100));
+            AtomicFiles.file(sub.resolve("file" + i), out -> AtomicFiles.writeFully(out, ByteBuffer.wrap(new byte[1000])));
+            said(i == 0);
+          }
+        });
+      }
+    }
+
+    private static void write(FileChannel out) throws IOException {
+      for (int i = 0; ; i++) {
         AtomicFiles.writeFully(out, ByteBuffer.wrap(new byte[1000]));
+        out.position(0);
+        said(i == 0);
+      }
+    }
+
+    private static void said(boolean first) {
+      if (first) {
         System.out.print('!');
         System.out.flush();
-        while (true) {
-          AtomicFiles.writeFully(out, ByteBuffer.wrap(new byte[1000]));
-          out.position(0);
-        }
-      });
+      }
     }
   }
 }

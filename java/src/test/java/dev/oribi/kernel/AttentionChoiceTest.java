@@ -45,6 +45,8 @@ class AttentionChoiceTest {
   void whoseBackwardPassIsTaken() {
     assertThat(AttentionChoice.ownBackward(AttentionLibrary.AUTO, causal(128, 2048, 0, 0))).isTrue();
     assertThat(AttentionChoice.ownBackward(AttentionLibrary.AUTO, causal(128, 8192, 0, 0))).as("slower").isFalse();
+    assertThat(AttentionChoice.ownBackward(AttentionLibrary.AUTO, causal(64, 8192, 0, 0))).isTrue();
+    assertThat(AttentionChoice.ownBackward(AttentionLibrary.AUTO, causal(64, 8193, 0, 0))).as("never measured").isFalse();
     assertThat(AttentionChoice.ownBackward(AttentionLibrary.AUTO, causal(128, 0, 0, 0))).as("length not known").isFalse();
     assertThat(AttentionChoice.ownBackward(AttentionLibrary.AUTO, causal(256, 2048, 0, 0))).as("slower").isFalse();
     assertThat(AttentionChoice.ownBackward(AttentionLibrary.AUTO, causal(128, 2048, 100, 0))).as("never measured").isFalse();

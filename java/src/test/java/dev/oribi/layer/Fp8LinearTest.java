@@ -199,7 +199,7 @@ class Fp8LinearTest {
     private void assertOps(Program program) {
       long products = program.ops().stream().map(Op::kind).filter(k -> k == Kind.FP8_MATMUL || k == Kind.FP8_MATMUL_DX).count();
       assertThat(products).isEqualTo(2L * pieces(x).size());
-      assertThat(program.ops()).noneMatch(op -> List.of(Kind.MATMUL, Kind.MATMUL_DX, Kind.DEQUANTIZE, Kind.LORA_MATMUL).contains(op.kind()));
+      assertThat(program.ops()).noneMatch(op -> List.of(Kind.MATMUL, Kind.MATMUL_DX, Kind.DEQUANTIZE, Kind.LORA_FORWARD, Kind.LORA_MATMUL).contains(op.kind()));
     }
 
     private int rowsOfB() {

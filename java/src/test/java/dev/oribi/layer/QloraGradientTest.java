@@ -142,22 +142,22 @@ class QloraGradientTest {
   private static void assertOps(Case c, StepFixture f) {
     Set<Kind> kinds = f.step().plan().programs().get(0).ops().stream().map(Op::kind).collect(Collectors.toSet());
     assertThat(kinds.contains(Kind.DEQUANTIZE)).isEqualTo(c.quantization != null);
-    Set<Kind> thin = Set.of(Kind.LORA_H, Kind.LORA_G_DB, Kind.LORA_DA);
+    Set<Kind> thin = Set.of(Kind.LORA_G_DB, Kind.LORA_DA);
     if (c.config == WIDE) {
       assertThat(f.step().plan().programs().get(0).ops())
-          .filteredOn(op -> op.kind() == Kind.LORA_MATMUL || op.kind() == Kind.LORA_MATMUL_DX)
+          .filteredOn(op -> op.kind() == Kind.LORA_FORWARD || op.kind() == Kind.LORA_MATMUL_DX)
           .hasSize(4)
           .allMatch(op -> op.reads().stream().anyMatch(b -> b.lifetime() == Lifetime.WEIGHT_4BIT));
       return;
     }
     switch (c.paths) {
       case "fused" -> {
-        assertThat(kinds).containsAll(thin).contains(Kind.LORA_MATMUL, Kind.LORA_MATMUL_DX);
-        assertThat(kinds).doesNotContain(Kind.LORA, Kind.LORA_DX, Kind.LORA_DW);
+        assertThat(kinds).containsAll(thin).contains(Kind.LORA_FORWARD, Kind.LORA_MATMUL_DX);
+        assertThat(kinds).doesNotContain(Kind.LORA_H, Kind.LORA, Kind.LORA_DX, Kind.LORA_DW);
       }
       case "library" -> {
-        assertThat(kinds).containsAll(thin).contains(Kind.LORA, Kind.LORA_DX, Kind.MATMUL, Kind.MATMUL_DX);
-        assertThat(kinds).doesNotContain(Kind.LORA_MATMUL, Kind.LORA_MATMUL_DX, Kind.LORA_DW);
+        assertThat(kinds).containsAll(thin).contains(Kind.LORA_H, Kind.LORA, Kind.LORA_DX, Kind.MATMUL, Kind.MATMUL_DX);
+        assertThat(kinds).doesNotContain(Kind.LORA_FORWARD, Kind.LORA_MATMUL, Kind.LORA_MATMUL_DX, Kind.LORA_DW);
       }
       default -> assertThat(kinds).doesNotContainAnyElementsOf(thin).contains(Kind.LORA, Kind.LORA_DX, Kind.LORA_DW);
     }
@@ -204,7 +204,7 @@ class QloraGradientTest {
     LoraConfig dropout = LoraConfig.of(8, 8, 0.1, List.of("q_proj", "v_proj"), false, List.of(), null);
     for (LoraConfig lora : List.of(ranks, dropout)) {
       try (StepFixture f = fixture(new Case("", null, lora, "fused", false), DType.F32)) {
-        assertThat(f.step().plan().programs().get(0).ops()).noneMatch(op -> op.kind() == Kind.LORA_H);
+        assertThat(f.step().plan().programs().get(0).ops()).noneMatch(op -> op.kind() == Kind.LORA_H || op.kind() == Kind.LORA_FORWARD);
       }
     }
   }

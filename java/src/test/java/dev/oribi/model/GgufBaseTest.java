@@ -10,14 +10,10 @@ import dev.oribi.export.Exporter;
 import dev.oribi.export.GgufMix;
 import dev.oribi.generate.Generator;
 import dev.oribi.generate.TextModel;
-import dev.oribi.gguf.GgmlType;
 import dev.oribi.gguf.GgufFile;
 import dev.oribi.gguf.GgufFolder;
 import dev.oribi.gguf.GgufModel;
 import dev.oribi.gguf.GgufTensor;
-import dev.oribi.gguf.GgufValue;
-import dev.oribi.gguf.GgufWriter;
-import dev.oribi.gguf.TokenizerKeys;
 import dev.oribi.io.Checkpoint;
 import dev.oribi.io.Json;
 import dev.oribi.io.SafetensorsWriter;
@@ -26,12 +22,14 @@ import dev.oribi.io.TensorType;
 import dev.oribi.kernel.DType;
 import dev.oribi.layer.Parameters.Tensor;
 import dev.oribi.model.Decoder.Training;
-import dev.oribi.model.config.GenerationConfig;
 import dev.oribi.model.config.ModelTensors;
 import dev.oribi.model.config.ModelConfig;
 import dev.oribi.model.config.TensorSpec;
+import dev.oribi.testing.FamilyConfigs;
 import dev.oribi.testing.RandomAdapter;
+import dev.oribi.testing.RandomModel;
 import dev.oribi.testing.TestMachine;
+import dev.oribi.testing.TokenizerOnlyModel;
 import dev.oribi.text.TestData;
 import dev.oribi.text.Tokenizer;
 import dev.oribi.train.StorageType;
@@ -40,16 +38,17 @@ import java.io.IOException;
 import java.nio.FloatBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.LinkedHashMap;
 import java.util.List;
-import java.util.Map;
-import java.util.Optional;
 import java.util.Random;
 import java.util.Set;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.Named;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.Arguments;
 import org.junit.jupiter.params.provider.EnumSource;
+import org.junit.jupiter.params.provider.MethodSource;
 
 /** A GGUF file as the base: loss and every gradient of an adapter on its blocks are those on the same numbers in fp32. */
 class GgufBaseTest {
@@ -109,7 +108,21 @@ class GgufBaseTest {
   @ParameterizedTest
   @EnumSource(names = {"F16", "BF16", "Q8_0", "Q4_0", "Q4_K_M", "Q5_K_M", "Q6_K"})
   void gradientsAreThoseOfTheExpandedBase(GgufMix mix) throws IOException {
-    Path model = random(mix != GgufMix.Q4_K_M);
+    sameGradients(random(mix != GgufMix.Q4_K_M), mix);
+  }
+
+  static Stream<Arguments> families() {
+    return FamilyConfigs.all().entrySet().stream().map(f -> Arguments.of(f.getKey(), Named.of("config", f.getValue())));
+  }
+
+  /** Experts stay in their blocks too. */
+  @ParameterizedTest
+  @MethodSource("families")
+  void gradientsOfEveryFamily(String family, ObjectNode config) throws IOException {
+    sameGradients(RandomModel.write(folder.resolve("model"), TINY, config), GgufMix.Q4_K_M);
+  }
+
+  private void sameGradients(Path model, GgufMix mix) throws IOException {
     Path adapter = RandomAdapter.write(Files.createDirectory(folder.resolve("adapter")), model, 4, 8, false, 0.1);
     Path file = gguf(model, mix);
     Path batch = Files.writeString(folder.resolve("batch.json"), "{\"input_ids\": [[5, 9, 77, 300, 1200, 8, 41], [2047, 3, 3, 19, 20, 20, 7]],"
@@ -193,11 +206,9 @@ class GgufBaseTest {
   @Test
   void tokenizersComeBack() throws IOException {
     String[] texts = {"Once upon a time, 12345 dogs didn't bark.", "  two  spaces\n\n\tand tabs", "Grüße, 東京! 🦌", "a<|end|>b", ""};
-    for (Path model : List.of(TINY, mistral())) {
+    for (Path model : List.of(TINY, real("mistral-v0.1"), real("llama3.1"), real("qwen3"))) {
       Path out = folder.resolve("t.gguf");
-      GgufWriter.write(out, tokenizerOnly(model), List.of(
-          new GgufWriter.Tensor("token_embd.weight", GgmlType.F16, vocabulary(model), 2)),
-          (t, sink) -> sink.floats(new float[(int) t.elements()], (int) t.elements()));
+      TokenizerOnlyModel.write(out, model);
       try (Tokenizer a = Tokenizer.load(model); Tokenizer b = Tokenizer.load(GgufFolder.of(out))) {
         for (String text : texts) {
           assertThat(b.encode(text, true)).as(model + ": " + text).isEqualTo(a.encode(text, true));
@@ -208,25 +219,8 @@ class GgufBaseTest {
     }
   }
 
-  private Path mistral() throws IOException {
-    return TestData.tokenizer("mistral-v0.1", folder);
-  }
-
-  private static int vocabulary(Path model) {
-    try (Tokenizer t = Tokenizer.load(model)) {
-      return t.vocabSize();
-    }
-  }
-
-  private static Map<String, GgufValue> tokenizerOnly(Path model) {
-    Map<String, GgufValue> keys = new LinkedHashMap<>();
-    keys.put("general.architecture", GgufValue.string("llama"));
-    for (String key : List.of("block_count", "embedding_length", "feed_forward_length", "attention.head_count")) {
-      keys.put("llama." + key, GgufValue.u32(key.equals("embedding_length") ? 2 : 1));
-    }
-    ModelConfig config = ModelConfig.read(TINY);
-    keys.putAll(TokenizerKeys.of(model, vocabulary(model), GenerationConfig.read(model, config), Optional.empty()));
-    return keys;
+  private Path real(String name) throws IOException {
+    return TestData.tokenizer(name, folder);
   }
 
   @Test

@@ -6,6 +6,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.oribi.OribiException;
+import dev.oribi.io.FileOwner;
 import dev.oribi.io.Json;
 import dev.oribi.optim.SchedulerType;
 import java.io.IOException;
@@ -111,7 +112,8 @@ class ResumeTest {
     killed.config.lrSchedulerType = SchedulerType.CONSTANT;
     killed.run();
     Path out = killed.config.outputDir;
-    Files.createDirectories(out.resolve(".checkpoint-5.tmp-abc/deeper"));
+    String[] self = FileOwner.SELF.split("-");
+    Files.createDirectories(out.resolve(".checkpoint-5.tmp-" + self[0] + "-999999999-" + self[2] + "-01/deeper"));
     Files.createDirectories(out.resolve(".checkpoint-1.deleted"));
     Files.createDirectories(out.resolve("checkpoint-6"));
     Files.writeString(out.resolve("checkpoint-4/optimizer.safetensors"), "cut");

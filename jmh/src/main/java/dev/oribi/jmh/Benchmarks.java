@@ -2,6 +2,7 @@ package dev.oribi.jmh;
 
 import dev.oribi.bench.Ceilings;
 import dev.oribi.model.Machine;
+import java.util.Arrays;
 import java.util.Collection;
 import java.util.Locale;
 import java.util.Map;
@@ -16,15 +17,19 @@ import org.openjdk.jmh.runner.options.TimeValue;
 
 /**
  * Runs the benchmarks that the arguments choose (JMH's own options; none: all) on the device that {@code -Doribi.device}
- * names, and sets each rate beside what the device reaches on a square product and on a sum of large arrays.
+ * names, and sets each rate beside what the device reaches on a square product and on a sum of large arrays. With
+ * {@code --quick} all run in this one Java and briefly: to see that they do, and rates within some percent.
  */
 public final class Benchmarks {
   private static final String HEAP = "-Xmx1g";
+  private static final String QUICK = "--quick";
 
   private Benchmarks() {}
 
   public static void main(String[] arguments) throws RunnerException, CommandLineOptionException {
-    CommandLineOptions given = new CommandLineOptions(arguments);
+    boolean quick = Arrays.asList(arguments).contains(QUICK);
+    CommandLineOptions given =
+        new CommandLineOptions(Arrays.stream(arguments).filter(argument -> !argument.equals(QUICK)).toArray(String[]::new));
     if (given.shouldHelp()) {
       printHelp(given);
       return;
@@ -38,19 +43,19 @@ public final class Benchmarks {
     OptionsBuilder options = new OptionsBuilder();
     options.parent(given);
     if (given.getForkCount().orElse(-1) < 0) {
-      options.forks(1);
+      options.forks(quick ? 0 : 1);
     }
     if (given.getWarmupIterations().orElse(-1) < 0) {
-      options.warmupIterations(2);
+      options.warmupIterations(quick ? 1 : 2);
     }
     if (given.getMeasurementIterations().orElse(-1) < 0) {
-      options.measurementIterations(5);
+      options.measurementIterations(quick ? 2 : 5);
     }
     if (!given.getWarmupTime().hasValue()) {
-      options.warmupTime(TimeValue.milliseconds(200));
+      options.warmupTime(TimeValue.milliseconds(quick ? 100 : 200));
     }
     if (!given.getMeasurementTime().hasValue()) {
-      options.measurementTime(TimeValue.milliseconds(300));
+      options.measurementTime(TimeValue.milliseconds(quick ? 100 : 300));
     }
     if (Sizes.gpu()) {
       // What a GPU computes in, and enough tokens to fill it.

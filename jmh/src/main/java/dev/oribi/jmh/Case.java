@@ -1,6 +1,7 @@
 package dev.oribi.jmh;
 
 import dev.oribi.device.Mem;
+import dev.oribi.gguf.GgmlType;
 import dev.oribi.jmh.Bench.Work;
 import dev.oribi.kernel.AdamwHyper;
 import dev.oribi.kernel.Attention;
@@ -37,6 +38,22 @@ public enum Case {
     Mem z = b.normals(b.n * C());
     Mem y = b.normals(b.n * C());
     return new Work(() -> b.kernels.add(y, x, z, b.n * C(), b.type), 3 * bytes(b, C()), b.n * C());
+  }),
+  SCALE(b -> {
+    Mem x = b.normals(b.n * C());
+    Mem y = b.normals(b.n * C());
+    return new Work(() -> b.kernels.scale(y, x, b.n * C(), 0.5f, 0, b.type), 2 * bytes(b, C()), b.n * C());
+  }),
+  BIAS_ADD(b -> {
+    Mem y = b.normals(b.n * QKV());
+    Mem bias = b.normals(QKV());
+    return new Work(() -> b.kernels.biasAdd(y, bias, b.n, QKV(), QKV(), b.type), 2 * bytes(b, QKV()), b.n * QKV());
+  }),
+  BIAS_BACKWARD(b -> {
+    Mem dy = b.normals(b.n * QKV());
+    Mem db = b.floats(QKV(), 0);
+    Mem space = b.raw(Kernels.biasBackwardWorkspace(b.n, QKV()));
+    return new Work(() -> b.kernels.biasBackward(db, dy, space, b.n, QKV(), QKV(), b.type), bytes(b, QKV()), b.n * QKV());
   }),
   FILL(b -> {
     Mem y = b.normals(b.n * C());
@@ -149,6 +166,7 @@ public enum Case {
   }),
   ATTENTION_FORWARD(b -> attention(b, Case::own, false)),
   ATTENTION_BACKWARD(b -> attention(b, Case::own, true)),
+  ATTENTION_DECODE(Case::decode),
   CUDNN_ATTENTION_FORWARD(b -> attention(b, Case::cudnn, false)),
   CUDNN_ATTENTION_BACKWARD(b -> attention(b, Case::cudnn, true)),
   CROSS_ENTROPY(b -> {
@@ -216,6 +234,28 @@ public enum Case {
     b.kernels.int8().quantize(q, null, null, w, F(), C(), b.type);
     return new Work(() -> b.kernels.int8().dequantize(w, q, F(), C(), C(), b.type), count * (b.type.bytes() + INT8_BYTES()), count);
   }),
+  GGML_Q4_0(b -> PackedCases.ggml(b, GgmlType.Q4_0)),
+  GGML_Q4_1(b -> PackedCases.ggml(b, GgmlType.Q4_1)),
+  GGML_Q5_0(b -> PackedCases.ggml(b, GgmlType.Q5_0)),
+  GGML_Q5_1(b -> PackedCases.ggml(b, GgmlType.Q5_1)),
+  GGML_Q8_0(b -> PackedCases.ggml(b, GgmlType.Q8_0)),
+  GGML_Q4_K(b -> PackedCases.ggml(b, GgmlType.Q4_K)),
+  GGML_Q5_K(b -> PackedCases.ggml(b, GgmlType.Q5_K)),
+  GGML_Q6_K(b -> PackedCases.ggml(b, GgmlType.Q6_K)),
+  GGML_EMBEDDING(PackedCases::ggmlEmbedding),
+  FP8_QUANTIZE(PackedCases::fp8),
+  FP8_QUANTIZE_TRANSPOSED(PackedCases::fp8Transposed),
+  ROUTER_FORWARD(ExpertCases::routerForward),
+  ROUTER_BACKWARD(ExpertCases::routerBackward),
+  ROUTE(ExpertCases::route),
+  UNROUTE(ExpertCases::unroute),
+  GROUPED_MATMUL(ExpertCases::matmul),
+  GROUPED_MATMUL_DX(ExpertCases::matmulDx),
+  GROUPED_MATMUL_DW(ExpertCases::matmulDw),
+  WEIGHTED_GLU_FORWARD(ExpertCases::weightedGluForward),
+  WEIGHTED_GLU_BACKWARD(ExpertCases::weightedGluBackward),
+  LATENT_FORWARD(ExpertCases::latentForward),
+  LATENT_BACKWARD(ExpertCases::latentBackward),
   LORA_MATMUL(b -> lora(b, false, false)),
   LORA_MATMUL_DX(b -> lora(b, true, false)),
   LORA_MATMUL_NF4(b -> lora(b, false, true)),
@@ -418,6 +458,31 @@ public enum Case {
     Mem dv = part(b, dqkv, C() + (long) KV() * D());
     return new Work(() -> attention.backward(dqkv, dk, dv, o, lse, dOut, qkv, k, v, space, shape),
         2 * bytes(b, QKV() + C()), 2.5 * flops);
+  }
+
+  /** The next token of each sequence, whose keys and values lie in a cache. */
+  private static Work decode(Bench b) {
+    Attention attention = own(b);
+    int sequences = Math.max(1, b.n / Sizes.current().sequence());
+    int length = b.n / sequences;
+    int[] cu = new int[sequences + 1];
+    int[] starts = new int[sequences];
+    int[] lengths = new int[sequences];
+    for (int s = 0; s < sequences; s++) {
+      cu[s + 1] = s + 1;
+      starts[s] = s * length;
+      lengths[s] = length;
+    }
+    long width = (long) KV() * D();
+    Mem q = b.normals(sequences * C());
+    Mem k = b.normals(b.n * width);
+    Mem v = b.normals(b.n * width);
+    Mem o = b.normals(sequences * C());
+    Mem lse = b.floats((long) sequences * H(), 0);
+    AttentionShape shape = new AttentionShape(sequences, sequences, 1, H(), KV(), D(), C(), width, width, C(), b.ints(cu), b.ints(starts),
+        b.ints(lengths), (float) (1 / Math.sqrt(D())), 0, 0, b.type);
+    Mem space = b.raw(attention.workspace(shape, false));
+    return new Work(() -> attention.forward(o, lse, q, k, v, space, shape), 2 * bytes(b, width), 4.0 * sequences * length * C());
   }
 
   private static Mem part(Bench b, Mem row, long columns) {

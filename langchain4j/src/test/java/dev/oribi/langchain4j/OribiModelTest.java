@@ -13,19 +13,11 @@ import dev.langchain4j.model.chat.response.ChatResponse;
 import dev.langchain4j.model.chat.response.StreamingChatResponseHandler;
 import dev.langchain4j.model.output.FinishReason;
 import dev.oribi.generate.TextModel;
-import dev.oribi.io.SafetensorsWriter;
-import dev.oribi.io.TensorType;
 import dev.oribi.model.Machine;
-import dev.oribi.model.config.ModelTensors;
-import dev.oribi.model.config.LoraConfig;
-import dev.oribi.model.config.ModelConfig;
-import java.nio.FloatBuffer;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.List;
-import java.util.Map;
-import java.util.Random;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ConcurrentLinkedQueue;
@@ -48,21 +40,7 @@ class OribiModelTest {
 
   @BeforeAll
   static void open() {
-    List<SafetensorsWriter.Tensor> tensors = new ArrayList<>();
-    ModelTensors.of(ModelConfig.read(TINY)).stream().filter(s -> s.name().contains("q_proj")).forEach(s -> {
-      String module = s.name().replace(".weight", "");
-      tensors.add(new SafetensorsWriter.Tensor(LoraConfig.tensorName(module, "lora_A"), TensorType.F32, 4, s.shape()[1]));
-      tensors.add(new SafetensorsWriter.Tensor(LoraConfig.tensorName(module, "lora_B"), TensorType.F32, s.shape()[0], 4));
-    });
-    SafetensorsWriter.write(adapterFolder.resolve(LoraConfig.WEIGHTS_FILE), tensors, SafetensorsWriter.PT, (t, sink) -> {
-      FloatBuffer values = FloatBuffer.allocate((int) t.bytes() / 4);
-      Random random = new Random(t.name().hashCode());
-      while (values.hasRemaining()) {
-        values.put((float) random.nextGaussian() / 2);
-      }
-      sink.floats(values.flip());
-    });
-    new LoraConfig(4, 8, 0, List.of("q_proj"), null, false, List.of(), LoraConfig.Init.KAIMING, Map.of(), Map.of(), "tiny").write(adapterFolder);
+    TinyAdapter.write(adapterFolder);
     model = OribiModel.of(TextModel.open(TINY, null, TextModel.Storage.PLAIN, Machine.cpu(1), 128));
   }
 

@@ -26,6 +26,8 @@ import java.util.Set;
  * @param loraDropout probability with which an input element of the adapter is dropped in training; below 1
  * @param targetModules modules that get an adapter: a {@code List<String>} of names (the whole path or its end), a {@code
  *     String} with a regular expression for the whole path, or {@code "all-linear"}; null is PEFT's default for Llama
+ * @param targetParameters parameters of fused experts that get one, by their whole name or its end, see {@link FusedExperts}; may
+ *     be empty
  * @param excludeModules modules that get none, by the same rules (list or regular expression); null for no exception
  * @param useRslora rank-stabilized scale
  * @param modulesToSave modules trained in full and stored in the adapter, such as {@code lm_head}; may be empty
@@ -34,8 +36,8 @@ import java.util.Set;
  * @param alphaPattern alphas that differ from {@code loraAlpha}, likewise
  * @param baseModelNameOrPath the model it was trained on; may be null
  */
-public record LoraConfig(int r, double loraAlpha, double loraDropout, Object targetModules, Object excludeModules,
-    boolean useRslora, List<String> modulesToSave, Init initLoraWeights, Map<String, Integer> rankPattern,
+public record LoraConfig(int r, double loraAlpha, double loraDropout, Object targetModules, List<String> targetParameters,
+    Object excludeModules, boolean useRslora, List<String> modulesToSave, Init initLoraWeights, Map<String, Integer> rankPattern,
     Map<String, Double> alphaPattern, String baseModelNameOrPath) {
   public static final String FILE = "adapter_config.json";
   public static final String WEIGHTS_FILE = "adapter_model.safetensors";
@@ -56,7 +58,7 @@ public record LoraConfig(int r, double loraAlpha, double loraDropout, Object tar
   private static final double MAX_ALPHA = 1e9;
 
   private static final Set<String> READ = Set.of("peft_type", "task_type", "r", "lora_alpha", "lora_dropout", "target_modules",
-      "exclude_modules", "use_rslora", "modules_to_save", "init_lora_weights", "rank_pattern", "alpha_pattern",
+      "target_parameters", "exclude_modules", "use_rslora", "modules_to_save", "init_lora_weights", "rank_pattern", "alpha_pattern",
       "base_model_name_or_path", "bias");
 
   /** Keys that say nothing about the arithmetic. */
@@ -77,7 +79,10 @@ public record LoraConfig(int r, double loraAlpha, double loraDropout, Object tar
     check(r >= 1 && r <= MAX_RANK, "r must be from 1 to " + MAX_RANK + ", found " + r);
     check(loraAlpha > 0 && loraAlpha <= MAX_ALPHA, "lora_alpha must be above 0, found " + loraAlpha);
     check(loraDropout >= 0 && loraDropout < 1, "lora_dropout must be at least 0 and below 1, found " + loraDropout);
-    targetModules = modules("target_modules", targetModules == null ? DEFAULT_TARGETS : targetModules);
+    targetParameters = List.copyOf(targetParameters);
+    boolean parametersAlone = !targetParameters.isEmpty() && (targetModules == null || targetModules.equals(List.of()));
+    targetModules = parametersAlone ? List.of() : modules("target_modules", targetModules == null ? DEFAULT_TARGETS : targetModules);
+    check(targetParameters.isEmpty() || loraDropout == 0, "lora_dropout must be 0 with target_parameters, found " + loraDropout);
     excludeModules = excludeModules == null ? null : modules("exclude_modules", excludeModules);
     modulesToSave = modulesToSave == null ? List.of() : List.copyOf(modulesToSave);
     rankPattern = Collections.unmodifiableMap(new LinkedHashMap<>(rankPattern));
@@ -89,6 +94,14 @@ public record LoraConfig(int r, double loraAlpha, double loraDropout, Object tar
     }
   }
 
+  /** Without target_parameters. */
+  public LoraConfig(int r, double loraAlpha, double loraDropout, Object targetModules, Object excludeModules, boolean useRslora,
+      List<String> modulesToSave, Init initLoraWeights, Map<String, Integer> rankPattern, Map<String, Double> alphaPattern,
+      String baseModelNameOrPath) {
+    this(r, loraAlpha, loraDropout, targetModules, List.of(), excludeModules, useRslora, modulesToSave, initLoraWeights, rankPattern,
+        alphaPattern, baseModelNameOrPath);
+  }
+
   /** A configuration for training, with PEFT's defaults for what is not named. */
   public static LoraConfig of(int r, double loraAlpha, double loraDropout, Object targetModules, boolean useRslora,
       List<String> modulesToSave, String baseModelNameOrPath) {
@@ -98,7 +111,7 @@ public record LoraConfig(int r, double loraAlpha, double loraDropout, Object tar
 
   /** The same for modules of these names. */
   public LoraConfig targeting(List<String> modules) {
-    return new LoraConfig(r, loraAlpha, loraDropout, modules, excludeModules, useRslora, modulesToSave, initLoraWeights, rankPattern,
+    return new LoraConfig(r, loraAlpha, loraDropout, modules, targetParameters, excludeModules, useRslora, modulesToSave, initLoraWeights, rankPattern,
         alphaPattern, baseModelNameOrPath);
   }
 
@@ -130,6 +143,11 @@ public record LoraConfig(int r, double loraAlpha, double loraDropout, Object tar
     return targetModules.equals(ALL_LINEAR)
         ? !named(modulePath, "lm_head") && !saves(modulePath)
         : matches(targetModules, modulePath);
+  }
+
+  /** Whether the parameter of this full name gets an adapter. */
+  public boolean targetsParameter(String name) {
+    return targetParameters.stream().anyMatch(target -> named(name, target));
   }
 
   /** Whether the module at this path is trained in full and stored with the adapter. */
@@ -182,7 +200,8 @@ public record LoraConfig(int r, double loraAlpha, double loraDropout, Object tar
   public static LoraConfig read(Path adapterFolder) {
     Path file = adapterFolder.resolve(FILE);
     if (!Files.exists(file)) {
-      throw new OribiException(adapterFolder + ": has no " + FILE + "; is it an adapter folder?");
+      throw new OribiException(adapterFolder + ": "
+          + (Files.exists(adapterFolder) ? "has no " + FILE + "; is it an adapter folder?" : "there is no such folder."));
     }
     return parse(Json.readObject(file), file.toString());
   }
@@ -196,7 +215,7 @@ public record LoraConfig(int r, double loraAlpha, double loraDropout, Object tar
           config.integer("r", 1, MAX_RANK, 8),
           config.number("lora_alpha", 0, MAX_ALPHA, 8),
           config.number("lora_dropout", 0, 1, 0),
-          modulesOf(config, "target_modules"), modulesOf(config, "exclude_modules"),
+          modulesOf(config, "target_modules"), config.texts("target_parameters"), modulesOf(config, "exclude_modules"),
           config.flag("use_rslora", false),
           config.texts("modules_to_save"),
           init(config),
@@ -280,7 +299,7 @@ public record LoraConfig(int r, double loraAlpha, double loraDropout, Object tar
   public ObjectNode toJson() {
     ObjectNode json = Json.object();
     for (String unused : List.of("alora_invocation_tokens", "arrow_config", "auto_mapping", "corda_config", "eva_config",
-        "layer_replication", "layers_pattern", "layers_to_transform", "megatron_config", "revision", "target_parameters",
+        "layer_replication", "layers_pattern", "layers_to_transform", "megatron_config", "revision",
         "trainable_token_indices")) {
       json.putNull(unused);
     }
@@ -294,6 +313,7 @@ public record LoraConfig(int r, double loraAlpha, double loraDropout, Object tar
     json.putObject("loftq_config");
     putNumber(json, "lora_alpha", loraAlpha);
     putModules(json, "target_modules", targetModules.equals(ALL_LINEAR) ? LINEAR_MODULES : targetModules);
+    putModules(json, "target_parameters", targetParameters.isEmpty() ? null : targetParameters);
     putModules(json, "exclude_modules", excludeModules);
     putModules(json, "modules_to_save", modulesToSave.isEmpty() ? null : modulesToSave);
     switch (initLoraWeights) {

@@ -89,7 +89,9 @@ public record ModelConfig(String modelType, int hiddenSize, int intermediateSize
   public static ModelConfig read(Path folder) {
     Path file = folder.resolve(FILE);
     if (!Files.exists(file)) {
-      throw new OribiException(folder + ": has no " + FILE + "; is it a model folder?");
+      String what = Files.isDirectory(folder) ? "has no " + FILE + "; is it a model folder?"
+          : Files.exists(folder) ? "is a file, and here a model folder is needed." : "there is no such folder or file.";
+      throw new OribiException(folder + ": " + what);
     }
     return parse(Json.readObject(file), file.toString());
   }
