@@ -17,7 +17,7 @@ constexpr int kConsumers = 2, kThreads = 128 * (1 + kConsumers);
 constexpr uint32_t kLeftBytes = kRows * kRowBytes, kRightBytes = kColumns * kRowBytes, kStageBytes = kLeftBytes + kRightBytes;
 constexpr int kStages = 4; /* of 48 KB, the most that fit into 227 KB beside the staging of out */
 /* Rows of tiles of an expert that are walked together: 16 x 8 tiles are what an H100 computes at once, and read the least. With 8, and
-   with equal groups of up to 24 so that a weight is read for fewer groups, dx of 2,048 rows an expert was 5 % slower
+   with equal groups of up to 24 so that a weight is read for fewer groups, dx of 2,048 rows an expert was 3 to 6 % slower
    (docs/results/grouped.md). */
 constexpr int kGroup = 16;
 
