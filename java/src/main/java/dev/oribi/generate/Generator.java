@@ -196,7 +196,7 @@ public final class Generator implements AutoCloseable {
     d.write(start.mem(), new int[] {0}, 1);
     d.write(length.mem(), new int[] {begin + n}, 1);
     d.write(inputs.targetRows().mem(), new int[] {n - 1}, 1);
-    machine.kernels().keepAwake(n == 1);
+    machine.kernels().keepAwake(Emit.readsBlocks(n));
     try {
       executor.run(program, new Run(machine.library(), n, 1, 1, n, 0));
     } finally {

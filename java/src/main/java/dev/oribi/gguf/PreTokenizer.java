@@ -97,8 +97,15 @@ enum PreTokenizer {
     ObjectNode ours = Json.object();
     putInto(ours);
     return steps(tokenizer).equals(steps(ours))
-        && tokenizer.path("normalizer").path("type").asText("").equals(ours.path("normalizer").path("type").asText(""))
+        && normalizer(tokenizer).equals(normalizer(ours))
         && tokenizer.path("model").path("ignore_merges").asBoolean() == ignoreMerges;
+  }
+
+  /** An empty sequence is none. */
+  private static String normalizer(JsonNode tokenizer) {
+    JsonNode normalizer = tokenizer.path("normalizer");
+    boolean none = normalizer.path("type").asText().equals("Sequence") && normalizer.path("normalizers").isEmpty();
+    return none ? "" : normalizer.path("type").asText("");
   }
 
   /** Each step of a pre_tokenizer with what decides about its cuts; unknown ones as they are, which no entry has. */

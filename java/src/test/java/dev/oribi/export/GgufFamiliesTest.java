@@ -168,6 +168,25 @@ class GgufFamiliesTest {
       "mistral | 'hidden_act': 'gelu' | hiddenAct is gelu",
       "qwen3 | 'rope_scaling': {'rope_type': 'yarn', 'factor': 8.0, 'original_max_position_embeddings': 64, 'truncate': false} | rotary positions",
       "llama | 'rope_scaling': {'rope_type': 'llama3', 'factor': 8.0, 'low_freq_factor': 1.0, 'high_freq_factor': 4.0, 'original_max_position_embeddings': 64} | rope_freqs.weight",
+      "gemma | 'tie_word_embeddings': false | output.weight",
+      "gemma | 'hidden_activation': 'gelu' | no-such-word",
+      "gemma2 | 'query_pre_attn_scalar': 32 | scale is",
+      "gemma2, 46 layers | 'query_pre_attn_scalar': 64 | scale is",
+      "gemma2 | 'attn_logit_softcapping': null | softcap is 0.0 and would be read as 50.0",
+      "gemma2 | 'final_logit_softcapping': null | logitSoftcap is 0.0 and would be read as 30.0",
+      "gemma2 | 'layer_types': ['full_attention', 'sliding_attention', 'full_attention'] | layer 0: attention window",
+      "gemma3 | 'attn_logit_softcapping': 50.0 | softcap is 50.0",
+      "gemma3 | 'rope_scaling': {'rope_type': 'yarn', 'factor': 8.0, 'original_max_position_embeddings': 64} | rope_type yarn",
+      "phi3 | 'head_dim': 64 | attention.key_length",
+      "deepseek_v2 | 'rms_norm_eps': 1e-5 | layer_norm_rms_epsilon",
+      "deepseek_v2 | 'attention_bias': true | biases is true",
+      "deepseek_v2 | 'topk_method': 'group_limited_greedy', 'n_group': 2, 'topk_group': 1 | expert_group_count",
+      "deepseek_v2 | 'n_shared_experts': 0 | expert_shared_count",
+      "deepseek_v2 | 'rope_scaling': {'type': 'yarn', 'factor': 8.0, 'original_max_position_embeddings': 64, 'mscale': 1.0, 'mscale_all_dim': 0.707} | yarn_log_multiplier",
+      "deepseek_v2 | 'rope_scaling': {'type': 'yarn', 'factor': 8.0, 'original_max_position_embeddings': 64} | yarn_log_multiplier",
+      "deepseek_v2, queries of low rank | 'num_hidden_layers': 27 | qRank is 128 and would be read as 0",
+      "deepseek_v3 | 'rope_interleave': false | interleaved is false and would be read as true",
+      "deepseek_v3 | 'n_group': 2, 'topk_group': 2 | topGroups",
   })
   void whatItCannotSayIsRefused(String family, String more, String message) throws IOException {
     Path model = model(config(family.strip(), more.strip()));
@@ -190,6 +209,16 @@ class GgufFamiliesTest {
     assertThat(ModelConfig.read(GgufFolder.of(file)).contextLength()).isEqualTo(context);
     assertThat(said).anyMatch(line -> line.contains("context_length is " + context));
     assertThat(difference(model, null, GgufFolder.of(file)).largest()).isLessThan(2e-5);
+  }
+
+  /** llama.cpp takes a file with an adapter of latent attention and runs as if it were not there. */
+  @ParameterizedTest
+  @CsvSource({"deepseek_v2, q_proj", "deepseek_v3, q_b_proj", "deepseek_v3, kv_a_proj_with_mqa", "deepseek_v3, kv_b_proj"})
+  void whatItWouldNotApplyIsRefused(String family, String module) throws IOException {
+    Path model = model(FamilyConfigs.all().get(family));
+    Path adapter = RandomAdapter.write(Files.createDirectory(folder.resolve("adapter")), model, 4, 8, true, 0.05, name -> name.endsWith(module));
+    assertThatThrownBy(() -> export(model, adapter, ExportFormat.GGUF_ADAPTER, GgufMix.F32, "lora.gguf"))
+        .isInstanceOf(OribiException.class).hasMessageContaining("self_attn." + module).hasMessageContaining("--format gguf");
   }
 
   /** llama.cpp's choices for Mixtral 8x7B, Qwen3-30B-A3B and Phi-3, by its quantizer's rules. */
