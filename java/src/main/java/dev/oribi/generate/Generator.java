@@ -107,6 +107,11 @@ public final class Generator implements AutoCloseable {
     plan = new Plan(List.of(program), held, model.loadingBytes());
   }
 
+  /** {@link Decoder#bytesOfToken}. */
+  long bytesOfToken() {
+    return model.bytesOfToken();
+  }
+
   /** The memory and the ops. */
   public Plan plan() {
     return plan;
