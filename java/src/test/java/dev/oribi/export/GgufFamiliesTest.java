@@ -169,7 +169,7 @@ class GgufFamiliesTest {
       "qwen3 | 'rope_scaling': {'rope_type': 'yarn', 'factor': 8.0, 'original_max_position_embeddings': 64, 'truncate': false} | rotary positions",
       "llama | 'rope_scaling': {'rope_type': 'llama3', 'factor': 8.0, 'low_freq_factor': 1.0, 'high_freq_factor': 4.0, 'original_max_position_embeddings': 64} | rope_freqs.weight",
       "gemma | 'tie_word_embeddings': false | output.weight",
-      "gemma | 'hidden_activation': 'gelu' | no-such-word",
+      "gemma | 'hidden_activation': 'gelu' | hiddenAct is gelu",
       "gemma2 | 'query_pre_attn_scalar': 32 | scale is",
       "gemma2, 46 layers | 'query_pre_attn_scalar': 64 | scale is",
       "gemma2 | 'attn_logit_softcapping': null | softcap is 0.0 and would be read as 50.0",
@@ -186,7 +186,8 @@ class GgufFamiliesTest {
       "deepseek_v2 | 'rope_scaling': {'type': 'yarn', 'factor': 8.0, 'original_max_position_embeddings': 64} | yarn_log_multiplier",
       "deepseek_v2, queries of low rank | 'num_hidden_layers': 27 | qRank is 128 and would be read as 0",
       "deepseek_v3 | 'rope_interleave': false | interleaved is false and would be read as true",
-      "deepseek_v3 | 'n_group': 2, 'topk_group': 2 | topGroups",
+      "deepseek_v3 | 'n_group': 2, 'topk_group': 2 | groups is 2 and would be read as 1",
+      "deepseek_v3 | 'n_group': 8, 'topk_group': 4 | expert_group_count",
   })
   void whatItCannotSayIsRefused(String family, String more, String message) throws IOException {
     Path model = model(config(family.strip(), more.strip()));
