@@ -7,6 +7,8 @@ import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.oribi.OribiException;
 import dev.oribi.io.Json;
+import java.io.IOException;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 import org.junit.jupiter.api.Test;
@@ -162,7 +164,7 @@ class LoraConfigTest {
   }
 
   @Test
-  void whatIsWrittenIsReadAndHasEveryFieldOfPeft() {
+  void whatIsWrittenIsReadAndHasEveryFieldOfPeft() throws IOException {
     LoraConfig c = with("{\"r\":4,\"lora_alpha\":6.5,\"lora_dropout\":0.1,\"target_modules\":\".*q_proj\",\"use_rslora\":true,"
         + "\"modules_to_save\":[\"lm_head\"],\"init_lora_weights\":\"gaussian\",\"rank_pattern\":{\"q_proj\":2},\"alpha_pattern\":{\"q_proj\":3.0},"
         + "\"base_model_name_or_path\":\"base\"}");
@@ -178,6 +180,8 @@ class LoraConfigTest {
     LoraConfig allLinear = LoraConfig.of(8, 16, 0, "all-linear", false, List.of(), "base");
     assertThat(allLinear.toJson().get("target_modules").size()).isEqualTo(7);
     assertThat(allLinear.toJson().get("lora_alpha").isInt()).isTrue();
-    assertThatThrownBy(() -> LoraConfig.read(folder.resolve("none"))).isInstanceOf(OribiException.class).hasMessageContaining("has no adapter_config.json");
+    assertThatThrownBy(() -> LoraConfig.read(folder.resolve("none"))).isInstanceOf(OribiException.class).hasMessageContaining("there is no such folder");
+    Path empty = Files.createDirectory(folder.resolve("empty"));
+    assertThatThrownBy(() -> LoraConfig.read(empty)).isInstanceOf(OribiException.class).hasMessageContaining("has no adapter_config.json");
   }
 }
