@@ -8,6 +8,9 @@
  *       does it, byte for byte.
  *   <li>{@link dev.oribi.gguf.GgufFile}: one file, checked when opened and then mapped into memory.
  *   <li>{@link dev.oribi.gguf.GgufWriter}: the way back, streamed, and whole or not at all.
+ *   <li>{@link dev.oribi.gguf.GgufKeys}, {@link dev.oribi.gguf.GgufNames} and package {@link dev.oribi.gguf.family}: what a file says of a
+ *       model, and where each weight of a family stands.
+ *   <li>{@link dev.oribi.gguf.GgufModel}: the weights of a file under Hugging Face's names.
  * </ol>
  *
  * <pre>{@code
