@@ -373,7 +373,7 @@ ORIBI_API oribi_status oribi_ggml_dequantize(oribi_ctx* ctx, void* w, const void
 /* y[N,C] = table[ids[N],:] of a table[V,C] in blocks, as oribi_embedding_forward. */
 ORIBI_API oribi_status oribi_ggml_embedding(oribi_ctx* ctx, void* y, const void* table, const int32_t* ids, int64_t n,
                                             int64_t c, int64_t v, oribi_ggml_type type, oribi_dtype t);
-/* y[N,out] = x[N,in]·Wᵀ for few rows, W[out,in] in blocks, which are read once for each row of x and never expanded in memory;
+/* y[N,out] = x[N,in]·Wᵀ for few rows, W[out,in] in blocks, which are decoded once for each row of x and never expanded in memory;
    ld_x, ld_y elements between rows, fp32. For decoding on a CPU; a GPU answers UNSUPPORTED. */
 ORIBI_API oribi_status oribi_ggml_matmul(oribi_ctx* ctx, float* y, const float* x, const void* w, int64_t n, int64_t in,
                                          int64_t out, int64_t ld_x, int64_t ld_y, oribi_ggml_type type);

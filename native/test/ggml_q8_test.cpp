@@ -2,6 +2,7 @@
 
 #include "ggml_blocks.h"
 
+#include <algorithm>
 #include <cmath>
 
 using namespace check;
@@ -55,14 +56,14 @@ Values multiply(Blocks& w, const Values& x, int64_t n) {
 }  // namespace
 
 /* Against the rounded x in double: what is left is fp32's rounding between blocks and of the scales, so that one wrong code of
-   256 would be seen. Odd numbers of blocks and of rows, strides, one thread and two. */
+   256 would be seen. Odd numbers of blocks and of rows, more rows than the stack holds, strides, one thread and two. */
 TEST(rounded) {
   struct Case {
     int64_t n, blocks, out;
   };
   for (oribi_ggml_type type : kTypes) {
-    for (const Case c : {Case{1, 1, 1}, Case{1, 3, 45}, Case{3, 8, 113}, Case{2, 13, 1023}}) {
-      const int64_t in = c.blocks * reference::ggml_sizes(type).elements, ld_x = in + 5, ld_y = c.out + 3;
+    for (const Case c : {Case{1, 1, 1}, Case{1, 3, 45}, Case{3, 8, 113}, Case{2, 13, 1023}, Case{3, 65536, 5}}) {
+      const int64_t in = std::min<int64_t>(c.blocks * reference::ggml_sizes(type).elements, 65536), ld_x = in + 5, ld_y = c.out + 3;
       where = "rounded, type " + std::to_string(type) + " in " + std::to_string(in) + " out " + std::to_string(c.out);
       const Blocks w(type, c.out, in, 5);
       Random random(3);
@@ -146,13 +147,13 @@ TEST(plain_types) {
   for (oribi_ggml_type type : {ORIBI_GGML_F32, ORIBI_GGML_F16, ORIBI_GGML_BF16}) {
     where = "plain, type " + std::to_string(type);
     const oribi_dtype t = type == ORIBI_GGML_F32 ? ORIBI_F32 : type == ORIBI_GGML_F16 ? ORIBI_F16 : ORIBI_BF16;
-    for (int64_t in : {1, 13, 113, 1023, 768}) {
-      const int64_t out = 19;
-      Array w(random.normals(out * in), t), x(random.normals(in), ORIBI_F32), y(static_cast<size_t>(out), ORIBI_F32, 7);
+    for (int64_t in : {1, 13, 113, 1023, 768, 131072}) {
+      const int64_t out = 19, n = 3;
+      Array w(random.normals(out * in), t), x(random.normals(n * in), ORIBI_F32), y(static_cast<size_t>(n * out), ORIBI_F32, 7);
       Context ctx(2);
-      CHECK_OK(ctx, oribi_ggml_matmul_q8(ctx, y.f32(), x.f32(), w.data(), 1, in, out, in, out, type));
-      const Product expected = product(w.values(), x.values(), 1, in, out, in);
-      for (size_t i = 0; i < static_cast<size_t>(out); i++) CHECK(std::fabs(y.get(i) - expected.sums[i]) <= 2e-6 * expected.sizes[i]);
+      CHECK_OK(ctx, oribi_ggml_matmul_q8(ctx, y.f32(), x.f32(), w.data(), n, in, out, in, out, type));
+      const Product expected = product(w.values(), x.values(), n, in, out, in);
+      for (size_t i = 0; i < static_cast<size_t>(n * out); i++) CHECK(std::fabs(y.get(i) - expected.sums[i]) <= 2e-6 * expected.sizes[i]);
     }
   }
 }

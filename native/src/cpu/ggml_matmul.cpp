@@ -231,14 +231,18 @@ extern "C" oribi_status oribi_ggml_matmul(oribi_ctx* ctx, float* y, const float*
   const GgmlLayout layout = ggml_layout(type);
   const int64_t bytes = in / layout.elements * layout.bytes;
   const Dot dot = dot_of(type);
-  for (int64_t row = 0; row < n; row++) {
-    const float* xs = x + row * ld_x;
-    float* ys = y + row * ld_y;
-    float sums[kMostIn / 32];
-    if (layout.elements > 1) sums_of(sums, xs, in);
-    const float* of_x = sums;
+  float sums[kMostIn / 32];
+  const float* of_x = sums;
+  const int64_t groups = in / 32, most = kMostIn / in; /* rows of x whose sums fit: each row of W is read once for all of them */
+  for (int64_t first = 0; first < n; first += most, x += most * ld_x, y += most * ld_y) {
+    const int64_t rows = std::min(most, n - first);
+    for (int64_t i = 0; layout.elements > 1 && i < rows; i++) sums_of(sums + i * groups, x + i * ld_x, in);
     parallel_ranges(ctx, out, kRows, [=](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; r++) ys[r] = dot(static_cast<const uint8_t*>(w) + r * bytes, xs, of_x, in);
+      for (int64_t r = begin; r < end; r++) {
+        for (int64_t i = 0; i < rows; i++) {
+          y[i * ld_y + r] = dot(static_cast<const uint8_t*>(w) + r * bytes, x + i * ld_x, of_x + i * groups, in);
+        }
+      }
     });
   }
   return ORIBI_OK;

@@ -22,7 +22,8 @@ namespace {
 /* Bytes of W that make a piece of work: about 2 us of it, where taking the next piece costs some 0.1 us. */
 constexpr int64_t kPiece = 1 << 16;
 
-/* Longest row: what is kept of it lies on the stack, 170 kB. The widest layers that are published have 53248. */
+/* Longest row: what is kept of it, or of several shorter ones, lies on the stack, 170 kB. The widest layers that are published have
+   53248. */
 constexpr int64_t kMostIn = 1 << 17;
 
 /* Smaller numbers would make 127 / max infinite. */
@@ -62,17 +63,31 @@ void round_row(int8_t* codes, float* scale, int16_t* sums, const float* x, int64
   }
 }
 
-void multiply_row(oribi_ctx* ctx, float* y, const float* x, const uint8_t* w, int64_t in, int64_t out, oribi_ggml_type type) {
-  const GgmlLayout layout = ggml_layout(type);
-  const int64_t bytes = in / layout.elements * layout.bytes;
-  const Dot8 dot = dot8_of(type);
+struct Shape {
+  int64_t in, out, ld_x, ld_y;
+  oribi_ggml_type type;
+};
+
+/* As many rows of x as the stack holds: each row of W is read once for all of them. */
+void multiply_rows(oribi_ctx* ctx, float* y, const float* x, const uint8_t* w, int64_t rows, const Shape& s) {
+  const GgmlLayout layout = ggml_layout(s.type);
+  const int64_t bytes = s.in / layout.elements * layout.bytes, groups = s.in / layout.elements;
+  const int summed = s.type == ORIBI_GGML_Q6_K ? 16 : 32;
+  const Dot8 dot = dot8_of(s.type);
   alignas(64) int8_t codes[kMostIn];
   float scale[kMostIn / 32];
   int16_t sums[kMostIn / 16];
-  round_row(codes, scale, sums, x, in, layout.elements, type == ORIBI_GGML_Q6_K ? 16 : 32);
-  const Rounded rounded = {codes, scale, sums};
-  parallel_ranges(ctx, out, std::max<int64_t>(1, kPiece / bytes), [=](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; r++) y[r] = dot(w + r * bytes, rounded, in);
+  for (int64_t i = 0; i < rows; i++) {
+    round_row(codes + i * s.in, scale + i * groups, sums + i * (s.in / summed), x + i * s.ld_x, s.in, layout.elements, summed);
+  }
+  const Rounded first = {codes, scale, sums};
+  parallel_ranges(ctx, s.out, std::max<int64_t>(1, kPiece / bytes), [=](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; r++) {
+      for (int64_t i = 0; i < rows; i++) {
+        const Rounded row = {first.codes + i * s.in, first.scale + i * groups, first.sums + i * (s.in / summed)};
+        y[i * s.ld_y + r] = dot(w + r * bytes, row, s.in);
+      }
+    }
   });
 }
 
@@ -88,8 +103,9 @@ extern "C" oribi_status oribi_ggml_matmul_q8(oribi_ctx* ctx, float* y, const flo
   }
   Check check(ctx, "oribi_ggml_matmul_q8");
   if (!check_ggml_matmul(check, y, x, w, n, in, out, ld_x, ld_y, type, kMostIn).ok()) return check.status();
-  for (int64_t row = 0; row < n; row++) {
-    multiply_row(ctx, y + row * ld_y, x + row * ld_x, static_cast<const uint8_t*>(w), in, out, type);
+  const int64_t most = kMostIn / in;
+  for (int64_t row = 0; row < n; row += most) {
+    multiply_rows(ctx, y + row * ld_y, x + row * ld_x, static_cast<const uint8_t*>(w), std::min(most, n - row), {in, out, ld_x, ld_y, type});
   }
   return ORIBI_OK;
 }

@@ -25,33 +25,27 @@ __device__ inline uint32_t two_bytes(const uint8_t* p) { return *reinterpret_cas
 
 __device__ inline float half_at(const uint8_t* p) { return __half2float(__ushort_as_half(*reinterpret_cast<const uint16_t*>(p))); }
 
-/* 8 bytes at a multiple of 2, or of 8: then in one load. */
-template <bool kAligned>
+/* 8 bytes at a multiple of 2. */
 struct Bytes {
   uint32_t word[2];
   __device__ explicit Bytes(const uint8_t* p) {
-    if constexpr (kAligned) {
-      const uint2 both = *reinterpret_cast<const uint2*>(p);
-      word[0] = both.x, word[1] = both.y;
-    } else {
-      word[0] = two_bytes(p) | two_bytes(p + 2) << 16;
-      word[1] = two_bytes(p + 4) | two_bytes(p + 6) << 16;
-    }
+    word[0] = two_bytes(p) | two_bytes(p + 2) << 16;
+    word[1] = two_bytes(p + 4) | two_bytes(p + 6) << 16;
   }
   __device__ uint32_t operator[](int i) const { return word[i / 4] >> i % 4 * 8 & 0xffu; }
 };
 
-/* Elements first .. first + 7 of a block. kAligned: blocks begin at multiples of 8 bytes, and so do the codes of 8 elements. */
-template <int kType, bool kAligned>
+/* Elements first .. first + 7 of a block. */
+template <int kType>
 struct Eight;
 
 /* Q4_0, Q4_1, Q5_0, Q5_1 */
-template <int kBits, bool kMin, bool kAligned>
+template <int kBits, bool kMin>
 struct SmallEight {
   __device__ static void decode(float* w, const uint8_t* block, int first) {
     constexpr int kHead = kMin ? 4 : 2, kCodes = kHead + (kBits == 5 ? 4 : 0), kMiddle = kMin ? 0 : kBits == 5 ? 16 : 8;
     const float d = half_at(block), min = kMin ? half_at(block + 2) : 0;
-    const Bytes<kAligned> q(block + kCodes + first % 16);
+    const Bytes q(block + kCodes + first % 16);
     const int shift = first / 16 * 4;
     const uint32_t high = kBits == 5 ? (two_bytes(block + kHead) | two_bytes(block + kHead + 2) << 16) >> first : 0;
 #pragma unroll
@@ -62,27 +56,27 @@ struct SmallEight {
     }
   }
 };
-template <bool kAligned>
-struct Eight<ORIBI_GGML_Q4_0, kAligned> : SmallEight<4, false, kAligned> {};
-template <bool kAligned>
-struct Eight<ORIBI_GGML_Q4_1, kAligned> : SmallEight<4, true, kAligned> {};
-template <bool kAligned>
-struct Eight<ORIBI_GGML_Q5_0, kAligned> : SmallEight<5, false, kAligned> {};
-template <bool kAligned>
-struct Eight<ORIBI_GGML_Q5_1, kAligned> : SmallEight<5, true, kAligned> {};
+template <>
+struct Eight<ORIBI_GGML_Q4_0> : SmallEight<4, false> {};
+template <>
+struct Eight<ORIBI_GGML_Q4_1> : SmallEight<4, true> {};
+template <>
+struct Eight<ORIBI_GGML_Q5_0> : SmallEight<5, false> {};
+template <>
+struct Eight<ORIBI_GGML_Q5_1> : SmallEight<5, true> {};
 
-template <bool kAligned>
-struct Eight<ORIBI_GGML_Q8_0, kAligned> {
+template <>
+struct Eight<ORIBI_GGML_Q8_0> {
   __device__ static void decode(float* w, const uint8_t* block, int first) {
     const float d = half_at(block);
-    const Bytes<kAligned> q(block + 2 + first);
+    const Bytes q(block + 2 + first);
 #pragma unroll
     for (int i = 0; i < kVector; i++) w[i] = __fmul_rn(static_cast<float>(static_cast<int8_t>(q[i])), d);
   }
 };
 
 /* Q4_K, Q5_K: groups of 32 with a scale and a smallest value of 6 bits */
-template <int kBits, bool kAligned>
+template <int kBits>
 struct GroupEight {
   __device__ static void decode(float* w, const uint8_t* block, int first) {
     const int g = first / 32, l = first % 32;
@@ -92,7 +86,7 @@ struct GroupEight {
     const uint32_t m = g < 4 ? other & 63 : late >> 4 | other >> 6 << 4;
     const float step = __fmul_rn(half_at(block), static_cast<float>(sc));
     const float min = __fmul_rn(half_at(block + 2), static_cast<float>(m));
-    const Bytes<kAligned> q(block + (kBits == 5 ? 48 : 16) + g / 2 * 32 + l), high(block + 16 + (kBits == 5 ? l : 0));
+    const Bytes q(block + (kBits == 5 ? 48 : 16) + g / 2 * 32 + l), high(block + 16 + (kBits == 5 ? l : 0));
 #pragma unroll
     for (int i = 0; i < kVector; i++) {
       const uint32_t fifth = kBits == 5 ? (high[i] >> g & 1) << 4 : 0;
@@ -100,16 +94,16 @@ struct GroupEight {
     }
   }
 };
-template <bool kAligned>
-struct Eight<ORIBI_GGML_Q4_K, kAligned> : GroupEight<4, kAligned> {};
-template <bool kAligned>
-struct Eight<ORIBI_GGML_Q5_K, kAligned> : GroupEight<5, kAligned> {};
+template <>
+struct Eight<ORIBI_GGML_Q4_K> : GroupEight<4> {};
+template <>
+struct Eight<ORIBI_GGML_Q5_K> : GroupEight<5> {};
 
-template <bool kAligned>
-struct Eight<ORIBI_GGML_Q6_K, kAligned> {
+template <>
+struct Eight<ORIBI_GGML_Q6_K> {
   __device__ static void decode(float* w, const uint8_t* block, int first) {
     const int half = first / 128, quarter = first % 128 / 32, l = first % 32;
-    const Bytes<kAligned> low(block + half * 64 + quarter % 2 * 32 + l), high(block + 128 + half * 32 + l);
+    const Bytes low(block + half * 64 + quarter % 2 * 32 + l), high(block + 128 + half * 32 + l);
     const float step = __fmul_rn(half_at(block + 208), static_cast<float>(static_cast<int8_t>(block[192 + first / 16])));
 #pragma unroll
     for (int i = 0; i < kVector; i++) {
@@ -143,53 +137,30 @@ struct Rows {
   bool wide; /* rows of w begin at multiples of 16 bytes */
 };
 
-/* Row and column of a thread. Numbers below 2^32, as almost always, are divided as such. */
-struct Place {
-  int64_t row, col;
-  __device__ Place(int64_t thread, int64_t of_row) {
-    if (((thread | of_row) >> 32) == 0) {
-      const uint32_t t = static_cast<uint32_t>(thread), n = static_cast<uint32_t>(of_row);
-      row = t / n, col = t % n;
-    } else {
-      row = thread / of_row, col = thread % of_row;
-    }
-  }
-};
-
-template <int kElements, int kBytes, int kType, bool kAligned, class T>
+template <int kElements, int kBytes, int kType, class T>
 __global__ void __launch_bounds__(kThreads) decode_kernel(T* w, const Rows r, int* fault) {
-  const Place place(static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x, r.cols / kVector);
-  const int64_t row = place.row, col = place.col * kVector;
+  const int64_t thread = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x, of_row = r.cols / kVector;
+  const int64_t row = thread / of_row, col = thread % of_row * kVector;
   if (row >= r.rows) return;
   const int64_t from = r.ids == nullptr ? row : r.ids[row];
   const bool inside = from >= 0 && from < r.v;
   float values[kVector] = {};
   if (inside) {
     const uint8_t* block = r.blocks + (from * (r.cols / kElements) + col / kElements) * kBytes;
-    Eight<kType, kAligned>::decode(values, block, static_cast<int>(col % kElements));
+    Eight<kType>::decode(values, block, static_cast<int>(col % kElements));
   } else if (col == 0) {
     *fault = kFaultEmbeddingId;
   }
   store(w + row * r.ld + col, values, r.wide);
 }
 
-template <int kType, bool kAligned>
+template <int kType>
 void launch(oribi_ctx* ctx, void* w, const Rows& r, oribi_dtype t, unsigned grid) {
   constexpr GgmlLayout kLayout = ggml_layout(kType);
   dispatch_pack(t, 1, [&](auto type, auto) {
     using T = decltype(type);
-    decode_kernel<kLayout.elements, kLayout.bytes, kType, kAligned>
-        <<<grid, kThreads, 0, stream_of(ctx)>>>(static_cast<T*>(w), r, fault_of(ctx));
+    decode_kernel<kLayout.elements, kLayout.bytes, kType><<<grid, kThreads, 0, stream_of(ctx)>>>(static_cast<T*>(w), r, fault_of(ctx));
   });
-}
-
-/* Types whose blocks are multiples of 8 bytes, and codes in them too, are read so where the first block begins at one. */
-template <int kType>
-void launch(oribi_ctx* ctx, void* w, const Rows& r, oribi_dtype t, unsigned grid) {
-  if constexpr (ggml_layout(kType).bytes % 8 == 0) {
-    if (reinterpret_cast<uintptr_t>(r.blocks) % 8 == 0) return launch<kType, true>(ctx, w, r, t, grid);
-  }
-  launch<kType, false>(ctx, w, r, t, grid);
 }
 
 oribi_status decode(oribi_ctx* ctx, const char* function, void* w, Rows r, oribi_ggml_type type, oribi_dtype t) {

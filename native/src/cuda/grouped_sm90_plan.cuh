@@ -16,9 +16,10 @@ constexpr uint32_t kSlabBytes = kSlab * kRowBytes;
 constexpr int kConsumers = 2, kThreads = 128 * (1 + kConsumers);
 constexpr uint32_t kLeftBytes = kRows * kRowBytes, kRightBytes = kColumns * kRowBytes, kStageBytes = kLeftBytes + kRightBytes;
 constexpr int kStages = 4; /* of 48 KB, the most that fit into 227 KB beside the staging of out */
-/* The most rows of tiles of an expert that are walked together. What an H100 computes at once, 132 tiles, reads least as 16 rows of
-   8; but a weight is read once for each group, so that 17 rows are better walked as one than as two. */
-constexpr int kGroup = 24;
+/* Rows of tiles of an expert that are walked together: 16 x 8 tiles are what an H100 computes at once, and read the least. With 8, and
+   with equal groups of up to 24 so that a weight is read for fewer groups, dx of 2,048 rows an expert was 3 to 6 % slower
+   (docs/results/grouped.md). */
+constexpr int kGroup = 16;
 
 /* Everything a kernel needs; the maps describe tensors to TMA, out for dw alone. */
 struct Arguments {
@@ -131,12 +132,11 @@ class Walk {
       return true;
     }
   }
-  /* Down the rows of a group, then to the next column. Groups are as equal as they can be. */
+  /* Down the rows of a group, then to the next column. */
   __device__ void place(Tile* t, int tile, int row_tiles) {
-    const int groups = (row_tiles + kGroup - 1) / kGroup, size = (row_tiles + groups - 1) / groups;
-    const int of_group = size * at_.column_tiles, group = tile / of_group, in_group = tile % of_group;
-    const int rows = min(size, row_tiles - group * size);
-    t->row = (group * size + in_group % rows) * kRows;
+    const int of_group = kGroup * at_.column_tiles, group = tile / of_group, in_group = tile % of_group;
+    const int rows = min(kGroup, row_tiles - group * kGroup);
+    t->row = (group * kGroup + in_group % rows) * kRows;
     t->column = in_group / rows * kColumns;
   }
 

@@ -18,6 +18,7 @@ public record Ceilings(double gemm, double bandwidth) {
   private static final int GPU_SIZE = 8192;
   private static final long CPU_ELEMENTS = 32L << 20;
   private static final long GPU_ELEMENTS = 256L << 20;
+  private static final int READ_COLS = 4096;
   private static final int RUNS = 9;
 
   public static Ceilings measure(Machine machine) {
@@ -50,6 +51,28 @@ public record Ceilings(double gemm, double bandwidth) {
       Mem y = arena.all().slice(8 * elements, 4 * elements);
       double seconds = median(machine, () -> machine.kernels().add(y, a, b, elements, DType.F32));
       return 12.0 * elements / seconds;
+    }
+  }
+
+  /**
+   * Bytes/s at which the device reads a matrix larger than the caches, median: a product of one row with it in fp32, which computes
+   * little.
+   */
+  public static double reading(Machine machine) {
+    long rows = (machine.isCuda() ? GPU_ELEMENTS : CPU_ELEMENTS) / READ_COLS;
+    Gemm.Shape shape = new Gemm.Shape(false, true, 1, rows, READ_COLS, READ_COLS, READ_COLS, rows, DType.F32, DType.F32, DType.F32);
+    long workspace = machine.gemm().workspace(shape);
+    try (Arena arena = machine.device().allocate("the measurement of reading", 4 * (rows * READ_COLS + READ_COLS + rows) + workspace)) {
+      Mem w = arena.all().slice(0, 4 * rows * READ_COLS);
+      Mem x = arena.all().slice(w.bytes(), 4L * READ_COLS);
+      Mem y = arena.all().slice(w.bytes() + x.bytes(), 4 * rows);
+      Mem space = arena.all().slice(w.bytes() + x.bytes() + y.bytes(), workspace);
+      machine.kernels().fill(w, rows * READ_COLS, 1, DType.F32);
+      machine.kernels().fill(x, READ_COLS, 1, DType.F32);
+      machine.kernels().keepAwake(true);
+      double seconds = median(machine, () -> machine.gemm().multiply(y, x, w, space, shape, 1, 0));
+      machine.kernels().keepAwake(false);
+      return 4.0 * rows * READ_COLS / seconds;
     }
   }
 

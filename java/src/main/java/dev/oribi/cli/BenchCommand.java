@@ -1,6 +1,8 @@
 package dev.oribi.cli;
 
+import dev.oribi.OribiException;
 import dev.oribi.bench.AttentionBench;
+import dev.oribi.bench.Ceilings;
 import dev.oribi.bench.DataBench;
 import dev.oribi.bench.LoraBench;
 import dev.oribi.bench.StepBench;
@@ -197,10 +199,14 @@ final class BenchCommand {
   /** {@code oribi bench decode}. */
   @Command(
       name = "decode",
-      description = "Times the tokens of an answer one by one: a prompt of 16 tokens, then always the likeliest token.",
+      description = "Times the tokens of an answer one by one, always the likeliest, after a prompt of 16 tokens and 64 tokens that"
+          + " are not timed; with GB/s of weights read and the share of what this machine's memory gives.",
       sortOptions = false)
   static final class DecodeCommand implements Callable<Integer> {
     private static final int PROMPT = 16;
+
+    /** Tokens until the virtual machine has compiled what it will. */
+    private static final int WARM_UP = 64;
 
     @Mixin private ModelOptions model;
 
@@ -209,23 +215,45 @@ final class BenchCommand {
 
     @Override
     public Integer call() {
+      double[] each;
+      long bytes;
       try (TextModel text = model.open()) {
-        int[] prompt = new int[PROMPT];
-        Arrays.setAll(prompt, i -> 5 + 3 * i % (text.tokenizer().vocabSize() - 5));
-        long[] times = new long[tokens + 1];
-        int[] n = {0};
-        text.continueIds(prompt, Generator.Options.greedy(tokens + 1, Set.of()), id -> {
-          times[n[0]++] = System.nanoTime();
-          return true;
-        });
-        double[] each = new double[n[0] - 1];
-        Arrays.setAll(each, i -> (times[i + 1] - times[i]) / 1e6);
-        double mean = Arrays.stream(each).average().orElse(0);
-        Arrays.sort(each);
-        System.out.printf(Locale.ROOT, "%d tokens: p20 %.2f  p50 %.2f  p80 %.2f ms a token, %.1f tokens/s in the mean%n", each.length,
-            each[each.length / 5], each[each.length / 2], each[each.length * 4 / 5], 1000 / mean);
+        each = times(text);
+        bytes = text.bytesOfToken();
+      }
+      double mean = Arrays.stream(each).average().orElseThrow();
+      Arrays.sort(each);
+      double p50 = each[each.length / 2];
+      System.out.printf(Locale.ROOT, "%d tokens: p20 %.2f  p50 %.2f  p80 %.2f ms a token, %.1f tokens/s in the mean%n", each.length,
+          each[each.length / 5], p50, each[each.length * 4 / 5], 1000 / mean);
+      try (Machine open = model.machine.open()) { // last: at first the virtual machine's compiler takes the cores
+        double rate = bytes / (p50 / 1e3);
+        double memory = Ceilings.reading(open);
+        System.out.printf(Locale.ROOT, "%.1f MB of weights a token: %.1f GB/s, %.0f %% of the %.1f GB/s that memory is read at%n",
+            bytes / 1e6, rate / 1e9, 100 * rate / memory, memory / 1e9);
       }
       return 0;
+    }
+
+    /** Milliseconds of each timed token. */
+    private double[] times(TextModel text) {
+      if (tokens < 1) {
+        throw new OribiException("--tokens must be at least 1, and is " + tokens);
+      }
+      int[] prompt = new int[PROMPT];
+      Arrays.setAll(prompt, i -> 5 + 3 * i % (text.tokenizer().vocabSize() - 5));
+      long[] at = new long[WARM_UP + tokens + 1];
+      int[] n = {0};
+      text.continueIds(prompt, Generator.Options.greedy(at.length, Set.of()), id -> {
+        at[n[0]++] = System.nanoTime();
+        return true;
+      });
+      if (n[0] < at.length) {
+        throw new OribiException("a context of " + (PROMPT + n[0]) + " tokens ends before all are timed: lower --tokens");
+      }
+      double[] each = new double[tokens];
+      Arrays.setAll(each, i -> (at[WARM_UP + i + 1] - at[WARM_UP + i]) / 1e6);
+      return each;
     }
   }
 }

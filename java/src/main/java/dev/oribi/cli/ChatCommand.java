@@ -19,6 +19,10 @@ import picocli.CommandLine.Option;
     name = "chat",
     description = "Talks with a model, line by line. /new begins again, /adapter off and /adapter on take the adapter off and put it"
         + " on, /exit or the end of the input ends.",
+    footer = {
+      "",
+      "On a CPU, products with the blocks of a GGUF file round their input to 8 bits, as llama.cpp does."
+    },
     sortOptions = false)
 final class ChatCommand implements Callable<Integer> {
   @Mixin private ModelOptions model;

@@ -13,6 +13,8 @@ import picocli.CommandLine.Option;
     description = "Continues a text, or answers a question with the model's chat template.",
     footer = {
       "",
+      "On a CPU, products with the blocks of a GGUF file round their input to 8 bits, as llama.cpp does.",
+      "",
       "Examples:",
       "  oribi generate --model DIR --prompt \"Once upon a time\"",
       "  oribi generate --model DIR --adapter oribi-output --chat --prompt \"Who are you?\""

@@ -19,6 +19,8 @@ import picocli.CommandLine.Option;
         + " streaming. Ctrl-C ends it.",
     footer = {
       "",
+      "On a CPU, products with the blocks of a GGUF file round their input to 8 bits, as llama.cpp does.",
+      "",
       "Example:",
       "  oribi serve --model model.gguf --port 8080",
       "  curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\",

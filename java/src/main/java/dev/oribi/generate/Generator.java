@@ -107,6 +107,11 @@ public final class Generator implements AutoCloseable {
     plan = new Plan(List.of(program), held, model.loadingBytes());
   }
 
+  /** {@link Decoder#bytesOfToken}. */
+  long bytesOfToken() {
+    return model.bytesOfToken();
+  }
+
   /** The memory and the ops. */
   public Plan plan() {
     return plan;
@@ -196,7 +201,7 @@ public final class Generator implements AutoCloseable {
     d.write(start.mem(), new int[] {0}, 1);
     d.write(length.mem(), new int[] {begin + n}, 1);
     d.write(inputs.targetRows().mem(), new int[] {n - 1}, 1);
-    machine.kernels().keepAwake(n == 1);
+    machine.kernels().keepAwake(Emit.readsBlocks(n));
     try {
       executor.run(program, new Run(machine.library(), n, 1, 1, n, 0));
     } finally {

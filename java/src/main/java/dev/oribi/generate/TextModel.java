@@ -211,6 +211,11 @@ public final class TextModel implements AutoCloseable {
     }).text();
   }
 
+  /** Bytes of weights that generating a token reads, for measurements. */
+  public long bytesOfToken() {
+    return runner.generator().bytesOfToken();
+  }
+
   /** Why a text ended. */
   public enum End {
     /** At a token or a text that ends it. */

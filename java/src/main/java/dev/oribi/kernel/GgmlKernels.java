@@ -10,6 +10,12 @@ import dev.oribi.kernel.jni.oribi_ctx;
 
 /** The functions of {@code oribi.h} on weights in ggml's blocks, on the device of a {@link Kernels}. Types are ggml's numbers. */
 public final class GgmlKernels {
+  /** Longest rows that {@link #matmul} takes. */
+  static final long MOST_IN = 1 << 18;
+
+  /** ggml's number of plain fp32. */
+  static final int F32 = 0;
+
   private final Kernels kernels;
   private final oribi_ctx ctx;
 

@@ -36,8 +36,13 @@ public final class OpenBlasGemm implements Gemm {
     }
   }
 
-  private static void sgemm(Mem c, Mem a, Mem b, Shape s, float alpha, float beta) {
+  private void sgemm(Mem c, Mem a, Mem b, Shape s, float alpha, float beta) {
     if (s.m() == 1 && !s.transposeA() && s.transposeB()) {
+      if (alpha == 1 && beta == 0 && s.ldb() == s.k() && s.k() <= GgmlKernels.MOST_IN) {
+        // By Oribi's own kernel, whose threads stay awake between the products of a token.
+        kernels.ggml().matmul(c, a, b, 1, s.k(), s.n(), s.k(), s.n(), GgmlKernels.F32);
+        return;
+      }
       // One row, as in generation: y = B x reads B once, row by row.
       cblas_sgemv(
           CblasRowMajor,

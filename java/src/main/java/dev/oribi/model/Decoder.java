@@ -600,6 +600,12 @@ public final class Decoder {
     e.loss().logits("lm_head", logits, x, headWeight());
   }
 
+  /** Bytes of weights that generating a token reads, if it reads all experts: everything but an embedding that is not the head. */
+  public long bytesOfToken() {
+    List<Buffer> table = head == embed ? List.of() : embed.frozen() != null ? embed.frozen().buffers() : List.of(embed.value().buffer());
+    return parameters.buffers().stream().filter(b -> !table.contains(b)).mapToLong(Buffer::bytes).sum();
+  }
+
   private Head headWeight() {
     return new Head(
         head.value(), head.int8(), head.frozen() == null ? null : head.frozen().ggml(), (float) architecture.logitScale(),

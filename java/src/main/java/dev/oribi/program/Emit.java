@@ -141,6 +141,11 @@ public final class Emit {
     return sizes.tokens;
   }
 
+  /** Whether a run of so many rows, written by {@link #forText}, reads blocks as they are: in products that follow each other quickly. */
+  public static boolean readsBlocks(long rows) {
+    return rows <= EmitLora.FEW_ROUNDED_ROWS;
+  }
+
   /** Whether products of few rows with blocks may round x; see {@link #forText}. */
   boolean roundsX() {
     return roundsX;

@@ -23,6 +23,12 @@ public final class EmitLora {
   /** Up to so many rows the blocks are read once for each; expanding costs a pass over four bytes a weight, written and read. */
   private static final long FEW_ROWS = 4;
 
+  /**
+   * The same where x is rounded, which makes a row take as long as reading the blocks: 2 ms for each of a model of 75 million weights in
+   * Q8_0, which takes 45 ms to expand (AMD EPYC, one thread).
+   */
+  static final long FEW_ROUNDED_ROWS = 16;
+
   private final Emit emit;
   private final Kernels kernels;
 
@@ -107,7 +113,7 @@ public final class EmitLora {
     reads.add(x.buffer());
     emit.matmulOr(name, y, x, View.of(w), reads, stack.bytes(), r -> {
       long rows = r.rows(x);
-      if (rows > FEW_ROWS) {
+      if (rows > (emit.roundsX() ? FEW_ROUNDED_ROWS : FEW_ROWS)) {
         long row = 0;
         for (FrozenStack.Part p : stack.parts()) {
           unpack(r.kernels(), View.of(w).rows(row, p.rows()), p);

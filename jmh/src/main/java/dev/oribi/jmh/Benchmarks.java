@@ -58,6 +58,7 @@ public final class Benchmarks {
       options.measurementTime(TimeValue.milliseconds(quick ? 100 : 300));
     }
     if (Sizes.gpu()) {
+      unlessGiven(options, given, "kernel", Case.ofGpu());
       // What a GPU computes in, and enough tokens to fill it.
       unlessGiven(options, given, "type", "BF16");
       unlessGiven(options, given, "n", "8192");

@@ -243,6 +243,8 @@ public enum Case {
   GGML_Q5_K(b -> PackedCases.ggml(b, GgmlType.Q5_K)),
   GGML_Q6_K(b -> PackedCases.ggml(b, GgmlType.Q6_K)),
   GGML_EMBEDDING(PackedCases::ggmlEmbedding),
+  GGML_MATMUL(b -> PackedCases.ggmlMatmul(b, false)),
+  GGML_MATMUL_Q8(b -> PackedCases.ggmlMatmul(b, true)),
   FP8_QUANTIZE(PackedCases::fp8),
   FP8_QUANTIZE_TRANSPOSED(PackedCases::fp8Transposed),
   ROUTER_FORWARD(ExpertCases::routerForward),
@@ -260,6 +262,18 @@ public enum Case {
   LORA_MATMUL_DX(b -> lora(b, true, false)),
   LORA_MATMUL_NF4(b -> lora(b, false, true)),
   LORA_MATMUL_DX_NF4(b -> lora(b, true, true)),
+  LORA_FORWARD(b -> {
+    LoraShape s = loraShape(b);
+    Mem y = b.normals(b.n * C());
+    Mem h = b.normals(b.n * RANK());
+    Mem x = b.normals(b.n * C());
+    Mem w = b.normals(C() * C());
+    Mem a = b.normals(RANK() * C());
+    Mem up = b.normals(C() * RANK());
+    Mem space = b.raw(b.kernels.lora().workspace(s));
+    return new Work(() -> b.kernels.lora().forward(y, h, x, w, null, a, up, space, s),
+        2 * bytes(b, C()) + C() * C() * b.type.bytes(), 2.0 * b.n * C() * (C() + 2 * RANK()));
+  }),
   LORA_H(b -> {
     LoraShape s = loraShape(b);
     Mem x = b.normals(b.n * C());
@@ -326,6 +340,11 @@ public enum Case {
   /** The names of those that a CPU can run. */
   static String[] ofCpu() {
     return Arrays.stream(values()).map(Case::name).filter(name -> !name.startsWith("CUDNN")).toArray(String[]::new);
+  }
+
+  /** The names of those that a GPU can run. */
+  static String[] ofGpu() {
+    return Arrays.stream(values()).map(Case::name).filter(name -> !name.startsWith("GGML_MATMUL")).toArray(String[]::new);
   }
 
   // Methods and not constants: an enum's own constants do not exist yet where its values are made.

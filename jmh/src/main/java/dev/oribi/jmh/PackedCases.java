@@ -35,6 +35,19 @@ final class PackedCases {
         type.bytes(count) + (double) count * b.type.bytes(), 2.0 * count);
   }
 
+  /** The next token's product with a weight in blocks, on a CPU alone: x as it is, or rounded to 8 bits. */
+  static Work ggmlMatmul(Bench b, boolean q8) {
+    GgmlType type = GgmlType.Q8_0;
+    long count = Case.F() * Case.C();
+    Mem packed = blocks(b, type, count);
+    Mem x = b.normals(Case.C(), DType.F32);
+    Mem y = b.normals(Case.F(), DType.F32);
+    Runnable call =
+        q8 ? () -> b.kernels.ggml().matmulQ8(y, x, packed, 1, Case.C(), Case.F(), Case.C(), Case.F(), type.id())
+            : () -> b.kernels.ggml().matmul(y, x, packed, 1, Case.C(), Case.F(), Case.C(), Case.F(), type.id());
+    return new Work(call, type.bytes(count), 2.0 * count);
+  }
+
   static Work fp8(Bench b) {
     long count = b.n * Case.C();
     Mem x = b.normals(count);
