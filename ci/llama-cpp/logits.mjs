@@ -6,9 +6,9 @@
 //   lora    an adapter file, or null
 //   texts   what to read
 //   tokens  how many to continue with
-//   logits  a file to write: float32, little-endian, [positions of all texts, one text after the other, V]
+//   logits  a file to write: float32, little-endian, [positions of all texts, one text after the other, V]; null: none
 //
-// Prints for each job one line of JSON: {"vocabulary": V, "texts": [{"ids", "continued"}]}. Keys and values are kept in
+// Prints for each job one line of JSON: {"vocabulary": V, or 0 without logits, "texts": [{"ids", "continued"}]}. Keys and values are kept in
 // float32, so that what differs is arithmetic and not the cache.
 import {getLlama, LlamaLogLevel} from "node-llama-cpp";
 import {readFileSync, writeFileSync} from "node:fs";
@@ -54,11 +54,11 @@ for (const line of readFileSync(0, "utf8").split("\n").filter(l => l !== "")) {
   const texts = [];
   for (const text of job.texts) {
     const ids = tokens(model, text);
-    await logits(context, ids, rows);
-    texts.push({ids, continued: await greedy(context, model, ids, job.tokens)});
+    if (job.logits) await logits(context, ids, rows);
+    texts.push({ids, continued: job.tokens > 0 ? await greedy(context, model, ids, job.tokens) : []});
   }
-  writeFileSync(job.logits, Buffer.concat(rows));
-  console.log(JSON.stringify({vocabulary: rows[0].length / 4, texts}));
+  if (job.logits) writeFileSync(job.logits, Buffer.concat(rows));
+  console.log(JSON.stringify({vocabulary: rows.length > 0 ? rows[0].length / 4 : 0, texts}));
   await context.dispose();
   await model.dispose();
 }

@@ -160,7 +160,7 @@ final class TokenizerFiles {
     }
     Map<String, Integer> ids = new HashMap<>();
     for (int id = 0; id < tokens.size(); id++) {
-      if (is(id, TokenizerKeys.NORMAL) || types[id] == 0) {
+      if (is(id, TokenizerKeys.NORMAL) || is(id, TokenizerKeys.USER_DEFINED) || types[id] == 0) { // Gemma's runs of spaces are both
         ids.put(tokens.get(id), id);
       }
     }

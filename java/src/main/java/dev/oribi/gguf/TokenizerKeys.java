@@ -136,7 +136,7 @@ public final class TokenizerKeys {
     }
     for (int id = 0; id < scores.length; id++) {
       if (Float.isNaN(scores[id])) { // no merge makes it: single characters, bytes, control tokens
-        scores[id] = types[id] == NORMAL ? -rank : 0;
+        scores[id] = types[id] == NORMAL || types[id] == USER_DEFINED ? -rank : 0;
       }
     }
     return scores;

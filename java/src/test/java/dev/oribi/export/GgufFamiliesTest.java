@@ -200,6 +200,8 @@ class GgufFamiliesTest {
       "deepseek_v2 | 'rope_scaling': {'type': 'yarn', 'factor': 8.0, 'original_max_position_embeddings': 64} | yarn_log_multiplier",
       "deepseek_v2, queries of low rank | 'num_hidden_layers': 27 | qRank is 128 and would be read as 0",
       "deepseek_v3 | 'rope_interleave': false | interleaved is false and would be read as true",
+      "deepseek_v3 | 'n_group': 2, 'topk_group': 2 | groups is 2 and would be read as 1",
+      "deepseek_v3 | 'n_group': 8, 'topk_group': 4 | expert_group_count",
   })
   void whatItCannotSayIsRefused(String family, String more, String message) throws IOException {
     Path model = model(config(family.strip(), more.strip()));

@@ -46,7 +46,7 @@ class LlamaCppTokenizersTest {
 
   private void sameTokens(Path tokenizer) throws IOException, InterruptedException {
     Path file = TokenizerOnlyModel.write(folder.resolve("t.gguf"), tokenizer);
-    List<Answer> answers = reader.run(new Job(file, null, TEXTS, 0));
+    List<Answer> answers = reader.run(new Job(file, null, TEXTS, 0, false));
     try (Tokenizer ours = Tokenizer.load(tokenizer); Tokenizer again = Tokenizer.load(GgufFolder.of(file))) {
       for (int i = 0; i < TEXTS.size(); i++) {
         int[] expected = ours.encode(TEXTS.get(i), true);

@@ -50,15 +50,20 @@ public final class LlamaCpp {
    *
    * @param lora an adapter file, or null
    * @param tokens to continue each text with
+   * @param logits whether they are asked for; of a large vocabulary they take seconds
    */
-  public record Job(Path model, Path lora, List<String> texts, int tokens) {}
+  public record Job(Path model, Path lora, List<String> texts, int tokens, boolean logits) {
+    public Job(Path model, Path lora, List<String> texts, int tokens) {
+      this(model, lora, texts, tokens, true);
+    }
+  }
 
   /**
    * What it says of a text.
    *
    * @param ids its tokens
    * @param continued those that follow, always the likeliest, up to one that ends a text
-   * @param logits [tokens of the text, V]
+   * @param logits [tokens of the text, V]; without them no rows
    */
   public record Answer(int[] ids, List<Integer> continued, float[][] logits) {}
 
@@ -70,7 +75,7 @@ public final class LlamaCpp {
     List<String> lines = new ArrayList<>();
     List<Path> logits = new ArrayList<>();
     for (Job job : jobs) {
-      logits.add(folder.resolve(in.getFileName() + "-logits-" + logits.size()));
+      logits.add(job.logits ? folder.resolve(in.getFileName() + "-logits-" + logits.size()) : null);
       lines.add(Json.compact(json(job, logits.get(logits.size() - 1))));
     }
     Files.write(in, lines);
@@ -98,23 +103,26 @@ public final class LlamaCpp {
     ObjectNode json = Json.object().put("model", job.model.toAbsolutePath().toString());
     json.put("lora", job.lora == null ? null : job.lora.toAbsolutePath().toString());
     job.texts.forEach(json.putArray("texts")::add);
-    return json.put("tokens", job.tokens).put("logits", logits.toAbsolutePath().toString());
+    return json.put("tokens", job.tokens).put("logits", logits == null ? null : logits.toAbsolutePath().toString());
   }
 
   private static List<Answer> answers(JsonNode said, Path logits) throws IOException {
     int vocabulary = said.path("vocabulary").asInt();
-    FloatBuffer values = ByteBuffer.wrap(Files.readAllBytes(logits)).order(ByteOrder.LITTLE_ENDIAN).asFloatBuffer();
-    Files.delete(logits);
+    byte[] bytes = logits == null ? new byte[0] : Files.readAllBytes(logits);
+    FloatBuffer values = ByteBuffer.wrap(bytes).order(ByteOrder.LITTLE_ENDIAN).asFloatBuffer();
     List<Answer> answers = new ArrayList<>();
     for (JsonNode text : said.path("texts")) {
       int[] ids = ids(text.path("ids"));
-      float[][] rows = new float[ids.length][vocabulary];
+      float[][] rows = new float[logits == null ? 0 : ids.length][vocabulary];
       for (float[] row : rows) {
         values.get(row);
       }
       answers.add(new Answer(ids, Arrays.stream(ids(text.path("continued"))).boxed().toList(), rows));
     }
     assertThat(values.hasRemaining()).isFalse();
+    if (logits != null) {
+      Files.delete(logits);
+    }
     return answers;
   }
 

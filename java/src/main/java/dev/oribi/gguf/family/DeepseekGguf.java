@@ -81,7 +81,7 @@ final class DeepseekGguf extends GgufFamily {
         .put("expert_shared_count", x.sharedSize() / x.size()).putNumber("expert_weights_scale", router.scale())
         .put("expert_weights_norm", GgufValue.bool(router.normalize()))
         .put("expert_gating_func", router.score() == Score.SIGMOID ? SIGMOID : SOFTMAX);
-    if (router.groups() > 1) {
+    if (router.topGroups() < router.groups()) { // llama.cpp ends the process where all groups are taken
       keys.put("expert_group_count", router.groups()).put("expert_group_used_count", router.topGroups());
     }
   }
@@ -141,6 +141,9 @@ final class DeepseekGguf extends GgufFamily {
         .put("n_shared_experts", keys.integer("expert_shared_count", 1)).put("norm_topk_prob", keys.flag("expert_weights_norm", false));
     double scale = keys.number("expert_weights_scale", 0);
     config.put("routed_scaling_factor", scale == 0 ? 1 : scale);
+    if (groups > 1 && config.get("n_routed_experts").asInt() < 2 * groups) {
+      throw keys.refuse("expert_group_count", "is not supported: llama.cpp takes the best two experts of a group, and there are fewer.");
+    }
     if (sigmoid) {
       config.put("topk_method", "noaux_tc").put("scoring_func", "sigmoid").put("n_group", Math.max(1, groups))
           .put("topk_group", groups > 1 ? keys.integer("expert_group_used_count", 1) : 1).put("rope_interleave", true);
