@@ -16,6 +16,7 @@ import dev.oribi.gguf.family.GgufFamilies;
 import dev.oribi.gguf.family.GgufFamily;
 import dev.oribi.io.Checkpoint;
 import dev.oribi.io.Json;
+import dev.oribi.kernel.Kernels.NormWeight;
 import dev.oribi.model.Machine;
 import dev.oribi.model.config.ModelConfig;
 import dev.oribi.model.config.ModelTensors;
@@ -30,8 +31,10 @@ import java.nio.FloatBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -48,6 +51,12 @@ class GgufFamiliesTest {
   private final List<String> said = new ArrayList<>();
   /** Of the last file from the model: what its export found when it ran both. */
   private Difference found;
+
+  /**
+   * What a file of fp32 may change a logit by, of the largest one: a file holds the base and the scalings of rotary positions in
+   * fp32, and config.json in fp64.
+   */
+  private static final double SAME = 1e-5;
 
   static Stream<Map.Entry<String, ObjectNode>> families() {
     return FamilyConfigs.all().entrySet().stream();
@@ -72,6 +81,13 @@ class GgufFamiliesTest {
     return config;
   }
 
+  private static double largestLogit(Path model) {
+    try (Machine machine = Machine.cpu(1)) {
+      float[][] rows = Probe.logits(model, null, TextModel.Storage.PLAIN, machine, Probe.prompts(model));
+      return Arrays.stream(rows).mapToDouble(row -> IntStream.range(0, row.length).mapToDouble(i -> Math.abs(row[i])).max().orElse(0)).max().orElse(0);
+    }
+  }
+
   @Test
   void everyFamilyThatOribiHasIsThere() {
     assertThat(GgufFamilies.modelTypes()).containsExactlyInAnyOrderElementsOf(Families.modelTypes());
@@ -89,7 +105,7 @@ class GgufFamiliesTest {
     assertThat(again.architecture().layers()).isEqualTo(config.architecture().layers());
     assertThat(again.tieWordEmbeddings()).isEqualTo(config.tieWordEmbeddings());
     assertThat(again.rmsNormEps()).isEqualTo(config.rmsNormEps());
-    assertThat(found.largest()).isLessThan(1e-4); // numbers of the scalings are in fp32 in the file
+    assertThat(found.largest()).isLessThan(SAME * largestLogit(model));
     try (Checkpoint weights = Checkpoint.open(model); GgufModel written = GgufModel.open(file)) {
       assertThat(written.tensors().keySet()).isEqualTo(weights.tensors().keySet());
       for (TensorSpec spec : ModelTensors.of(config)) {
@@ -98,18 +114,23 @@ class GgufFamiliesTest {
         weights.readFloats(weights.tensor(spec.name()), 0, expected);
         FloatBuffer found = FloatBuffer.allocate(n);
         written.readRows(spec.name(), 0, found);
-        for (int i = 0; i < n; i++) { // norms of 1 + w are rounded once when the one is added
-          assertThat(Math.abs(found.get(i) - expected.get(i))).as(spec.name() + " " + i).isLessThan(spec.shape().length == 1 ? 1e-6f : 1e-30f);
+        boolean added = config.architecture().norm() == NormWeight.ONE_PLUS && spec.shape().length == 1;
+        for (int i = 0; i < n; i++) { // the one that a norm is written with rounds its weight once
+          float most = added ? Math.max(Math.ulp(1 + expected.get(i)), Math.ulp(expected.get(i))) : 0;
+          assertThat(Math.abs(found.get(i) - expected.get(i))).as(spec.name() + " " + i).isLessThanOrEqualTo(most);
         }
       }
     }
   }
 
-  /** KL in nats from the trained model; random weights have no structure that blocks could follow, so bounds are wide. */
+  /**
+   * KL in nats from the trained model, twice the worst family's: random weights have no structure that blocks could follow, and the 46
+   * layers of one model add up their rounding.
+   */
   private static final Map<GgufMix, Double> MOST =
-      Map.of(GgufMix.F16, 1e-4, GgufMix.BF16, 5e-3, GgufMix.Q8_0, 5e-2, GgufMix.Q4_K_M, 1.5);
+      Map.of(GgufMix.F16, 1e-4, GgufMix.BF16, 5e-3, GgufMix.Q8_0, 8e-2, GgufMix.Q4_K_M, 3.5);
 
-  /** Any rounding may send a token to another expert where two are nearly as good. */
+  /** Any rounding may send a token to another expert where two are nearly as good: twice what the worst model of experts has. */
   private static final double ROUTED = 0.15;
 
   @ParameterizedTest(name = "{0}")
@@ -202,7 +223,7 @@ class GgufFamiliesTest {
     Path file = export(model, null, ExportFormat.GGUF, GgufMix.F32, "f32.gguf");
     assertThat(ModelConfig.read(GgufFolder.of(file)).contextLength()).isEqualTo(context);
     assertThat(said).anyMatch(line -> line.contains("context_length is " + context));
-    assertThat(found.largest()).isLessThan(2e-5);
+    assertThat(found.largest()).isLessThan(SAME * largestLogit(model));
   }
 
   /** llama.cpp takes a file with an adapter of latent attention and runs as if it were not there. */
