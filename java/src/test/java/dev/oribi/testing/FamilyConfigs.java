@@ -35,13 +35,13 @@ public final class FamilyConfigs {
         + " 'high_freq_factor': 4.0, 'original_max_position_embeddings': 8192}, 'rope_theta': 5e5"));
     all.put("llama with biases", family("llama", "'attention_bias': true, 'mlp_bias': true, 'rope_scaling': {'rope_type': 'linear',"
         + " 'factor': 2.0}"));
-    all.put("llama, yarn", family("llama", "'head_dim': 64, 'rope_scaling': {'rope_type': 'yarn', 'factor': 4.0, 'beta_fast': 4.0,"
-        + " 'beta_slow': 0.5, 'attention_factor': 1.3, 'original_max_position_embeddings': 128}"));
+    all.put("llama, yarn", family("llama", "'head_dim': 64, 'rope_scaling': {'rope_type': 'yarn', 'factor': 4.0,"
+        + " 'attention_factor': 1.3, 'original_max_position_embeddings': 128}"));
     all.put("llama, long factors", family("llama", "'original_max_position_embeddings': 6, 'rope_scaling': {'rope_type': 'longrope', "
         + FACTORS_OF_16 + "}"));
     all.put("mistral", family("mistral", "'head_dim': 64, 'rope_theta': 1e6, 'sliding_window': null"));
     all.put("smollm3", family("smollm3", "'num_hidden_layers': 5, 'tie_word_embeddings': true, 'rope_theta': 2e6"));
-    all.put("mixtral", family("mixtral", "'num_local_experts': 4, 'num_experts_per_tok': 2, 'intermediate_size': 256"));
+    all.put("mixtral", family("mixtral", "'num_local_experts': 6, 'num_experts_per_tok': 2, 'intermediate_size': 256"));
   }
 
   private static void qwens(Map<String, ObjectNode> all) {

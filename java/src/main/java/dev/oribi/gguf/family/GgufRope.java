@@ -16,14 +16,15 @@ import java.util.Set;
  *
  * <pre>
  * linear    rope.scaling.type, .factor
- * yarn      the same, .original_context_length, .yarn_beta_fast, .yarn_beta_slow, .attn_factor
+ * yarn      the same, .original_context_length, .attn_factor
  * llama3    tensor rope_freqs.weight
  * longrope  tensors rope_factors_long.weight and rope_factors_short.weight, .original_context_length, .attn_factor
  * dynamic   nothing: the file's context ends where its scaling would begin
  * </pre>
  *
  * <p>llama.cpp multiplies cosines and sines under YaRN by 0.1·ln(factor) + 1 and then by {@code attn_factor}; config.json's
- * {@code attention_factor} is the whole product.
+ * {@code attention_factor} is the whole product. There are keys for the turns at which YaRN's ramp begins and ends, and llama.cpp
+ * leaves them unread in these architectures: it takes 32 and 1. So none is written, and of a file that has them the model is what they say.
  */
 final class GgufRope {
   /** The scalings that it computes for all architectures. */
@@ -48,8 +49,7 @@ final class GgufRope {
       case "linear" -> scaling(r, "linear", keys);
       case "yarn" -> {
         scaling(r, "yarn", keys);
-        keys.put(ORIGINAL_CONTEXT, r.originalMaxPositionEmbeddings()).putNumber(SCALING + "yarn_beta_fast", r.yarn().betaFast())
-            .putNumber(SCALING + "yarn_beta_slow", r.yarn().betaSlow());
+        keys.put(ORIGINAL_CONTEXT, r.originalMaxPositionEmbeddings());
         putAttention(r.attentionFactor() / yarnAttention(r.factor()), keys);
       }
       case "llama3" -> keys.putTable(FREQUENCIES, Llama3Factors.of(config.headDim(), r));
