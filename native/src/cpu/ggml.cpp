@@ -13,18 +13,13 @@
 #include <cstring>
 
 #include "common/dtype.h"
+#include "cpu/ggml_block.h"
 #include "cpu/parallel.h"
 
 namespace oribi {
 namespace {
 
 constexpr int kMost = 256; /* elements of the largest block */
-
-float half_at(const uint8_t* p) {
-  f16 h;
-  std::memcpy(&h, p, sizeof h);
-  return to_float(h);
-}
 
 /* The 32 fifth bits of Q5_0 and Q5_1, each at the place of a 16: bit i belongs to element i. */
 void fifth_bits(uint8_t* high, const uint8_t* p) {

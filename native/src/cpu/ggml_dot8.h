@@ -12,8 +12,8 @@
 #include <cstdint>
 #include <cstring>
 
-#include "common/dtype.h"
 #include "common/ggml.h"
+#include "cpu/ggml_block.h"
 
 namespace oribi {
 
@@ -25,30 +25,6 @@ struct Rounded {
 };
 
 typedef float (*Dot8)(const uint8_t* row, const Rounded& x, int64_t in);
-
-inline uint32_t word_at(const uint8_t* p) {
-  uint32_t word;
-  std::memcpy(&word, p, sizeof word);
-  return word;
-}
-
-inline float half_at(const uint8_t* p) {
-  f16 half;
-  std::memcpy(&half, p, sizeof half);
-  return to_float(half);
-}
-
-/* The 8 scales of a block of 256 and then its 8 smallest values, unpacked from 12 bytes of 6 bits each. */
-struct PackedScales {
-  uint8_t numbers[16];
-
-  explicit PackedScales(const uint8_t* p) {
-    const uint32_t a = word_at(p), b = word_at(p + 4), c = word_at(p + 8);
-    const uint32_t words[4] = {a & 0x3f3f3f3fu, (c & 0x0f0f0f0fu) | (a >> 6 & 0x03030303u) << 4, b & 0x3f3f3f3fu,
-                               (c >> 4 & 0x0f0f0f0fu) | (b >> 6 & 0x03030303u) << 4};
-    std::memcpy(numbers, words, sizeof words);
-  }
-};
 
 }  // namespace oribi
 

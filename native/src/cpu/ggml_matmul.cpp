@@ -17,6 +17,7 @@
 #endif
 
 #include "common/dtype.h"
+#include "cpu/ggml_block.h"
 #include "cpu/parallel.h"
 #include "cpu/vec.h"
 
@@ -42,8 +43,6 @@ inline V load_as(const void* p) {
 inline vfloat widen(vint v) { return __builtin_convertvector(v, vfloat); }
 inline vint codes(const uint8_t* p) { return __builtin_convertvector(load_as<vbyte>(p), vint); }
 inline vint signed_codes(const uint8_t* p) { return __builtin_convertvector(load_as<vsbyte>(p), vint); }
-
-inline float half_at(const uint8_t* p) { return to_float(load_as<f16>(p)); }
 
 /* The sums of x over pieces of 32: what a block's smallest value, or the middle of its codes, is multiplied with. */
 void sums_of(float* sums, const float* x, int64_t in) {
@@ -94,19 +93,6 @@ float dot_small(const uint8_t* row, const float* x, const float* sums, int64_t i
   return vsum(total) + offset;
 }
 
-/* The 8 scales and 8 smallest values of a block of 256. */
-struct Scales {
-  uint8_t scale[8], min[8];
-
-  explicit Scales(const uint8_t* p) {
-    const uint32_t a = load_as<uint32_t>(p), b = load_as<uint32_t>(p + 4), c = load_as<uint32_t>(p + 8);
-    const uint32_t first[2] = {a & 0x3f3f3f3fu, (c & 0x0f0f0f0fu) | (a >> 6 & 0x03030303u) << 4};
-    const uint32_t second[2] = {b & 0x3f3f3f3fu, (c >> 4 & 0x0f0f0f0fu) | (b >> 6 & 0x03030303u) << 4};
-    std::memcpy(scale, first, 8);
-    std::memcpy(min, second, 8);
-  }
-};
-
 template <int kBits>
 float dot_k(const uint8_t* row, const float* x, const float* sums, int64_t in) {
   constexpr int kBytes = kBits == 5 ? 176 : 144;
@@ -114,7 +100,8 @@ float dot_k(const uint8_t* row, const float* x, const float* sums, int64_t in) {
   float offset = 0;
   for (int64_t b = 0; b < in / 256; b++, row += kBytes, x += 256, sums += 8) {
     const float d = half_at(row), dmin = half_at(row + 2);
-    const Scales scales(row + 4);
+    const PackedScales packed(row + 4);
+    const uint8_t *scale = packed.numbers, *min = scale + 8;
     const uint8_t *high = row + 16, *q = row + kBytes - 128;
     float below = 0;
 #pragma GCC unroll 4
@@ -131,9 +118,9 @@ float dot_k(const uint8_t* row, const float* x, const float* sums, int64_t in) {
         low += widen(a) * vload(x + pair * 64 + l);
         up += widen(c) * vload(x + pair * 64 + 32 + l);
       }
-      total += low * (d * scales.scale[2 * pair]);
-      total += up * (d * scales.scale[2 * pair + 1]);
-      below += scales.min[2 * pair] * sums[2 * pair] + scales.min[2 * pair + 1] * sums[2 * pair + 1];
+      total += low * (d * scale[2 * pair]);
+      total += up * (d * scale[2 * pair + 1]);
+      below += min[2 * pair] * sums[2 * pair] + min[2 * pair + 1] * sums[2 * pair + 1];
     }
     offset += dmin * below;
   }
