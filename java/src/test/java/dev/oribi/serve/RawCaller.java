@@ -1,5 +1,6 @@
 package dev.oribi.serve;
 
+import java.io.BufferedInputStream;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.InputStream;
@@ -11,12 +12,14 @@ import java.nio.charset.StandardCharsets;
 /** A caller that reads and writes when it likes. */
 final class RawCaller implements AutoCloseable {
   private final Socket socket = new Socket();
+  private final InputStream in;
 
   RawCaller(String address) throws IOException {
     URI at = URI.create(address);
     socket.setReceiveBufferSize(2048); // the system shall not read for a caller that does not
     socket.setSoTimeout(30_000);
     socket.connect(new InetSocketAddress(at.getHost(), at.getPort()));
+    in = new BufferedInputStream(socket.getInputStream());
   }
 
   static String request(String path, String body) {
@@ -33,7 +36,6 @@ final class RawCaller implements AutoCloseable {
   /** Reads until a text has come, or the end. */
   String readUntil(String text) throws IOException {
     ByteArrayOutputStream seen = new ByteArrayOutputStream();
-    InputStream in = socket.getInputStream();
     try {
       for (int c = in.read(); c >= 0; c = in.read()) {
         seen.write(c);
@@ -51,7 +53,7 @@ final class RawCaller implements AutoCloseable {
     ByteArrayOutputStream seen = new ByteArrayOutputStream();
     byte[] bytes = new byte[1 << 16];
     try {
-      for (int n = socket.getInputStream().read(bytes); n >= 0; n = socket.getInputStream().read(bytes)) {
+      for (int n = in.read(bytes); n >= 0; n = in.read(bytes)) {
         seen.write(bytes, 0, n);
       }
     } catch (java.net.SocketException e) {
