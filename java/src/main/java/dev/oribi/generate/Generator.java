@@ -20,6 +20,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Set;
+import java.util.function.BooleanSupplier;
 import java.util.function.IntPredicate;
 
 /**
@@ -130,8 +131,16 @@ public final class Generator implements AutoCloseable {
    * @return the new tokens, without the prompt and the stop token
    */
   public int[] generate(int[] prompt, Options o, IntPredicate onToken) {
+    return generate(prompt, o, () -> true, onToken);
+  }
+
+  /** The same; {@code wanted} is asked between the parts of a long prompt, and false ends it with no token drawn. */
+  int[] generate(int[] prompt, Options o, BooleanSupplier wanted, IntPredicate onToken) {
     requireRoom(prompt.length, context);
-    float[] last = feed(prompt);
+    float[] last = feed(prompt, wanted);
+    if (last == null) {
+      return new int[0];
+    }
     List<Integer> text = new ArrayList<>();
     for (int i : prompt) {
       text.add(i);
@@ -148,7 +157,7 @@ public final class Generator implements AutoCloseable {
       fresh[n] = next;
       text.add(next);
       if (n + 1 < fresh.length) {
-        last = feed(text.stream().mapToInt(Integer::intValue).toArray());
+        last = feed(text.stream().mapToInt(Integer::intValue).toArray(), wanted);
       }
     }
     return fresh;
@@ -163,8 +172,8 @@ public final class Generator implements AutoCloseable {
     }
   }
 
-  /** Brings the cache to {@code text}, computing only what it does not hold; returns the first logit, for a check. */
-  private float[] feed(int[] text) {
+  /** Brings the cache to {@code text}, computing only what it does not hold; returns the first logit, for a check, or null if it is not wanted. */
+  private float[] feed(int[] text, BooleanSupplier wanted) {
     int same = 0;
     while (same < cached.size() && same < text.length - 1 && cached.get(same) == text[same]) {
       same++;
@@ -173,6 +182,9 @@ public final class Generator implements AutoCloseable {
     float[] first = new float[1];
     try {
       for (int begin = same; begin < text.length; begin += (int) slots.rows()) {
+        if (begin > same && !wanted.getAsBoolean()) {
+          return null;
+        }
         forward(text, begin, (int) Math.min(slots.rows(), text.length - begin));
       }
       machine.device().read(logits.mem(), first, 0, 1);

@@ -37,6 +37,12 @@ final class StopText {
     return !stopped && !cancelled;
   }
 
+  /** Asks, with no text, whether more is wanted. */
+  boolean wanted() {
+    cancelled |= !onText.test("");
+    return !cancelled;
+  }
+
   /** The end of the text came otherwise: what was kept back is part of it. */
   void finish() {
     if (!stopped && !cancelled) {

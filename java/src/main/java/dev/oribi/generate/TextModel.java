@@ -233,12 +233,13 @@ public final class TextModel implements AutoCloseable {
    * Goes on from tokens.
    *
    * @param stops texts that end the answer, wherever tokens begin; they are not part of it
-   * @param onText sees each piece as soon as its characters are whole and cannot begin a stop; false ends the text
+   * @param onText sees each piece as soon as its characters are whole and cannot begin a stop, and empty ones between the parts of a
+   *     long prompt; false ends the text
    */
   public Answer answer(int[] prompt, Generator.Options options, List<String> stops, Predicate<String> onText) {
     StreamDecoder decoder = tokenizer.streamDecoder();
     StopText text = new StopText(stops, onText);
-    int[] fresh = runner.generator().generate(prompt, options, id -> text.add(decoder.push(id)));
+    int[] fresh = runner.generator().generate(prompt, options, text::wanted, id -> text.add(decoder.push(id)));
     text.add(decoder.flush());
     text.finish();
     int used = fresh.length + (text.stopped() ? 1 : 0); // the token that completed a stop was drawn too

@@ -44,8 +44,12 @@ class GeneratorTest {
   }
 
   private Generator generator() {
-    model = new Decoder(config, DType.F32, Training.NONE, CONTEXT);
-    Generator g = new Generator(model, machine, CONTEXT);
+    return generator(CONTEXT);
+  }
+
+  private Generator generator(int context) {
+    model = new Decoder(config, DType.F32, Training.NONE, context);
+    Generator g = new Generator(model, machine, context);
     var loaded = g.take();
     loaded.initRandom(0.7f, 5);
     for (var t : model.parameters().tensors()) {
@@ -122,6 +126,21 @@ class GeneratorTest {
     assertThat(cut).isEqualTo(Arrays.copyOf(all, first));
     assertThat(seen).hasSize(first);
     assertThat(generator.generate(PROMPT, Options.greedy(15, NEVER), t -> false)).isEmpty();
+  }
+
+  /** A prompt goes through the model in parts of 256 tokens. */
+  @Test
+  void aLongPromptIsReadAsFarAsItIsWanted() {
+    int[] prompt = new int[600];
+    Arrays.setAll(prompt, i -> i * i % 11);
+    try (Generator first = generator(700); Generator second = generator(700)) {
+      int[] parts = {0};
+      assertThat(first.generate(prompt, Options.greedy(5, NEVER), () -> ++parts[0] < 2, t -> true)).isEmpty();
+      assertThat(parts[0]).isEqualTo(2);
+      int[] whole = second.generate(prompt, Options.greedy(5, NEVER), t -> true);
+      assertThat(whole).hasSize(5);
+      assertThat(first.generate(prompt, Options.greedy(5, NEVER), () -> --parts[0] > 0, t -> true)).as("goes on from the part that was read").isEqualTo(whole);
+    }
   }
 
   @Test

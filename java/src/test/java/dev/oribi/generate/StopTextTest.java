@@ -54,4 +54,13 @@ class StopTextTest {
     assertThat(text.add("a")).isFalse();
     assertThat(text.cancelled()).isTrue();
   }
+
+  @Test
+  void whoWantsNoMoreSaysSoBeforeAnyText() {
+    StopText text = new StopText(List.of(), piece -> false);
+    assertThat(text.wanted()).isFalse();
+    assertThat(text.cancelled()).isTrue();
+    assertThat(text.add("a")).isFalse();
+    assertThat(text.text()).isEmpty();
+  }
 }
