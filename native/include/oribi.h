@@ -408,7 +408,8 @@ ORIBI_API oribi_status oribi_fp8_quantize_transposed(oribi_ctx* ctx, const oribi
 /* One or several projections of the same input, stacked by rows of W[out,in], some or all with a LoRA adapter of one rank.
    Adapter p reads column block p of h[N,R] and g[N,R], R = adapters*rank, adds to columns first_out[p] .. + outs[p] of y,
    and owns rows p*rank .. of a[R,in] and a block of outs[p] rows of b[sum of outs, rank], in the order of the adapters.
-   rank is a multiple of 8 and at most 256; adapters at most 4; scale[p] is lora_alpha / r. */
+   rank is a multiple of 8 and at most 256; adapters at most 4; scale[p] is lora_alpha / r. On a GPU sizes and strides are
+   multiples of 8, and x, dx, y and dy begin at multiples of 16 bytes. */
 typedef struct oribi_lora_shape {
   int64_t n, in, out;
   int64_t ld_x; /* of x and dx */
@@ -485,7 +486,8 @@ typedef struct oribi_grouped_shape {
   int64_t n; /* rows, no fewer than offsets[E]; those beyond belong to no expert and stay as they are */
   int64_t experts, in, out;
   int64_t ld_x, ld_y;      /* of x and dx, of y and dy */
-  int64_t ld_w, expert_w;  /* elements from one row of a W[out,in] to the next, and from one expert's to the next */
+  int64_t ld_w, expert_w;  /* elements from one row of a W[out,in] to the next, and from one expert's to the next; for dw at
+                              least `in`, as no two experts may share an element */
   const int32_t* offsets;  /* [E+1], from 0, ascending, in the device's memory */
   const int32_t* x_row;    /* [n]: where row i of x is read; NULL: at i */
   const int32_t* y_row;    /* the same of dy */
