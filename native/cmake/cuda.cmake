@@ -28,6 +28,10 @@ if(cuda_portable)
   list(SORT cuda_portable COMPARE NATURAL)
   list(GET cuda_portable -1 newest)
   list(APPEND cuda_code "${newest}-virtual")
+  if(newest LESS 80 AND NOT ORIBI_CUDA_PTX_ONLY)
+    message(WARNING "CUDA kernels: without 80 in ORIBI_CUDA_ARCHITECTURES cards of 8.0 to 8.9 and those after Hopper run the PTX of "
+                    "${newest}, which has no bfloat16")
+  endif()
 endif()
 
 file(GLOB cuda_sources CONFIGURE_DEPENDS src/cuda/*.cu)

@@ -246,7 +246,7 @@ ORIBI_API oribi_status oribi_packed_offsets(oribi_ctx* ctx, int64_t* offsets, in
    v have the shape that attention takes. Pairs that are rotated together: (2i, 2i+1) where interleaved, else
    (i, i + rope/2). A pair stays where it is: scores do not change with the order of channels. */
 typedef struct oribi_latent_shape {
-  int64_t n, h, nope, rope, v;   /* rope is even */
+  int64_t n, h, nope, rope, v;   /* rope is even, at most 256 */
   int64_t ld_q, ld_k, ld_v;      /* of q[N,H,D], k[N,H,D], v[N,H,D] and their gradients: elements from one row to the next */
   int64_t ld_kv, ld_r;           /* of kv[N,H,nope+v] and k_rope[N,rope] and their gradients */
   int64_t max_position;
@@ -374,13 +374,13 @@ ORIBI_API oribi_status oribi_ggml_dequantize(oribi_ctx* ctx, void* w, const void
 ORIBI_API oribi_status oribi_ggml_embedding(oribi_ctx* ctx, void* y, const void* table, const int32_t* ids, int64_t n,
                                             int64_t c, int64_t v, oribi_ggml_type type, oribi_dtype t);
 /* y[N,out] = x[N,in]·Wᵀ for few rows, W[out,in] in blocks, which are decoded once for each row of x and never expanded in memory;
-   ld_x, ld_y elements between rows, fp32. For decoding on a CPU; a GPU answers UNSUPPORTED. */
+   ld_x, ld_y elements between rows, fp32; in is at most 2^18. For decoding on a CPU; a GPU answers UNSUPPORTED. */
 ORIBI_API oribi_status oribi_ggml_matmul(oribi_ctx* ctx, float* y, const float* x, const void* w, int64_t n, int64_t in,
                                          int64_t out, int64_t ld_x, int64_t ld_y, oribi_ggml_type type);
 /* The same with x rounded to 8 bits, as llama.cpp does: for each 32 elements, or 256 where the type's blocks hold 256,
-   x = s * code with s = max|x| / 127 and code = x * 127 / max|x| rounded to nearest even. For generating text, where what reads the
-   result is rounded anyway; what a gradient is to pass through takes oribi_ggml_matmul. F32, F16 and BF16 have no blocks: x stays as
-   it is. */
+   x = s * code with s = max|x| / 127 and code = x * 127 / max|x| rounded to nearest even; in is at most 2^17. For generating
+   text, where what reads the result is rounded anyway; what a gradient is to pass through takes oribi_ggml_matmul. F32, F16 and
+   BF16 have no blocks: x stays as it is. */
 ORIBI_API oribi_status oribi_ggml_matmul_q8(oribi_ctx* ctx, float* y, const float* x, const void* w, int64_t n, int64_t in,
                                             int64_t out, int64_t ld_x, int64_t ld_y, oribi_ggml_type type);
 
@@ -408,7 +408,8 @@ ORIBI_API oribi_status oribi_fp8_quantize_transposed(oribi_ctx* ctx, const oribi
 /* One or several projections of the same input, stacked by rows of W[out,in], some or all with a LoRA adapter of one rank.
    Adapter p reads column block p of h[N,R] and g[N,R], R = adapters*rank, adds to columns first_out[p] .. + outs[p] of y,
    and owns rows p*rank .. of a[R,in] and a block of outs[p] rows of b[sum of outs, rank], in the order of the adapters.
-   rank is a multiple of 8 and at most 256; adapters at most 4; scale[p] is lora_alpha / r. */
+   rank is a multiple of 8 and at most 256; adapters at most 4; scale[p] is lora_alpha / r. On a GPU sizes and strides are
+   multiples of 8, and x, dx, y and dy begin at multiples of 16 bytes. */
 typedef struct oribi_lora_shape {
   int64_t n, in, out;
   int64_t ld_x; /* of x and dx */
@@ -485,7 +486,8 @@ typedef struct oribi_grouped_shape {
   int64_t n; /* rows, no fewer than offsets[E]; those beyond belong to no expert and stay as they are */
   int64_t experts, in, out;
   int64_t ld_x, ld_y;      /* of x and dx, of y and dy */
-  int64_t ld_w, expert_w;  /* elements from one row of a W[out,in] to the next, and from one expert's to the next */
+  int64_t ld_w, expert_w;  /* elements from one row of a W[out,in] to the next, and from one expert's to the next; for dw at
+                              least `in`, as no two experts may share an element */
   const int32_t* offsets;  /* [E+1], from 0, ascending, in the device's memory */
   const int32_t* x_row;    /* [n]: where row i of x is read; NULL: at i */
   const int32_t* y_row;    /* the same of dy */
@@ -526,7 +528,8 @@ typedef struct oribi_sample_options {
   uint64_t seed, stream;    /* row i draws Philox(seed, stream, i) */
 } oribi_sample_options;
 /* token[N] drawn from fp32 logits[N,V], in the order: penalty, temperature, top_k, top_p, min_p. seen: token ids
-   [seen_count] of row 0 only (N must be 1 when a penalty is set). workspace: oribi_sample_workspace bytes. */
+   [seen_count] of row 0 only (N must be 1 when a penalty is set). A row with a NaN or +infinity, or nothing finite, is
+   INVALID_ARGUMENT. V is at most 262144 on a GPU. workspace: oribi_sample_workspace bytes. */
 ORIBI_API oribi_status oribi_sample(oribi_ctx* ctx, int32_t* token, const float* logits, const int32_t* seen,
                                     void* workspace, int64_t n, int64_t v, int64_t seen_count,
                                     const oribi_sample_options* options);

@@ -211,6 +211,13 @@ TEST(not_a_number_is_chosen_last) {
     CHECK(valid(expert, c.s));
     CHECK(std::isnan(weight[4]) && std::isnan(weight[5]));
   }
+  /* So is a group whose worth is none, the sum of both infinities; and where all are, the choice is still one. */
+  RouterCase c({{1, 6, 2, 2, 1, 2, ORIBI_SIGMOID, 1, 1.0f, ORIBI_F32}, true}, ORIBI_F32);
+  c.bias = {INFINITY, -INFINITY, -INFINITY, 0, 0, 0};
+  Values weight;
+  for (int32_t e : c.choose(ctx, &weight)) CHECK(e >= 3 && e < 6);
+  for (int i = 0; i < 3; i++) c.bias[i + 3] = c.bias[i];
+  CHECK(valid(c.choose(ctx, &weight), c.s));
 }
 
 TEST(router_reference_by_finite_differences) {

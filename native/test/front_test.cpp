@@ -87,10 +87,12 @@ TEST(sizes_below_zero) {
                oribi_cast_rows(ctx, x.data(), x.data(), -1, 4, 4, 4, ORIBI_F32, ORIBI_F32, 0));
   CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "cols",
                oribi_cast_rows(ctx, x.data(), x.data(), 4, -1, 4, 4, ORIBI_F32, ORIBI_F32, 0));
-  for (const int64_t size : {int64_t{-1}, INT64_MIN / 4}) {
+  for (const int64_t size : {int64_t{-1}, INT64_MIN / 4, INT64_MIN / 8 - 1}) {
     CHECK(oribi_rms_norm_backward_workspace(size, 64) <= 0 && oribi_rms_norm_backward_workspace(5, size) <= 0);
     CHECK(oribi_head_norm_backward_workspace(size, 2, 64) <= 0 && oribi_head_norm_backward_workspace(5, 2, size) <= 0);
-    CHECK(oribi_sum_workspace(size) <= 0 && oribi_nf4_workspace(size) <= 0 && oribi_sample_workspace(size, 1) <= 0);
+    CHECK(oribi_sum_workspace(size) <= 0 && oribi_nf4_workspace(size) <= 0);
+    CHECK(oribi_sample_workspace(size, 5) <= 0 && oribi_sample_workspace(5, size) <= 0);
+    CHECK(oribi_route_workspace(size, 2, 8) <= 0 && oribi_route_workspace(5, size, 8) <= 0 && oribi_route_workspace(5, 2, size) <= 0);
   }
   CHECK(oribi_sum_workspace(5) > 0 && oribi_nf4_workspace(64) > 0 && oribi_sample_workspace(1, 5) > 0);
 }

@@ -311,6 +311,13 @@ TEST(arguments) {
                oribi_grouped_matmul_dx(ctx, a.data(), a.data(), a.data(), &s));
   s.x_row = nullptr;
   CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "accumulate must be 1", oribi_grouped_matmul_dw(ctx, a.f32(), a.data(), a.data(), &s));
+  s.accumulate = 1;
+  for (int64_t shared : {0, 2}) {
+    s.expert_w = shared;
+    CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "two experts would add to the same elements",
+                 oribi_grouped_matmul_dw(ctx, a.f32(), a.data(), a.data(), &s));
+  }
+  s.accumulate = 0, s.expert_w = 6;
   CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "w is NULL", oribi_grouped_matmul(ctx, a.data(), a.data(), nullptr, &s));
   s.scale = INFINITY;
   CHECK_STATUS(ctx, ORIBI_INVALID_ARGUMENT, "scale must be finite, found inf", forward());

@@ -622,6 +622,22 @@ TEST(arguments) {
   CHECK_STATUS(ctx, ORIBI_UNSUPPORTED, "out is 33", call(odd));
   const oribi_lora_shape shifted = changed([](oribi_lora_shape& s) { s.first_out[1] = 12; });
   CHECK_STATUS(ctx, ORIBI_UNSUPPORTED, "first_out", call(shifted));
+  /* What has a stride may begin anywhere; a copy of 16 bytes from there would end the context. */
+  void* part = static_cast<uint8_t*>(p) + 8;
+  const char* const begins = "begins 8 bytes after a multiple of 16";
+  const auto refused = [&](oribi_status status) {
+    CHECK(status == ORIBI_UNSUPPORTED && std::string(oribi_ctx_message(ctx)).find(begins) != std::string::npos);
+  };
+  for (void* x : {p, part}) {
+    void* y = x == p ? part : p;
+    refused(oribi_lora_matmul(ctx, y, x, p, nullptr, p, p, &good));
+    refused(oribi_lora_matmul_dx(ctx, x, y, p, nullptr, p, p, &good));
+    refused(oribi_lora_forward(ctx, y, p, x, p, nullptr, p, p, p, &good));
+  }
+  refused(oribi_lora_h(ctx, p, part, p, p, &good));
+  refused(oribi_lora_g_db(ctx, p, sum.data(), part, p, p, p, &good));
+  refused(oribi_lora_da(ctx, sum.data(), p, part, p, &good));
+  CHECK_OK(ctx, oribi_ctx_synchronize(ctx));
 #endif
   compare_within("untouched", any.values(), Values(4096, 3), 0);
 }

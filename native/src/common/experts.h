@@ -55,6 +55,7 @@ constexpr int64_t kRoutePairs = 256;
 /* The counts of each such part and their totals. One size for every device, as it is asked for without one; the CPU needs
    none of it. */
 inline int64_t route_workspace(int64_t n, int64_t k, int64_t experts) {
+  if (n < 0 || k <= 0 || experts <= 0) return 0;
   return ((n * k + kRoutePairs - 1) / kRoutePairs + 1) * experts * static_cast<int64_t>(sizeof(int32_t));
 }
 
@@ -73,6 +74,9 @@ inline bool check_grouped(Check& check, const oribi_grouped_shape* shape, Groupe
   check.that(form != Grouped::kForward || s.y_row == nullptr, "y_row must be NULL: rows of y are written where they stand");
   check.that(form != Grouped::kDx || s.x_row == nullptr, "x_row must be NULL: rows of dx are written where they stand");
   check.that(form != Grouped::kDw || s.accumulate != 0, "accumulate must be 1: a gradient of a weight is added to");
+  check.that(form != Grouped::kDw || s.experts == 1 || s.expert_w >= s.in,
+             "expert_w is %lld, expected at least in = %lld: two experts would add to the same elements",
+             static_cast<long long>(s.expert_w), static_cast<long long>(s.in));
   check.that(std::isfinite(s.scale), "scale must be finite, found %g", static_cast<double>(s.scale));
   check.pointer("offsets", s.offsets);
   return check.ok();

@@ -14,7 +14,7 @@ constexpr int32_t kNoToken = -1; /* of a row that has no distribution */
 /* Workspace of one token of the vocabulary: its logit, its weight, its id. */
 constexpr int64_t kSampleBytes = 12;
 
-inline int64_t sample_workspace(int64_t n, int64_t v) { return n * v * kSampleBytes; }
+inline int64_t sample_workspace(int64_t n, int64_t v) { return n <= 0 || v <= 0 ? 0 : n * v * kSampleBytes; }
 
 /* How many of `seen` a penalty is applied to. */
 inline int64_t penalized(const oribi_sample_options& options, int64_t seen_count) {

@@ -64,4 +64,8 @@ extern "C" oribi_status oribi_ctx_keep_awake(oribi_ctx* ctx, int32_t on) {
   return ORIBI_OK;
 }
 
+extern "C" void* oribi_ctx_stream(const oribi_ctx*) { return nullptr; }
+
+extern "C" int32_t oribi_ctx_architecture(const oribi_ctx*) { return 0; }
+
 extern "C" oribi_status oribi_ctx_synchronize(oribi_ctx* ctx) { return ctx == nullptr ? ORIBI_INVALID_ARGUMENT : ORIBI_OK; }

@@ -147,7 +147,7 @@ inline float dot8_q6(const uint8_t* row, const Rounded& x, int64_t in) {
     __m256i sum = _mm256_sub_epi32(_mm256_setzero_si256(), middle);
 #pragma GCC unroll 2
     for (int half = 0; half < 2; half++) {
-      const __m256i eight = _mm256_permute4x64_epi64(scales, half == 0 ? 0x44 : 0xee);
+      const __m256i eight = half == 0 ? _mm256_permute4x64_epi64(scales, 0x44) : _mm256_permute4x64_epi64(scales, 0xee);
       const __m256i a = bytes_at(row + half * 64), c = bytes_at(row + half * 64 + 32), high = bytes_at(row + 128 + half * 32);
       const __m256i codes[4] = {
           _mm256_or_si256(_mm256_and_si256(a, nibble), _mm256_and_si256(_mm256_slli_epi16(high, 4), fifths)),

@@ -59,6 +59,7 @@ void take_other_groups(bool* taken, const float* choice, const oribi_router_shap
     bool counted[kMaxExperts] = {};
     worth[g] = 0;
     for (int64_t j = 0; j < s.group_best; j++) worth[g] += choice[take_largest(choice, counted, g * of_group, (g + 1) * of_group)];
+    if (std::isnan(worth[g])) worth[g] = kNone; /* the sum of both infinities */
   }
   for (int64_t j = 0; j < s.top_groups; j++) take_largest(worth, chosen, 0, s.groups);
   for (int64_t i = 0; i < s.experts; i++) taken[i] = !chosen[i / of_group];

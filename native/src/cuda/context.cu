@@ -34,8 +34,6 @@ const char* fault_sentence(int fault) {
       return "oribi_rope: a position was outside [0, max_position); zeros were written for its row of q and k";
     case kFaultLabel:
       return "oribi_cross_entropy: a label was not below v; zeros were written for its row";
-    case kFaultSequence:
-      return "oribi_attention: cu_seqlens, kv_start or kv_len named rows that there are not; zeros stand for them";
     case kFaultSeenToken:
       return "oribi_sample: a token of seen was outside [0, v); it was passed over";
     case kFaultLogits:

@@ -23,7 +23,6 @@ enum Fault : int {
   kFaultEmbeddingId,   /* oribi_embedding_forward, oribi_embedding_backward: ids */
   kFaultRopePosition,  /* oribi_rope: positions */
   kFaultLabel,         /* oribi_cross_entropy: labels */
-  kFaultSequence,      /* oribi_attention_*: cu_seqlens, kv_start, kv_len */
   kFaultSeenToken,     /* oribi_sample: seen */
   kFaultLogits,        /* oribi_sample: logits without a distribution */
   kFaultExpert,        /* oribi_route: expert */

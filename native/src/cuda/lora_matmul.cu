@@ -76,7 +76,7 @@ int most_shared_memory(const oribi_ctx* ctx) {
   return bytes;
 }
 
-oribi_status lora_supported(oribi_ctx* ctx, const char* function, const oribi_lora_shape& s) {
+oribi_status lora_supported(oribi_ctx* ctx, const char* function, const oribi_lora_shape& s, std::initializer_list<NamedArray> strided) {
   const auto number = [](int64_t x) { return static_cast<long long>(x); };
   if (s.t == ORIBI_F32) {
     return fail(ctx, ORIBI_UNSUPPORTED, "%s: a GPU has this product in bf16 and fp16, found fp32", function);
@@ -100,6 +100,12 @@ oribi_status lora_supported(oribi_ctx* ctx, const char* function, const oribi_lo
     return fail(ctx, ORIBI_UNSUPPORTED, "%s: first_out and outs of adapter %d are %lld and %lld, on a GPU multiples of 8",
                 function, p, number(s.first_out[p]), number(s.outs[p]));
   }
+  for (const NamedArray& array : strided) {
+    const int past = static_cast<int>(reinterpret_cast<uintptr_t>(array.data) % 16);
+    if (past == 0) continue;
+    return fail(ctx, ORIBI_UNSUPPORTED, "%s: %s begins %d bytes after a multiple of 16, on a GPU it must begin at one", function,
+                array.name, past);
+  }
   return ORIBI_OK;
 }
 
@@ -116,7 +122,7 @@ extern "C" oribi_status oribi_lora_matmul(oribi_ctx* ctx, void* y, const void* x
   check.pointer("y", y, shape->n * shape->out).pointer("x", x, shape->n * shape->in);
   check.pointer("h", h, adapted).pointer("b", b, adapted);
   if (!check.ok()) return check.status();
-  const oribi_status status = lora_supported(ctx, function, *shape);
+  const oribi_status status = lora_supported(ctx, function, *shape, {{"y", y}, {"x", x}});
   return status != ORIBI_OK ? status : matmul(ctx, function, y, x, w, nf4, h, b, *shape, false);
 }
 
@@ -130,7 +136,7 @@ extern "C" oribi_status oribi_lora_forward(oribi_ctx* ctx, void* y, void* h, con
   check.pointer("y", y, s.n * s.out).pointer("h", h, adapted).pointer("x", x, s.n * s.in);
   check.pointer("a", a, adapted).pointer("b", b, adapted).pointer("workspace", workspace, adapted);
   if (!check.ok()) return check.status();
-  oribi_status status = lora_supported(ctx, function, s);
+  oribi_status status = lora_supported(ctx, function, s, {{"y", y}, {"x", x}});
   if (status != ORIBI_OK) return status;
 #ifdef ORIBI_HAS_LORA_SM90
   const char* const way = std::getenv("ORIBI_LORA_H");
@@ -154,7 +160,7 @@ extern "C" oribi_status oribi_lora_matmul_dx(oribi_ctx* ctx, void* dx, const voi
   check.pointer("dx", dx, shape->n * shape->in).pointer("dy", dy, shape->n * shape->out);
   check.pointer("g", g, adapted).pointer("a", a, adapted);
   if (!check.ok()) return check.status();
-  const oribi_status status = lora_supported(ctx, function, *shape);
+  const oribi_status status = lora_supported(ctx, function, *shape, {{"dx", dx}, {"dy", dy}});
   return status != ORIBI_OK ? status : matmul(ctx, function, dx, dy, w, nf4, g, a, *shape, true);
 }
 
@@ -165,5 +171,5 @@ extern "C" const char* oribi_lora_unsupported(oribi_ctx* ctx, const oribi_lora_s
   check.that(nf4 == 0 || shape->in % 64 == 0, "in is %lld, expected a multiple of 64, the block of NF4",
              static_cast<long long>(shape->in));
   if (!check.ok()) return oribi_ctx_message(ctx);
-  return lora_supported(ctx, function, *shape) == ORIBI_OK ? nullptr : oribi_ctx_message(ctx);
+  return lora_supported(ctx, function, *shape, {}) == ORIBI_OK ? nullptr : oribi_ctx_message(ctx);
 }

@@ -11,8 +11,6 @@
  * Each is bound by reading x or dy, and reads it once as long as R (of h and dA), or rank (of g and dB), is at most 64;
  * beyond, once for every 64. docs/derivations/lora.md counts the bytes.
  */
-#include <initializer_list>
-
 #include "cuda/lora_da.cuh"
 #include "cuda/lora_g_db.cuh"
 #include "cuda/lora_h.cuh"
@@ -147,23 +145,18 @@ cudaError_t dispatch_g_db(oribi_ctx* ctx, GDbArguments& at) {
 }
 
 /* The checks that the three have in common; false: there is nothing to launch, and *status says why. */
-bool ready(oribi_ctx* ctx, const char* function, Check& check, const oribi_lora_shape& s, oribi_status* status) {
+bool ready(oribi_ctx* ctx, const char* function, Check& check, const oribi_lora_shape& s, const NamedArray& strided, oribi_status* status) {
   *status = check.status();
   if (!check.ok()) return false;
-  *status = lora_supported(ctx, function, s);
+  *status = lora_supported(ctx, function, s, {strided});
   if (*status != ORIBI_OK || s.n * lora_width(s) == 0) return false;
   *status = select_device(ctx, function);
   return *status == ORIBI_OK;
 }
 
-struct NamedArray {
-  const char* name;
-  const void* data;
-};
-
 /* The opening of h and dA, which both read x: the checks, and what their arguments have in common. False as above. */
 template <class Arguments>
-bool open_x(oribi_ctx* ctx, const char* function, const oribi_lora_shape* shape, std::initializer_list<NamedArray> arrays,
+bool open_x(oribi_ctx* ctx, const char* function, const oribi_lora_shape* shape, const void* x, std::initializer_list<NamedArray> arrays,
             void* workspace, Arguments* at, oribi_status* status) {
   Check check(ctx, function);
   if (!check_lora_shape(check, shape)) {
@@ -173,8 +166,9 @@ bool open_x(oribi_ctx* ctx, const char* function, const oribi_lora_shape* shape,
   const oribi_lora_shape& s = *shape;
   const int64_t adapted = s.n * lora_width(s);
   for (const NamedArray& array : arrays) check.pointer(array.name, array.data, adapted);
-  check.pointer("workspace", workspace, adapted);
-  if (!ready(ctx, function, check, s, status)) return false;
+  check.pointer("x", x, adapted).pointer("workspace", workspace, adapted);
+  if (!ready(ctx, function, check, s, {"x", x}, status)) return false;
+  at->x = x;
   at->partials = static_cast<float*>(workspace);
   at->n = s.n;
   at->in = s.in;
@@ -198,9 +192,8 @@ extern "C" oribi_status oribi_lora_h(oribi_ctx* ctx, void* h, const void* x, con
   const char* const function = "oribi_lora_h";
   HArguments at{};
   oribi_status status;
-  if (!open_x(ctx, function, shape, {{"h", h}, {"x", x}, {"a", a}}, workspace, &at, &status)) return status;
+  if (!open_x(ctx, function, shape, x, {{"h", h}, {"a", a}}, workspace, &at, &status)) return status;
   const oribi_lora_shape& s = *shape;
-  at.x = x;
   at.a = a;
   at.h = h;
   at.rank = s.rank;
@@ -215,8 +208,7 @@ extern "C" oribi_status oribi_lora_da(oribi_ctx* ctx, float* da, const void* g, 
   const char* const function = "oribi_lora_da";
   DaArguments at{};
   oribi_status status;
-  if (!open_x(ctx, function, shape, {{"da", da}, {"g", g}, {"x", x}}, workspace, &at, &status)) return status;
-  at.x = x;
+  if (!open_x(ctx, function, shape, x, {{"da", da}, {"g", g}}, workspace, &at, &status)) return status;
   at.g = g;
   at.da = da;
   return finish(ctx, function, dispatch_width_of(shape->t, chunk_width(at.width), [&](auto type, auto columns) {
@@ -234,7 +226,7 @@ extern "C" oribi_status oribi_lora_g_db(oribi_ctx* ctx, void* g, float* db, cons
   check.pointer("g", g, adapted).pointer("db", db, adapted).pointer("dy", dy, adapted);
   check.pointer("b", b, adapted).pointer("h", h, adapted).pointer("workspace", workspace, adapted);
   oribi_status status;
-  if (!ready(ctx, function, check, s, &status)) return status;
+  if (!ready(ctx, function, check, s, {"dy", dy}, &status)) return status;
   const int64_t columns = columns_of_units(ctx, s.rank);
   GDbArguments at{};
   at.dy = dy;

@@ -3,6 +3,7 @@
 #define ORIBI_CUDA_LORA_SUPPORT_CUH
 
 #include <atomic>
+#include <initializer_list>
 
 #include "common/lora.h"
 #include "cuda/context.cuh"
@@ -13,8 +14,14 @@ namespace oribi {
    The driver may have made it for a newer card from PTX. */
 int lora_code(const oribi_ctx* ctx);
 
-/* ORIBI_OK, or ORIBI_UNSUPPORTED with the reason. */
-oribi_status lora_supported(oribi_ctx* ctx, const char* function, const oribi_lora_shape& shape);
+struct NamedArray {
+  const char* name;
+  const void* data;
+};
+
+/* ORIBI_OK, or ORIBI_UNSUPPORTED with the reason. `strided`: arrays with a row stride, which alone may begin anywhere, while copies
+   are of 16 bytes. */
+oribi_status lora_supported(oribi_ctx* ctx, const char* function, const oribi_lora_shape& shape, std::initializer_list<NamedArray> strided);
 
 /* The most shared memory that a block of the context's card can have. */
 int most_shared_memory(const oribi_ctx* ctx);

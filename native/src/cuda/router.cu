@@ -89,7 +89,7 @@ __device__ unsigned chosen_groups(const float* choice, const oribi_router_shape&
   unsigned groups = 0;
   for (int j = 0; j < s.top_groups; j++) {
     Candidate own = nobody();
-    if (free) own.consider(worth, lane);
+    if (free) own.consider(isnan(worth) ? -INFINITY : worth, lane); /* the sum of both infinities is no number, and would be nobody */
     const int group = best_of_warp(own).index;
     groups |= 1u << group;
     free = free && lane != group;
