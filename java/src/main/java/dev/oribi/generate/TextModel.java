@@ -11,7 +11,6 @@ import dev.oribi.text.ChatTemplate;
 import dev.oribi.text.StreamDecoder;
 import dev.oribi.text.Tokenizer;
 import java.nio.file.Path;
-import java.util.HashMap;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
@@ -174,7 +173,7 @@ public final class TextModel implements AutoCloseable {
       throw new OribiException(
           "this model has no chat template: put a chat_template.jinja into its folder, or use `oribi generate` with plain text");
     }
-    return tokenizer.encode(now.render(messages, true, templateVariables()).text(), false);
+    return tokenizer.encode(now.render(messages, true, tokenizer.templateVariables()).text(), false);
   }
 
   /** Most tokens of prompt and answer together. */
@@ -195,13 +194,6 @@ public final class TextModel implements AutoCloseable {
   /** The same; {@code onToken} sees each token as it is drawn, and false ends the text. */
   public int[] continueIds(int[] prompt, Generator.Options options, IntPredicate onToken) {
     return runner.generator().generate(prompt, options, onToken);
-  }
-
-  private Map<String, Object> templateVariables() {
-    Map<String, Object> variables = new HashMap<>();
-    tokenizer.bosToken().ifPresent(t -> variables.put("bos_token", t));
-    tokenizer.eosToken().ifPresent(t -> variables.put("eos_token", t));
-    return variables;
   }
 
   private String generate(int[] prompt, Generator.Options options, Consumer<String> onText) {
