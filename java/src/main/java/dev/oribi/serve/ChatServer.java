@@ -163,7 +163,7 @@ public final class ChatServer implements AutoCloseable {
     ChatRequest request;
     int[] prompt;
     try {
-      request = ChatRequest.read(Json.parse(body, "the body"), chat, model, DEFAULT_TOKENS);
+      request = ChatRequest.read(Json.parse(body, "the body"), chat, model, model.defaults().maxNewTokens().orElse(DEFAULT_TOKENS));
       prompt = chat ? model.chatPrompt(request.messages()) : model.tokenizer().encode(request.prompt(), true);
       model.requireRoom(prompt);
     } catch (OribiException e) {

@@ -13,6 +13,7 @@ import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
 import java.net.http.HttpResponse;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Collections;
@@ -20,9 +21,11 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.concurrent.CompletableFuture;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
@@ -187,6 +190,23 @@ class ChatServerTest {
       String reason = answer.at("/choices/0/finish_reason").asText();
       assertThat(given).isPositive().isLessThanOrEqualTo(128 - prompt);
       assertThat(reason).isEqualTo(given == 128 - prompt ? "length" : "stop");
+    }
+  }
+
+  /** What neither request nor folder says has a bound of its own; what the folder says counts. */
+  @Test
+  void theFolderSaysHowManyTokens(@TempDir Path folder) throws Exception {
+    try (Stream<Path> files = Files.list(Path.of("../models/tiny/model"))) {
+      for (Path file : files.filter(Files::isRegularFile).toList()) {
+        Files.copy(file, folder.resolve(file.getFileName().toString()));
+      }
+    }
+    Files.writeString(folder.resolve("generation_config.json"), "{\"eos_token_id\": [0, 4], \"max_new_tokens\": 3}");
+    try (TextModel short3 = TextModel.open(folder, null, TextModel.Storage.PLAIN, TestMachine.open(), 128);
+        ChatServer other = new ChatServer(short3, "short", "127.0.0.1", 0)) {
+      HttpResponse<String> response = CLIENT.send(HttpRequest.newBuilder(URI.create(other.address() + "/v1/completions")).header("Content-Type", "application/json")
+          .POST(HttpRequest.BodyPublishers.ofString("{\"prompt\": \"Once upon a time\"}")).build(), HttpResponse.BodyHandlers.ofString());
+      assertThat(Json.parse(response.body(), "answer").at("/usage/completion_tokens").asInt()).isEqualTo(3);
     }
   }
 
