@@ -43,6 +43,11 @@ final class ChatCommand implements Callable<Integer> {
             model.folder() + " has no chat template: put a chat_template.jinja there, or use `oribi generate`");
       }
       sampling.options(text); // wrong ones are told before anybody types a question
+      if (system != null) {
+        List<Map<String, Object>> messages = begin();
+        messages.addAll(ModelOptions.user("Hello"));
+        text.chatPrompt(messages); // and so is that the template takes no such message
+      }
       talk(text, new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8)));
       return 0;
     }
@@ -55,8 +60,8 @@ final class ChatCommand implements Callable<Integer> {
     }
     List<Map<String, Object>> messages = begin();
     while (true) {
-      if (terminal) {
-        GenerateCommand.print("> ");
+      if (!GenerateCommand.print(terminal ? "> " : "")) {
+        return;
       }
       String line = in.readLine();
       if (line == null || line.strip().equals("/exit")) {
@@ -86,11 +91,13 @@ final class ChatCommand implements Callable<Integer> {
           + " are the most: /new begins again" + (text.context() < model.maxSeqLength ? "." : ", and a higher --max-seq-length allows more."));
       return;
     }
-    TextModel.Answer answer = text.answer(prompt, sampling.options(text), sampling.stops, piece -> {
-      GenerateCommand.print(piece);
-      return true;
-    });
+    TextModel.Answer answer = text.answer(prompt, sampling.options(text), sampling.stops, GenerateCommand::print);
     System.out.println();
+    if (answer.end() == TextModel.End.LENGTH) {
+      System.err.println(prompt.length + answer.newTokens() < text.context()
+          ? "oribi: this answer ends at its " + answer.newTokens() + " tokens, the most: a higher --max-new-tokens allows more."
+          : "oribi: this answer ends at the " + text.context() + " tokens that a conversation may have: /new begins again.");
+    }
     messages.add(Map.of("role", "assistant", "content", answer.text()));
   }
 

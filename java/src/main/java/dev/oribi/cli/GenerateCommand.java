@@ -40,17 +40,15 @@ final class GenerateCommand implements Callable<Integer> {
       if (!chat) {
         print(prompt);
       }
-      text.answer(ids, options, sampling.stops, piece -> {
-        print(piece);
-        return true;
-      });
+      text.answer(ids, options, sampling.stops, GenerateCommand::print);
       System.out.println();
     }
     return 0;
   }
 
-  static void print(String piece) {
+  /** Shows a piece at once; false: nobody reads it any more. */
+  static boolean print(String piece) {
     System.out.print(piece);
-    System.out.flush();
+    return !System.out.checkError();
   }
 }

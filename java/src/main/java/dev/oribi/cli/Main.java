@@ -59,7 +59,11 @@ public final class Main {
         .setExecutionExceptionHandler((e, command, parsed) -> failed(command.getErr(), e, main.debug));
     line.getSubcommands().values().forEach(Main::showDefaults);
     try {
-      return line.execute(expand(line, List.of(arguments)).toArray(String[]::new));
+      int code = line.execute(expand(line, List.of(arguments)).toArray(String[]::new));
+      if (code == ExitCode.OK && System.out.checkError()) {
+        throw new OribiException("not all of the output could be written: the standard output is closed, or its disk is full");
+      }
+      return code;
     } catch (ParameterException e) {
       return wrongUsage(e);
     } catch (OribiException e) {

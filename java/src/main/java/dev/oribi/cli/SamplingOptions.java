@@ -10,8 +10,10 @@ import picocli.CommandLine.Option;
 
 /** How the next token is drawn, by Hugging Face's names; what is not given comes from the model's generation_config.json. */
 final class SamplingOptions {
-  @Option(names = "--max-new-tokens", paramLabel = "N", description = "Most tokens to add.")
-  int maxNewTokens = 128;
+  private static final int DEFAULT_TOKENS = 128;
+
+  @Option(names = "--max-new-tokens", paramLabel = "N", description = "Most tokens to add; " + DEFAULT_TOKENS + " if the model does not say either.")
+  Integer maxNewTokens;
 
   @Option(names = "--do-sample", arity = "0..1", fallbackValue = "true", paramLabel = "true|false",
       description = "Draw at random; otherwise always the likeliest token. Given by itself if --temperature is.")
@@ -46,7 +48,7 @@ final class SamplingOptions {
     boolean draw = doSample != null ? doSample : temperature != null ? temperature > 0 : d.doSample();
     double t = temperature != null ? temperature : d.temperature();
     return new Generator.Options(
-        maxNewTokens,
+        maxNewTokens != null ? maxNewTokens : d.maxNewTokens().orElse(DEFAULT_TOKENS),
         draw ? (float) t : 0,
         topK != null ? topK : d.topK(),
         (float) (topP != null ? topP : d.topP()),

@@ -54,10 +54,12 @@ public final class Generator implements AutoCloseable {
     public Options {
       require(maxNewTokens >= 0, "max_new_tokens must not be negative, and is " + maxNewTokens);
       require(temperature >= 0, "temperature must not be negative, and is " + temperature);
+      require(temperature < Float.POSITIVE_INFINITY, "temperature must be a number that a float holds, and is " + temperature);
       require(topK >= 0, "top_k must not be negative (0 is off), and is " + topK);
       require(topP > 0 && topP <= 1, "top_p must be above 0 and at most 1, and is " + topP);
       require(minP >= 0 && minP < 1, "min_p must be from 0 to below 1, and is " + minP);
       require(repetitionPenalty > 0, "repetition_penalty must be above 0, and is " + repetitionPenalty);
+      require(repetitionPenalty < Float.POSITIVE_INFINITY, "repetition_penalty must be a number that a float holds, and is " + repetitionPenalty);
       stopIds = Set.copyOf(stopIds);
     }
 

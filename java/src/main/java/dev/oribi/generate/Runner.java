@@ -1,5 +1,6 @@
 package dev.oribi.generate;
 
+import dev.oribi.OribiException;
 import dev.oribi.model.FrozenStorage;
 import dev.oribi.model.Decoder;
 import dev.oribi.model.Machine;
@@ -55,8 +56,8 @@ final class Runner implements AutoCloseable {
    */
   void use(Path wanted) {
     LoraConfig next = wanted == null ? null : LoraConfig.read(wanted);
-    boolean fits = room != null && room.modulesToSave().isEmpty() && (next == null || sameShape(next, room));
-    if (!fits && !(room == null && next == null)) {
+    boolean fits = generator != null && room != null && room.modulesToSave().isEmpty() && (next == null || sameShape(next, room));
+    if (!fits && !(generator != null && room == null && next == null)) {
       reload(wanted);
       return;
     }
@@ -76,7 +77,7 @@ final class Runner implements AutoCloseable {
 
   private void reload(Path wanted) {
     Path before = adapter;
-    generator.close();
+    close();
     try {
       load(wanted);
     } catch (RuntimeException e) {
@@ -101,6 +102,9 @@ final class Runner implements AutoCloseable {
   }
 
   Generator generator() {
+    if (generator == null) {
+      throw new OribiException("there is no model: neither the adapter that was asked for nor the one before could be loaded; ask for another, or none");
+    }
     return generator;
   }
 
@@ -119,6 +123,9 @@ final class Runner implements AutoCloseable {
 
   @Override
   public void close() {
-    generator.close();
+    if (generator != null) {
+      generator.close();
+      generator = null;
+    }
   }
 }

@@ -11,7 +11,6 @@ import dev.oribi.text.ChatTemplate;
 import dev.oribi.text.StreamDecoder;
 import dev.oribi.text.Tokenizer;
 import java.nio.file.Path;
-import java.util.HashMap;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
@@ -169,12 +168,19 @@ public final class TextModel implements AutoCloseable {
 
   /** The tokens of a conversation up to where the answer begins. */
   public int[] chatPrompt(List<Map<String, Object>> messages) {
+    return chatPrompt(messages, Map.of());
+  }
+
+  /** The same; {@code further} are variables that the template gets besides its own, such as {@code enable_thinking}. */
+  public int[] chatPrompt(List<Map<String, Object>> messages, Map<String, Object> further) {
     ChatTemplate now = template().orElse(null);
     if (now == null) {
       throw new OribiException(
           "this model has no chat template: put a chat_template.jinja into its folder, or use `oribi generate` with plain text");
     }
-    return tokenizer.encode(now.render(messages, true, templateVariables()).text(), false);
+    Map<String, Object> variables = tokenizer.templateVariables();
+    variables.putAll(further);
+    return tokenizer.encode(now.render(messages, true, variables).text(), false);
   }
 
   /** Most tokens of prompt and answer together. */
@@ -195,13 +201,6 @@ public final class TextModel implements AutoCloseable {
   /** The same; {@code onToken} sees each token as it is drawn, and false ends the text. */
   public int[] continueIds(int[] prompt, Generator.Options options, IntPredicate onToken) {
     return runner.generator().generate(prompt, options, onToken);
-  }
-
-  private Map<String, Object> templateVariables() {
-    Map<String, Object> variables = new HashMap<>();
-    tokenizer.bosToken().ifPresent(t -> variables.put("bos_token", t));
-    tokenizer.eosToken().ifPresent(t -> variables.put("eos_token", t));
-    return variables;
   }
 
   private String generate(int[] prompt, Generator.Options options, Consumer<String> onText) {
@@ -240,9 +239,10 @@ public final class TextModel implements AutoCloseable {
     StreamDecoder decoder = tokenizer.streamDecoder();
     StopText text = new StopText(stops, onText);
     int[] fresh = runner.generator().generate(prompt, options, text::wanted, id -> text.add(decoder.push(id)));
+    boolean cut = text.stopped();
     text.add(decoder.flush());
     text.finish();
-    int used = fresh.length + (text.stopped() ? 1 : 0); // the token that completed a stop was drawn too
+    int used = fresh.length + (cut ? 1 : 0); // the token that completed a stop was drawn too
     boolean full = fresh.length == options.maxNewTokens() || prompt.length + fresh.length >= runner.context();
     return new Answer(text.text(), prompt.length, used, text.cancelled() ? End.CANCELLED : !text.stopped() && full ? End.LENGTH : End.STOP);
   }

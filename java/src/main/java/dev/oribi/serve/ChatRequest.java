@@ -1,6 +1,8 @@
 package dev.oribi.serve;
 
+import com.fasterxml.jackson.core.type.TypeReference;
 import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
 import dev.oribi.OribiException;
 import dev.oribi.generate.Generator;
 import dev.oribi.generate.TextModel;
@@ -19,27 +21,30 @@ import java.util.concurrent.ThreadLocalRandom;
  *
  * @param model that is asked for; null for the one there is
  * @param messages of a chat; null for a continuation
+ * @param variables that the chat template gets besides
  * @param prompt of a continuation; null for a chat
  * @param usage whether the last piece of a stream counts tokens
  */
-record ChatRequest(String model, List<Map<String, Object>> messages, String prompt, Generator.Options options, List<String> stops,
+record ChatRequest(String model, List<Map<String, Object>> messages, Map<String, Object> variables, String prompt, Generator.Options options, List<String> stops,
     boolean stream, boolean usage) {
   private static final int MAX_STOPS = 16;
   private static final int MAX_STOP_LENGTH = 1000;
   private static final int MAX_MESSAGES = 10_000;
+  private static final ObjectMapper MAPPER = new ObjectMapper();
+  private static final String VARIABLES = "chat_template_kwargs";
   private static final Set<String> SAMPLING = Set.of("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "stop",
       "max_tokens", "max_completion_tokens", "stream", "stream_options", "model");
 
   /** Reads a body; anything that cannot be honoured is refused by name. */
   static ChatRequest read(JsonNode json, boolean chat, TextModel model, int defaultTokens) {
     Set<String> known = new HashSet<>(SAMPLING);
-    known.add(chat ? "messages" : "prompt");
+    known.addAll(chat ? List.of("messages", VARIABLES) : List.of("prompt"));
     RequestFields fields = new RequestFields(json, known);
     if (fields.has("model") && !fields.get("model").isTextual()) {
       throw new OribiException("model must be a text");
     }
     boolean stream = fields.flag("stream");
-    return new ChatRequest(fields.get("model").textValue(), chat ? messages(fields.get("messages")) : null,
+    return new ChatRequest(fields.get("model").textValue(), chat ? messages(fields.get("messages")) : null, variables(fields),
         chat ? null : prompt(fields.get("prompt")), options(fields, model, defaultTokens), stops(fields.get("stop")), stream,
         usage(fields, stream));
   }
@@ -59,6 +64,23 @@ record ChatRequest(String model, List<Map<String, Object>> messages, String prom
       }
     }
     return RequestFields.flag(options, "include_usage");
+  }
+
+  /** As {@code enable_thinking}, by the name that other servers of open models have for it. */
+  private static Map<String, Object> variables(RequestFields fields) {
+    if (!fields.has(VARIABLES)) {
+      return Map.of();
+    }
+    JsonNode given = fields.get(VARIABLES);
+    if (!given.isObject()) {
+      throw new OribiException(VARIABLES + " must be a JSON object");
+    }
+    for (String own : List.of("messages", "tools", "documents", "add_generation_prompt")) {
+      if (given.has(own)) {
+        throw new OribiException(VARIABLES + " cannot change " + own);
+      }
+    }
+    return MAPPER.convertValue(given, new TypeReference<Map<String, Object>>() {});
   }
 
   private static String prompt(JsonNode value) {
@@ -81,12 +103,15 @@ record ChatRequest(String model, List<Map<String, Object>> messages, String prom
       for (Map.Entry<String, JsonNode> field : m.properties()) {
         boolean empty = field.getValue().isNull() || field.getValue().isContainerNode() && field.getValue().isEmpty();
         if (!Set.of("role", "content", "name").contains(field.getKey()) && !empty) {
-          throw new OribiException("a message has " + Json.shorten(field.getKey()) + ", and only role and content are supported");
+          throw new OribiException("a message has " + Json.shorten(field.getKey()) + ", and only role, content and name are supported");
         }
       }
       Map<String, Object> message = new HashMap<>();
       message.put("role", m.get("role").textValue());
       message.put("content", content(m.path("content")));
+      if (m.hasNonNull("name")) {
+        message.put("name", m.get("name").asText());
+      }
       messages.add(message);
     }
     return messages;

@@ -49,7 +49,7 @@ public final class ChatServer implements AutoCloseable {
   private final TextModel model;
   private final String name;
   private final ServeLimits limits;
-  private final boolean loopback;
+  private final InetAddress host;
   private final HttpServer server;
   private final CallerThreads threads;
   private final AnswerQueue queue;
@@ -75,9 +75,8 @@ public final class ChatServer implements AutoCloseable {
     this.name = name;
     this.limits = limits;
     try {
-      InetAddress address = InetAddress.getByName(host);
-      this.loopback = address.isLoopbackAddress();
-      this.server = HttpServer.create(new InetSocketAddress(address, port), 0);
+      this.host = InetAddress.getByName(host);
+      this.server = HttpServer.create(new InetSocketAddress(this.host, port), 0);
     } catch (IOException | IllegalArgumentException e) {
       throw new OribiException("cannot listen at " + host + ":" + port + ": " + e.getMessage() + "; give another --host or --port", e);
     }
@@ -90,9 +89,8 @@ public final class ChatServer implements AutoCloseable {
 
   /** Such as http://127.0.0.1:8080 */
   public String address() {
-    InetSocketAddress at = server.getAddress();
-    String host = at.getAddress().getHostAddress();
-    return "http://" + (host.contains(":") ? "[" + host + "]" : host) + ":" + at.getPort();
+    String at = host.getHostAddress();
+    return "http://" + (at.contains(":") ? "[" + at + "]" : at) + ":" + server.getAddress().getPort();
   }
 
   private void handle(HttpExchange exchange) {
@@ -124,11 +122,12 @@ public final class ChatServer implements AutoCloseable {
   }
 
   private void route(HttpExchange exchange, Reply reply) throws IOException, InterruptedException {
-    if (loopback && !fromHere(exchange.getRequestHeaders().getFirst("Host"))) {
+    if (host.isLoopbackAddress() && !fromHere(exchange.getRequestHeaders().getFirst("Host"))) {
       throw new Refusal(403, "this server answers this machine alone");
     }
     String path = exchange.getRequestURI().getPath();
-    String method = path == null ? null : METHODS.get(path);
+    boolean one = ("/v1/models/" + name).equals(path);
+    String method = path == null ? null : one ? "GET" : METHODS.get(path);
     if (method == null) {
       throw new Refusal(404, "there is no " + Json.shorten(String.valueOf(path)) + "; there are " + String.join(", ", METHODS.keySet().stream().sorted().toList()));
     }
@@ -136,6 +135,10 @@ public final class ChatServer implements AutoCloseable {
     if (!asked.equals(method) && !(asked.equals("HEAD") && method.equals("GET"))) {
       exchange.getResponseHeaders().set("Allow", method);
       throw new Refusal(405, path + " takes " + method);
+    }
+    if (one) {
+      reply.json(200, describe(Json.object()));
+      return;
     }
     switch (path) {
       case "/health" -> reply.json(200, Json.object().put("status", "ok"));
@@ -154,8 +157,12 @@ public final class ChatServer implements AutoCloseable {
 
   private ObjectNode models() {
     ObjectNode list = Json.object().put("object", "list");
-    list.putArray("data").addObject().put("id", name).put("object", "model").put("created", begun).put("owned_by", "oribi");
+    describe(list.putArray("data").addObject());
     return list;
+  }
+
+  private ObjectNode describe(ObjectNode model) {
+    return model.put("id", name).put("object", "model").put("created", begun).put("owned_by", "oribi");
   }
 
   private void complete(HttpExchange exchange, Reply reply, boolean chat) throws IOException, InterruptedException {
@@ -163,8 +170,8 @@ public final class ChatServer implements AutoCloseable {
     ChatRequest request;
     int[] prompt;
     try {
-      request = ChatRequest.read(Json.parse(body, "the body"), chat, model, DEFAULT_TOKENS);
-      prompt = chat ? model.chatPrompt(request.messages()) : model.tokenizer().encode(request.prompt(), true);
+      request = ChatRequest.read(Json.parse(body, "the body"), chat, model, model.defaults().maxNewTokens().orElse(DEFAULT_TOKENS));
+      prompt = chat ? model.chatPrompt(request.messages(), request.variables()) : model.tokenizer().encode(request.prompt(), true);
       model.requireRoom(prompt);
     } catch (OribiException e) {
       throw new Refusal(400, e.getMessage());

@@ -168,6 +168,8 @@ class MainTest {
   @CsvSource(delimiter = '|', value = {
       "generate --prompt hi --model nowhere        | nowhere: there is no such folder or file.",
       "generate --prompt hi --temperature -1       | --temperature must not be negative, and is -1.0",
+      "generate --prompt hi --temperature 1e300    | temperature must be a number that a float holds, and is Infinity",
+      "chat --repetition-penalty 1e300             | repetition_penalty must be a number that a float holds, and is Infinity",
       "generate --prompt hi --top-p 3              | top_p must be above 0 and at most 1, and is 3.0",
       "generate --prompt hi --max-seq-length 0     | --max-seq-length is 0: it must be 2 or more.",
       "generate --prompt hi --adapter nowhere      | nowhere: there is no such folder.",

@@ -86,6 +86,15 @@ final class TinyRun {
 
   /** What starts a command in a process of its own. */
   static List<String> command(List<String> arguments) {
+    return command(Main.class, arguments);
+  }
+
+  /** Starts a command in a process that is held up at its first line of output. */
+  static Process startHeld(List<String> arguments) throws IOException {
+    return new ProcessBuilder(command(HeldMain.class, arguments)).redirectErrorStream(true).start();
+  }
+
+  private static List<String> command(Class<?> main, List<String> arguments) {
     String classPath = System.getProperty("surefire.test.class.path", System.getProperty("java.class.path"));
     List<String> command = new ArrayList<>(List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString(),
         "-Xmx512m", "-Djava.awt.headless=true", "-Dorg.bytedeco.javacpp.maxBytes=0",
@@ -94,7 +103,7 @@ final class TinyRun {
     if (cache != null) {
       command.add(1, "-Dorg.bytedeco.javacpp.cachedir=" + cache);
     }
-    command.add(Main.class.getName());
+    command.add(main.getName());
     command.addAll(arguments);
     return command;
   }

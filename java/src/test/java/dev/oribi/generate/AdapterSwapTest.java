@@ -9,6 +9,9 @@ import dev.oribi.testing.TestMachine;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.List;
+import java.util.Map;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -52,6 +55,38 @@ class AdapterSwapTest {
       Files.copy(a.resolve("adapter_config.json"), broken.resolve("adapter_config.json"));
       assertThatThrownBy(() -> model.useAdapter(broken)).isInstanceOf(OribiException.class);
       assertThat(text(model)).as("what was on stays on").isEqualTo(fresh(b));
+    }
+  }
+
+  /** Neither the new one nor the one before can be loaded: said so, with no use of memory that was given back, until one can. */
+  @Test
+  void aModelThatCouldNotBeLoadedAgainSaysSo() throws IOException {
+    Path a = adapter("a", 4, 0.2);
+    Path wider = adapter("wider", 8, 0.3);
+    try (TextModel model = TextModel.open(TINY, a, TextModel.Storage.PLAIN, TestMachine.open(), 64)) {
+      Files.delete(a.resolve("adapter_model.safetensors"));
+      Files.delete(wider.resolve("adapter_model.safetensors"));
+      assertThatThrownBy(() -> model.useAdapter(wider)).isInstanceOf(OribiException.class);
+      assertThatThrownBy(() -> text(model)).isInstanceOf(OribiException.class).hasMessageContaining("there is no model");
+      model.useAdapter(null);
+      assertThat(text(model)).isEqualTo(fresh(null));
+    }
+  }
+
+  /** A template sees the same variables as when rows were rendered to be learned, as transformers gives them. */
+  @Test
+  void theTemplateSeesAllSpecialTokens() throws IOException {
+    Path model = Files.createDirectory(folder.resolve("model"));
+    try (Stream<Path> files = Files.list(TINY)) {
+      for (Path file : files.filter(Files::isRegularFile).toList()) {
+        Files.copy(file, model.resolve(file.getFileName().toString()));
+      }
+    }
+    Files.writeString(model.resolve("chat_template.jinja"), "{{ pad_token }}{{ messages[0].content }}{{ eos_token }}");
+    try (TextModel text = TextModel.open(model, null, TextModel.Storage.PLAIN, TestMachine.open(), 64)) {
+      String pad = (String) text.tokenizer().templateVariables().get("pad_token");
+      int[] prompt = text.chatPrompt(List.of(Map.of("role", "user", "content", "Once")));
+      assertThat(text.tokenizer().decode(prompt, false)).isEqualTo(pad + "Once" + text.tokenizer().eosToken().orElseThrow());
     }
   }
 }

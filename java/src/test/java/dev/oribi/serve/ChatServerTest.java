@@ -13,6 +13,7 @@ import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
 import java.net.http.HttpResponse;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Collections;
@@ -20,9 +21,11 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.concurrent.CompletableFuture;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
@@ -120,7 +123,10 @@ class ChatServerTest {
       "\"stream\": true, \"stream_options\": {\"usage\": true} | no field stream_options.usage", "\"logprobs\": true | logprobs: true is not supported",
       "\"stream\": true, \"stream_options\": {\"include_usage\": 1} | include_usage must be true or false",
       "\"response_format\": {\"type\": \"json_object\"} | response_format", "\"presence_penalty\": 0.5 | presence_penalty: 0.5 is not supported",
-      "\"temprature\": 1 | there is no field temprature; there are max_completion_tokens", "\"model\": 3 | model must be a text",
+      "\"temprature\": 1 | there is no field temprature; there are chat_template_kwargs, max_completion_tokens", "\"model\": 3 | model must be a text",
+      "\"chat_template_kwargs\": 5 | chat_template_kwargs must be a JSON object",
+      "\"chat_template_kwargs\": {\"messages\": []} | chat_template_kwargs cannot change messages",
+      "\"chat_template_kwargs\": {\"a\": 99999999999999999999999} | a",
       "\"top_p\": 0.5, \"top_p\": 0.6 | Duplicate", "\"seed\": 1} {} | not valid JSON", "\"seed\": NaN | not valid JSON"})
   void refusesByName(String field, String message) throws Exception {
     HttpResponse<String> response = post("/v1/chat/completions", QUESTION.replace(", \"temperature\": 0", ", ") + field + "}", "application/json");
@@ -148,6 +154,7 @@ class ChatServerTest {
     assertThat(post("/v1/chat/completions", QUESTION + "}", "text/plain").statusCode()).isEqualTo(415);
     assertThat(post("/v1/nothing", "{}", "application/json").statusCode()).isEqualTo(404);
     assertThat(post("/health", "{}", "application/json").statusCode()).isEqualTo(405);
+    assertThat(post("/v1/models/tiny", "{}", "application/json").statusCode()).isEqualTo(405);
     HttpResponse<String> other = post("/v1/chat/completions", QUESTION + ", \"model\": \"gpt-5\"}", "application/json");
     assertThat(other.statusCode()).isEqualTo(404);
     assertThat(other.body()).contains("there is no model gpt-5 here; there is tiny");
@@ -187,6 +194,62 @@ class ChatServerTest {
       String reason = answer.at("/choices/0/finish_reason").asText();
       assertThat(given).isPositive().isLessThanOrEqualTo(128 - prompt);
       assertThat(reason).isEqualTo(given == 128 - prompt ? "length" : "stop");
+    }
+  }
+
+  /** The list, and the entry by its name, as {@code client.models.retrieve} asks for it. */
+  @Test
+  void tellsOfItsModel() throws Exception {
+    HttpResponse<String> list = CLIENT.send(HttpRequest.newBuilder(URI.create(server.address() + "/v1/models")).build(), HttpResponse.BodyHandlers.ofString());
+    HttpResponse<String> one = CLIENT.send(HttpRequest.newBuilder(URI.create(server.address() + "/v1/models/tiny")).build(), HttpResponse.BodyHandlers.ofString());
+    assertThat(one.statusCode()).isEqualTo(200);
+    assertThat(Json.parse(one.body(), "model")).isEqualTo(Json.parse(list.body(), "list").at("/data/0"));
+    assertThat(CLIENT.send(HttpRequest.newBuilder(URI.create(server.address() + "/v1/models/other")).build(), HttpResponse.BodyHandlers.ofString()).statusCode())
+        .isEqualTo(404);
+  }
+
+  /** A model that thinks first is told not to by a variable of its template; names of speakers are the template's too. */
+  @Test
+  void variablesReachTheTemplate(@TempDir Path folder) throws Exception {
+    try (Stream<Path> files = Files.list(Path.of("../models/tiny/model"))) {
+      for (Path file : files.filter(Files::isRegularFile).toList()) {
+        Files.copy(file, folder.resolve(file.getFileName().toString()));
+      }
+    }
+    Files.writeString(folder.resolve("chat_template.jinja"),
+        "{{ messages[0].name }}{% if enable_thinking is defined and enable_thinking is false %}{{ 'a b c d e f ' * 3 }}{% endif %}{{ messages[0].content }}");
+    try (TextModel thinking = TextModel.open(folder, null, TextModel.Storage.PLAIN, TestMachine.open(), 128);
+        ChatServer other = new ChatServer(thinking, "thinking", "127.0.0.1", 0)) {
+      int plain = promptTokens(other, "{\"messages\": [{\"role\": \"user\", \"content\": \"Once\"}], \"max_tokens\": 1}");
+      String named = "{\"messages\": [{\"role\": \"user\", \"content\": \"Once\", \"name\": \"a long name of a speaker\"}], \"max_tokens\": 1}";
+      assertThat(promptTokens(other, named)).isGreaterThan(plain);
+      String off = "{\"messages\": [{\"role\": \"user\", \"content\": \"Once\"}], \"max_tokens\": 1, \"chat_template_kwargs\": {\"enable_thinking\": %s}}";
+      assertThat(promptTokens(other, off.formatted("false"))).isGreaterThan(plain);
+      assertThat(promptTokens(other, off.formatted("true"))).isEqualTo(plain);
+    }
+  }
+
+  private static int promptTokens(ChatServer at, String body) throws Exception {
+    HttpResponse<String> response = CLIENT.send(HttpRequest.newBuilder(URI.create(at.address() + "/v1/chat/completions")).header("Content-Type", "application/json")
+        .POST(HttpRequest.BodyPublishers.ofString(body)).build(), HttpResponse.BodyHandlers.ofString());
+    assertThat(response.statusCode()).as(response.body()).isEqualTo(200);
+    return Json.parse(response.body(), "answer").at("/usage/prompt_tokens").asInt();
+  }
+
+  /** What neither request nor folder says has a bound of its own; what the folder says counts. */
+  @Test
+  void theFolderSaysHowManyTokens(@TempDir Path folder) throws Exception {
+    try (Stream<Path> files = Files.list(Path.of("../models/tiny/model"))) {
+      for (Path file : files.filter(Files::isRegularFile).toList()) {
+        Files.copy(file, folder.resolve(file.getFileName().toString()));
+      }
+    }
+    Files.writeString(folder.resolve("generation_config.json"), "{\"eos_token_id\": [0, 4], \"max_new_tokens\": 3}");
+    try (TextModel short3 = TextModel.open(folder, null, TextModel.Storage.PLAIN, TestMachine.open(), 128);
+        ChatServer other = new ChatServer(short3, "short", "127.0.0.1", 0)) {
+      HttpResponse<String> response = CLIENT.send(HttpRequest.newBuilder(URI.create(other.address() + "/v1/completions")).header("Content-Type", "application/json")
+          .POST(HttpRequest.BodyPublishers.ofString("{\"prompt\": \"Once upon a time\"}")).build(), HttpResponse.BodyHandlers.ofString());
+      assertThat(Json.parse(response.body(), "answer").at("/usage/completion_tokens").asInt()).isEqualTo(3);
     }
   }
 

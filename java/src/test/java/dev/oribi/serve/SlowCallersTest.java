@@ -11,6 +11,7 @@ import java.net.http.HttpResponse;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
@@ -76,13 +77,22 @@ class SlowCallersTest {
     }
   }
 
+  /** Whether a thread of a server writes to its caller. */
+  private static boolean isWriting() {
+    return Thread.getAllStackTraces().values().stream().flatMap(Arrays::stream).anyMatch(f -> f.getClassName().equals(Reply.class.getName()));
+  }
+
   @Test
   void aReaderWhoNeverReadsLosesTheConnection() throws Exception {
     try (ChatServer server = server(LONG_NAME, limits(4, 1 << 20, LONG, SHORT));
         RawCaller slow = new RawCaller(server.address()).send(RawCaller.request("/v1/completions", STREAM))) {
       assertThat(slow.readUntil("data: ")).startsWith("HTTP/1.1 200");
       assertThat(ask(server, SHORT_ANSWER).statusCode()).isEqualTo(200);
-      Thread.sleep(4 * SHORT.toMillis());
+      long until = System.nanoTime() + LONG.toNanos();
+      while (isWriting()) {
+        assertThat(System.nanoTime()).as("the time by which the connection has ended").isLessThan(until);
+        Thread.sleep(20);
+      }
       assertThat(shortened(slow.readAll())).doesNotContain("[DONE]");
     }
   }

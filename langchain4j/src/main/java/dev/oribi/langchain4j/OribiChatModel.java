@@ -14,6 +14,6 @@ final class OribiChatModel implements ChatModel {
 
   @Override
   public ChatResponse doChat(ChatRequest request) {
-    return model.answer(request, piece -> true);
+    return model.answer(request);
   }
 }

@@ -5,10 +5,12 @@ import dev.langchain4j.data.message.ChatMessage;
 import dev.langchain4j.data.message.SystemMessage;
 import dev.langchain4j.data.message.TextContent;
 import dev.langchain4j.data.message.UserMessage;
+import dev.langchain4j.exception.LangChain4jException;
 import dev.langchain4j.exception.UnsupportedFeatureException;
 import dev.langchain4j.model.chat.ChatModel;
 import dev.langchain4j.model.chat.StreamingChatModel;
 import dev.langchain4j.model.chat.request.ChatRequest;
+import dev.langchain4j.model.chat.request.ResponseFormatType;
 import dev.langchain4j.model.chat.response.ChatResponse;
 import dev.langchain4j.model.output.FinishReason;
 import dev.langchain4j.model.output.TokenUsage;
@@ -20,24 +22,38 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.concurrent.CancellationException;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CompletionException;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.LinkedBlockingQueue;
+import java.util.concurrent.RejectedExecutionException;
 import java.util.concurrent.ThreadLocalRandom;
-import java.util.concurrent.locks.ReentrantLock;
+import java.util.concurrent.ThreadPoolExecutor;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.function.Predicate;
+import java.util.function.Supplier;
 import java.util.stream.Collectors;
 
 /**
  * A loaded model that answers chats, with an adapter that can be changed while it runs.
  *
- * <p>Many threads may share it: answers and changes of the adapter wait for each other, in the order in which they came. An answer is
- * computed with one adapter from its first token to its last. What a request does not say (temperature and so on) is as the model's
- * generation_config.json says; tools and formats of answers are refused, because no model here is told of them.
+ * <p>Many threads may share it: answers and changes of the adapter are done one after the other by a thread of their own, in the order
+ * in which they were asked for, so that nobody's code runs in the middle of another's answer. An answer is computed with one adapter
+ * from its first token to its last. What a request does not say (temperature and so on) is as the model's generation_config.json says;
+ * tools and formats of answers are refused, because no model here is told of them.
  */
 public final class OribiModel implements AutoCloseable {
   private static final int DEFAULT_TOKENS = 512;
 
   private final TextModel model;
-  private final ReentrantLock turn = new ReentrantLock(true);
-  private boolean closed;
+  private final ThreadPoolExecutor turn = new ThreadPoolExecutor(1, 1, 0, TimeUnit.SECONDS, new LinkedBlockingQueue<>(), task -> {
+    Thread made = new Thread(task, "oribi-model");
+    made.setDaemon(true);
+    return made;
+  });
+  private boolean closed; // read and written by that thread
 
   private OribiModel(TextModel model) {
     this.model = model;
@@ -73,42 +89,86 @@ public final class OribiModel implements AutoCloseable {
    * @param adapter folder of a PEFT adapter, or null
    */
   public void useAdapter(Path adapter) {
-    turn.lock();
-    try {
-      requireOpen();
+    await(inTurn(() -> {
       model.useAdapter(adapter);
-    } finally {
-      turn.unlock();
-    }
+      return null;
+    }));
   }
 
   /** The adapter that the next answer is computed with; empty: the base model. */
   public Optional<Path> adapter() {
-    turn.lock();
+    return await(inTurn(model::adapter));
+  }
+
+  /** Asks and waits; a thread that is interrupted meanwhile wants no answer. */
+  ChatResponse answer(ChatRequest request) {
+    AtomicBoolean wanted = new AtomicBoolean(true);
+    CompletableFuture<ChatResponse> answer = ask(request, piece -> wanted.get());
     try {
-      return model.adapter();
-    } finally {
-      turn.unlock();
+      answer.get();
+    } catch (InterruptedException e) {
+      wanted.set(false);
+      Thread.currentThread().interrupt();
+      throw new LangChain4jException("interrupted while an answer was computed", e);
+    } catch (ExecutionException e) {
+      // Thrown below, as it is.
+    }
+    return await(answer);
+  }
+
+  /**
+   * Asks for an answer, which comes when those before it are done.
+   *
+   * @param onText sees each piece, and empty ones meanwhile, on the model's thread; false: the answer is not wanted any more
+   */
+  CompletableFuture<ChatResponse> ask(ChatRequest request, Predicate<String> onText) {
+    try {
+      refuse(request);
+      List<Map<String, Object>> messages = messages(request.messages());
+      return inTurn(() -> compute(messages, request, onText));
+    } catch (RuntimeException e) {
+      return CompletableFuture.failedFuture(e);
     }
   }
 
-  ChatResponse answer(ChatRequest request, Predicate<String> onText) {
-    turn.lock();
+  private ChatResponse compute(List<Map<String, Object>> messages, ChatRequest request, Predicate<String> onText) {
+    if (!onText.test("")) {
+      throw new CancellationException("the answer is not wanted any more");
+    }
+    TextModel.Answer answer = model.answer(model.chatPrompt(messages), options(request),
+        request.stopSequences() == null ? List.of() : request.stopSequences(), onText);
+    return ChatResponse.builder().aiMessage(AiMessage.from(answer.text()))
+        .tokenUsage(new TokenUsage(answer.promptTokens(), answer.newTokens())).finishReason(reason(answer.end())).build();
+  }
+
+  private <T> CompletableFuture<T> inTurn(Supplier<T> work) {
     try {
-      requireOpen();
-      refuse(request);
-      TextModel.Answer answer = model.answer(model.chatPrompt(messages(request.messages())), options(request),
-          request.stopSequences() == null ? List.of() : request.stopSequences(), onText);
-      return ChatResponse.builder().aiMessage(AiMessage.from(answer.text()))
-          .tokenUsage(new TokenUsage(answer.promptTokens(), answer.newTokens())).finishReason(reason(answer.end())).build();
-    } finally {
-      turn.unlock();
+      return CompletableFuture.supplyAsync(() -> {
+        requireOpen();
+        return work.get();
+      }, turn);
+    } catch (RejectedExecutionException e) {
+      throw new IllegalStateException("the model is closed", e);
     }
   }
 
   private void requireOpen() {
     if (closed) {
       throw new IllegalStateException("the model is closed");
+    }
+  }
+
+  private static <T> T await(CompletableFuture<T> work) {
+    try {
+      return work.join();
+    } catch (CompletionException e) {
+      if (e.getCause() instanceof RuntimeException cause) {
+        throw cause;
+      }
+      if (e.getCause() instanceof Error cause) {
+        throw cause;
+      }
+      throw e;
     }
   }
 
@@ -121,10 +181,13 @@ public final class OribiModel implements AutoCloseable {
   }
 
   private static void refuse(ChatRequest request) {
+    if (request.modelName() != null) {
+      throw new UnsupportedFeatureException("modelName is not supported: there is one model");
+    }
     if (request.toolSpecifications() != null && !request.toolSpecifications().isEmpty()) {
       throw new UnsupportedFeatureException("tools are not supported");
     }
-    if (request.responseFormat() != null) {
+    if (request.responseFormat() != null && request.responseFormat().type() != ResponseFormatType.TEXT) {
       throw new UnsupportedFeatureException("formats of answers are not supported");
     }
     if (request.frequencyPenalty() != null || request.presencePenalty() != null) {
@@ -138,7 +201,7 @@ public final class OribiModel implements AutoCloseable {
       all.add(switch (m.type()) {
         case SYSTEM -> message("system", ((SystemMessage) m).text());
         case USER -> message("user", text((UserMessage) m));
-        case AI -> message("assistant", ((AiMessage) m).text());
+        case AI -> message("assistant", text((AiMessage) m));
         default -> throw new UnsupportedFeatureException("messages of type " + m.type() + " are not supported");
       });
     }
@@ -147,6 +210,13 @@ public final class OribiModel implements AutoCloseable {
 
   private static Map<String, Object> message(String role, String content) {
     return Map.of("role", role, "content", content == null ? "" : content);
+  }
+
+  private static String text(AiMessage message) {
+    if (message.hasToolExecutionRequests()) {
+      throw new UnsupportedFeatureException("tools are not supported");
+    }
+    return message.text();
   }
 
   private static String text(UserMessage message) {
@@ -166,17 +236,28 @@ public final class OribiModel implements AutoCloseable {
         (float) d.repetitionPenalty(), ThreadLocalRandom.current().nextLong(), model.stopIds());
   }
 
-  /** Waits for the answer under way. */
+  /** Waits for the answers that were asked for before. */
   @Override
   public void close() {
-    turn.lock();
-    try {
-      if (!closed) {
-        closed = true;
-        model.close();
+    synchronized (turn) {
+      if (!turn.isShutdown()) {
+        turn.execute(() -> {
+          closed = true;
+          model.close();
+        });
+        turn.shutdown();
       }
-    } finally {
-      turn.unlock();
+    }
+    boolean interrupted = false;
+    while (!turn.isTerminated()) {
+      try {
+        turn.awaitTermination(1, TimeUnit.DAYS);
+      } catch (InterruptedException e) {
+        interrupted = true; // the memory must be free when this returns
+      }
+    }
+    if (interrupted) {
+      Thread.currentThread().interrupt();
     }
   }
 }
