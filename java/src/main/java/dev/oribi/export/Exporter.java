@@ -207,7 +207,7 @@ public final class Exporter {
     try (MergedModel merged = new MergedModel(folder, request.adapter)) {
       GgufModelFile file = new GgufModelFile(merged, folder, request.mix, title(), template());
       checkSpace(file.bytes());
-      file.limit().ifPresent(say);
+      file.limits().forEach(say);
       file.write(temp);
     }
     return compare(GgufFolder.of(temp), null, TextModel.Storage.PLAIN);
