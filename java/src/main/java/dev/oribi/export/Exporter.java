@@ -4,10 +4,10 @@ import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.oribi.OribiException;
 import dev.oribi.generate.TextModel;
 import dev.oribi.gguf.GgufFolder;
+import dev.oribi.gguf.family.GgufFamilies;
 import dev.oribi.io.AtomicFiles;
 import dev.oribi.io.Json;
 import dev.oribi.io.SafetensorsWriter;
-import dev.oribi.io.TensorType;
 import dev.oribi.model.Machine;
 import dev.oribi.model.ModelFiles;
 import dev.oribi.model.Quantizer;
@@ -105,7 +105,7 @@ public final class Exporter {
   private void checkReplaced() {
     Path output = request.output.toAbsolutePath().normalize();
     for (Path source : Arrays.asList(request.model, request.adapter)) {
-      if (source != null && source.toAbsolutePath().normalize().startsWith(output)) {
+      if (source != null && (source.toAbsolutePath().normalize().startsWith(output) || isWithin(source, output))) {
         throw new OribiException(request.output + " holds " + source + ", which is to be exported: give another --output");
       }
     }
@@ -117,6 +117,15 @@ public final class Exporter {
     String[] inside = Files.isDirectory(output) ? output.toFile().list() : null;
     if (inside != null && inside.length > 0 && Arrays.stream(inside).noneMatch(EXPORTED::contains)) {
       throw new OribiException(request.output + " is a folder that no export wrote, and --overwrite would delete all of it: give another --output");
+    }
+  }
+
+  /** Whether a source lies in what is to be replaced, by whatever names; of a link the link alone is replaced. */
+  private static boolean isWithin(Path source, Path output) {
+    try {
+      return !Files.isSymbolicLink(output) && Files.exists(output) && source.toRealPath().startsWith(output.toRealPath());
+    } catch (IOException e) {
+      return false; // the source is not there, as reading it says
     }
   }
 
@@ -161,14 +170,9 @@ public final class Exporter {
 
   private void writeMerged(Path temp) throws IOException {
     ModelConfig config = ModelConfig.read(folder);
-    TensorType type = switch (config.dtype() == null ? "float32" : config.dtype()) {
-      case "bfloat16" -> TensorType.BF16;
-      case "float16" -> TensorType.F16;
-      default -> TensorType.F32;
-    };
     try (MergedModel merged = new MergedModel(folder, request.adapter)) {
       List<SafetensorsWriter.Tensor> tensors =
-          merged.names().stream().map(n -> new SafetensorsWriter.Tensor(n, type, merged.shape(n))).toList();
+          merged.names().stream().map(n -> new SafetensorsWriter.Tensor(n, ModelFiles.fileType(config, n), merged.shape(n))).toList();
       checkSpace(tensors.stream().mapToLong(SafetensorsWriter.Tensor::bytes).sum());
       SafetensorsWriter.writeModel(temp, tensors, SafetensorsWriter.DEFAULT_SHARD_BYTES, (t, sink) ->
           RowSource.copy(merged, t.name(), (values, n, row, rows) -> sink.floats(FloatBuffer.wrap(values, 0, n))));
@@ -207,7 +211,7 @@ public final class Exporter {
     try (MergedModel merged = new MergedModel(folder, request.adapter)) {
       GgufModelFile file = new GgufModelFile(merged, folder, request.mix, title(), template());
       checkSpace(file.bytes());
-      file.limit().ifPresent(say);
+      file.limits().forEach(say);
       file.write(temp);
     }
     return compare(GgufFolder.of(temp), null, TextModel.Storage.PLAIN);
@@ -235,10 +239,15 @@ public final class Exporter {
     String name = "model-" + request.mix + ".gguf";
     AtomicFiles.directory(request.output, temp -> {
       found[0] = writeGguf(temp.resolve(name));
-      AtomicFiles.text(temp.resolve("Modelfile"), Modelfile.of(folder, name, template()));
+      AtomicFiles.text(temp.resolve("Modelfile"), Modelfile.of(folder, name, context(), template()));
     });
     warnIfLost(found[0]);
     return Optional.of(found[0]);
+  }
+
+  private int context() {
+    ModelConfig config = ModelConfig.read(folder);
+    return GgufFamilies.ofModelType(config.modelType()).context(config);
   }
 
   // ----------------------------------------------------------------------------------------------------------- check
@@ -260,6 +269,13 @@ public final class Exporter {
     }
   }
 
+  private boolean quantized() {
+    return switch (request.format) {
+      case GGUF, OLLAMA -> request.mix.quantized();
+      default -> request.format == ExportFormat.MERGED_NF4;
+    };
+  }
+
   /** A quantized weight can be too coarse for what an adapter changed: then the file is the base model again. */
   private void warnIfLost(Difference d) {
     if (request.adapter == null) {
@@ -269,8 +285,11 @@ public final class Exporter {
     Difference effect = Difference.between(trained, base);
     say.accept(String.format(Locale.ROOT, "Without the adapter the KL would be %.3g.", effect.kl()));
     if (effect.kl() > NO_EFFECT && d.kl() > LOST * effect.kl()) {
-      say.accept("WARNING: this type is so coarse that most of what the adapter changed is lost in rounding: take one with more bits, or"
-          + " export the adapter beside the base model (--format gguf-adapter).");
+      say.accept(request.storage.layersIn4bit() && !quantized()
+          ? "WARNING: the base in 4 bits, on which the adapter was trained, and the base as it is stored, to which it was added, are further"
+              + " apart than half of what the adapter changed: judge the result by its answers, or export merged-nf4."
+          : "WARNING: this type is so coarse that most of what the adapter changed is lost in rounding: take one with more bits, or"
+              + " export the adapter beside the base model (--format gguf-adapter).");
     }
   }
 }

@@ -14,10 +14,12 @@ import dev.oribi.io.Checkpoint;
 import dev.oribi.io.TensorInfo;
 import dev.oribi.model.config.LoraConfig;
 import dev.oribi.model.config.ModelConfig;
+import dev.oribi.model.config.ModelTensors;
 import java.nio.FloatBuffer;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -48,6 +50,8 @@ final class GgufAdapterFile {
   private final LoraConfig lora;
   private final GgufFamily family;
   private final GgufNames names;
+  /** Of the model's weights; a tied head is none. */
+  private final Map<String, long[]> shapes = new HashMap<>();
 
   GgufAdapterFile(Path modelFolder, Path adapterFolder) {
     this.lora = LoraConfig.read(adapterFolder);
@@ -58,6 +62,7 @@ final class GgufAdapterFile {
     ModelConfig config = ModelConfig.read(modelFolder);
     this.family = GgufFamilies.ofModelType(config.modelType());
     this.names = family.names(config);
+    ModelTensors.of(config).forEach(spec -> shapes.put(spec.name(), spec.shape()));
     if (!lora.modulesToSave().isEmpty()) {
       throw new OribiException(adapterFolder + ": " + lora.modulesToSave() + " were trained whole, and an adapter in GGUF cannot hold them:"
           + " export the merged model instead (--format gguf)");
@@ -66,6 +71,7 @@ final class GgufAdapterFile {
 
   void write(Path adapterFolder, Path file) {
     try (Checkpoint files = Checkpoint.open(adapterFolder.resolve(LoraConfig.WEIGHTS_FILE))) {
+      requireWhole(files);
       Map<String, TreeMap<Integer, Part>> parts = new LinkedHashMap<>();
       for (TensorInfo t : files.tensors().values()) {
         Part part = part(t);
@@ -99,19 +105,37 @@ final class GgufAdapterFile {
     return new GgufWriter.Tensor(first.name, GgmlType.F32, first.parts == 0 ? shape : new long[] {first.parts, shape[0], shape[1]});
   }
 
+  /** Every module has A and B, which fit its weight and each other: a run would ask for that, and none reads this adapter here. */
+  private void requireWhole(Checkpoint files) {
+    for (TensorInfo t : files.tensors().values()) {
+      boolean a = t.name().endsWith(".lora_A.weight");
+      if (!t.name().startsWith(LoraConfig.PREFIX) || !a && !t.name().endsWith(".lora_B.weight")) {
+        throw new OribiException(t.file() + ": the adapter's tensor " + t.name() + " has no place in a GGUF adapter; nothing is left out");
+      }
+      long[] weight = shapes.get(module(t) + ".weight");
+      String other = LoraConfig.tensorName(module(t), a ? "lora_B" : "lora_A");
+      if (weight == null || weight.length != 2 || !files.tensors().containsKey(other)) {
+        throw new OribiException(t.file() + ": the adapter's tensor " + t.name() + (weight == null ? " belongs to no weight of the model" : " has no "
+            + other + " beside it") + "; nothing of an adapter is left out");
+      }
+      int rank = lora.rank(module(t));
+      long[] expected = a ? new long[] {rank, weight[1]} : new long[] {weight[0], rank};
+      if (!Arrays.equals(t.shape(), expected)) {
+        throw new OribiException(t.file() + ": the adapter's tensor " + t.name() + " has shape " + Arrays.toString(t.shape())
+            + ", the model and adapter_config.json ask for " + Arrays.toString(expected) + "; do they belong together?");
+      }
+    }
+  }
+
   private Part part(TensorInfo t) {
     boolean a = t.name().endsWith(".lora_A.weight");
-    boolean b = t.name().endsWith(".lora_B.weight");
-    if (!t.name().startsWith(LoraConfig.PREFIX) || !a && !b) {
-      throw new OribiException(t.file() + ": the adapter's tensor " + t.name() + " has no place in a GGUF adapter; nothing is left out");
-    }
     String module = module(t);
     GgufNames.Place place = names.place(module + ".weight");
     if (!family.adapts(place.tensor())) {
       throw new OribiException(t.file() + ": llama.cpp applies no adapter to " + module + " in architecture " + family.architecture()
           + ", and would run without it: export the merged model instead (--format gguf), or train modules other than that");
     }
-    float factor = b ? (float) (lora.scale(module) * lora.rank(module) / lora.loraAlpha()) : 1;
+    float factor = !a ? (float) (lora.scale(module) * lora.rank(module) / lora.loraAlpha()) : 1;
     return new Part(t, place.tensor() + (a ? A : B), place.part(), place.parts(), factor, a ? RowOrder.SAME : place.order());
   }
 

@@ -23,6 +23,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.stream.Stream;
 
 /** Writes a merged model as one GGUF file: sizes, tokenizer, template and tensors under llama.cpp's names. */
 final class GgufModelFile {
@@ -50,8 +51,8 @@ final class GgufModelFile {
   }
 
   /** What the user should know of the file, if anything. */
-  Optional<String> limit() {
-    return limit;
+  List<String> limits() {
+    return Stream.of(limit, TokenizerKeys.limit(folder)).flatMap(Optional::stream).toList();
   }
 
   /** Bytes of the tensors. */
@@ -62,7 +63,7 @@ final class GgufModelFile {
   void write(Path file) {
     Map<String, GgufValue> all = new LinkedHashMap<>(keys.values());
     all.put("general.type", GgufValue.string("model"));
-    all.put("general.name", GgufValue.string(title));
+    all.put("general.name", TokenizerKeys.name(folder, title));
     all.put("general.file_type", GgufValue.u32(mix.fileType()));
     if (mix.quantized()) {
       all.put("general.quantization_version", GgufValue.u32(2));

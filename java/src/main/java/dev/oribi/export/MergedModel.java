@@ -53,11 +53,11 @@ final class MergedModel implements AutoCloseable {
       if (adapter != null) {
         readAdapter(LoraConfig.read(adapterFolder), adapterFolder, folder);
       }
-      boolean tied = ModelConfig.read(folder).tieWordEmbeddings() && !names.contains(HEAD);
-      if (tied && (saved.containsKey(EMBEDDING) || saved.containsKey(HEAD))) {
-        names.add(HEAD);
-      } else if (tied || ModelConfig.read(folder).tieWordEmbeddings()) {
-        names.remove(HEAD); // a copy of the embedding, which was not trained
+      if (ModelConfig.read(folder).tieWordEmbeddings()) {
+        names.remove(HEAD); // some files hold a copy of the embedding
+        if (saved.containsKey(EMBEDDING) || saved.containsKey(HEAD)) {
+          names.add(HEAD);
+        }
       }
     } catch (RuntimeException e) {
       base.close();

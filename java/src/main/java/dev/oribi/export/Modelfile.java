@@ -25,17 +25,22 @@ final class Modelfile {
   private static final String ANSWER = "QZANSWERQZ";
   private static final String SYSTEM = "QZSYSTEMQZ";
 
+  /** Keys and values of 8 billion parameters' 128k tokens would take 16 GiB beside the model. */
+  private static final int CONTEXT = 8192;
+
   private Modelfile() {}
 
   /**
    * @param from the name of the GGUF file beside it
+   * @param context tokens up to which the file's model is the trained one
    * @param template how a conversation is written
    */
-  static String of(Path folder, String from, Optional<ChatTemplate> template) {
+  static String of(Path folder, String from, int context, Optional<ChatTemplate> template) {
     ModelConfig config = ModelConfig.read(folder);
     GenerationConfig generation = GenerationConfig.read(folder, config);
     StringBuilder text = new StringBuilder("FROM ./" + from + "\n");
-    text.append("PARAMETER num_ctx ").append(config.maxPositionEmbeddings()).append('\n');
+    text.append("# Ollama takes memory for all of num_ctx at once; the model goes up to ").append(context).append(" tokens.\n");
+    text.append("PARAMETER num_ctx ").append(Math.min(context, CONTEXT)).append('\n');
     text.append("PARAMETER temperature ").append(generation.doSample() ? generation.temperature() : 0).append('\n');
     text.append("PARAMETER top_p ").append(generation.topP()).append('\n');
     text.append("PARAMETER top_k ").append(generation.topK()).append('\n');
@@ -44,14 +49,14 @@ final class Modelfile {
       for (int id : generation.eosTokenIds()) {
         text.append("PARAMETER stop ").append(quoted(tokenizer.token(id))).append('\n');
       }
-      template.flatMap(t -> template(t, tokenizer))
+      template.flatMap(t -> template(t, tokenizer)).filter(t -> !t.contains("\"\"\"")) // which would end it
           .ifPresent(t -> text.append("TEMPLATE \"\"\"").append(t).append("\"\"\"\n"));
     }
     return text.toString();
   }
 
   private static String quoted(String text) {
-    return '"' + text.replace("\\", "\\\\").replace("\"", "\\\"") + '"';
+    return '"' + text + '"'; // Ollama takes everything up to a line's last quote as it is
   }
 
   /** The template in Go's words, if conversations are made of fixed pieces around the messages. */
@@ -61,7 +66,8 @@ final class Modelfile {
     tokenizer.eosToken().ifPresent(t -> variables.put("eos_token", t));
     Render render = new Render(jinja, variables);
     try {
-      return pieces(render, tokenizer.bosToken().orElse(""));
+      boolean begins = tokenizer.encode("a", true).length > tokenizer.encode("a", false).length;
+      return pieces(render, begins ? tokenizer.bosToken().orElse("") : "");
     } catch (OribiException e) {
       return Optional.empty(); // the template refuses an ordinary conversation
     }
@@ -139,6 +145,7 @@ final class Modelfile {
 
   /** Text that Go's templates leave alone. */
   private static String go(String text) {
-    return text.contains("{{") ? "{{ `" + text.replace("`", "") + "` }}" : text;
+    return text.contains("{{")
+        ? "{{ \"" + text.replace("\\", "\\\\").replace("\"", "\\\"").replace("\n", "\\n").replace("\r", "\\r") + "\" }}" : text;
   }
 }

@@ -10,12 +10,10 @@ import dev.oribi.io.Json;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.OptionalInt;
 
 /**
  * A model folder around a GGUF file, so that the file can stand wherever a folder can: config.json, tokenizer and template as
@@ -86,13 +84,7 @@ public final class GgufFolder {
   private static void putIds(ObjectNode json, TokenizerFiles tokenizer) {
     tokenizer.id("bos_token_id").ifPresent(id -> json.put("bos_token_id", id));
     tokenizer.id("padding_token_id").ifPresent(id -> json.put("pad_token_id", id));
-    List<Integer> ends = new ArrayList<>();
-    for (String key : List.of("eos_token_id", "eot_token_id", "eom_token_id")) {
-      OptionalInt id = tokenizer.id(key);
-      if (id.isPresent() && !ends.contains(id.getAsInt())) {
-        ends.add(id.getAsInt());
-      }
-    }
+    List<Integer> ends = tokenizer.ends();
     if (ends.size() == 1) {
       json.put("eos_token_id", ends.get(0));
     } else if (!ends.isEmpty()) {

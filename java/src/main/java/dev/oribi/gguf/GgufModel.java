@@ -29,6 +29,7 @@ public final class GgufModel implements AutoCloseable {
 
   private static final String HEAD = "output.weight";
   private static final String EMBEDDING = "token_embd.weight";
+  private static final String PARTS = "split.count";
 
   private final GgufFile file;
   private final ObjectNode config;
@@ -38,10 +39,11 @@ public final class GgufModel implements AutoCloseable {
 
   private GgufModel(GgufFile file) {
     this.file = file;
+    requireWhole(file);
     GgufKeys keys = GgufKeys.of(file);
     GgufFamily family = GgufFamilies.of(keys);
     int vocabulary = Math.toIntExact(file.tensor(EMBEDDING).rows());
-    config = family.config(keys, vocabulary, isTied());
+    config = family.config(keys, vocabulary, isTied()).put("torch_dtype", dtype());
     ModelConfig parsed = ModelConfig.parse(config, file.file().toString());
     names = family.names(parsed);
     Set<String> used = new HashSet<>(keys.tables().keySet());
@@ -60,6 +62,15 @@ public final class GgufModel implements AutoCloseable {
       if (!used.contains(name) && !name.equals(HEAD)) { // a head that repeats the embedding is not a weight of its own
         throw new OribiException(file.file() + ": tensor " + name + " has no place in a model of architecture " + family.architecture());
       }
+    }
+  }
+
+  private static void requireWhole(GgufFile file) {
+    GgufValue parts = file.metadata().get(PARTS);
+    long count = parts == null ? 1 : parts.integer(file.where(PARTS), 0, Integer.MAX_VALUE);
+    if (count > 1) {
+      throw new OribiException(file.file() + ": is one of " + count + " files that a model was split into; join them first:"
+          + " llama-gguf-split --merge FIRST-FILE OUT.gguf");
     }
   }
 
@@ -86,6 +97,13 @@ public final class GgufModel implements AutoCloseable {
     requireShape(t, place.parts() == 0 ? shape : stacked);
     long bytes = t.bytes() / Math.max(1, place.parts());
     return new GgufTensor(t.name(), t.type(), shape, t.begin() + place.part() * bytes, bytes);
+  }
+
+  /** What the matrices were before they were packed, as far as a file tells. */
+  private String dtype() {
+    Set<GgmlType> types = new HashSet<>();
+    file.tensors().values().stream().filter(t -> t.shape().length > 1).forEach(t -> types.add(t.type()));
+    return types.equals(Set.of(GgmlType.F32)) ? "float32" : types.contains(GgmlType.BF16) ? "bfloat16" : "float16";
   }
 
   /** Some converters write the embedding a second time as the head. */

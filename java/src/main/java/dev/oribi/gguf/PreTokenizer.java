@@ -8,6 +8,7 @@ import dev.oribi.io.Json;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Map;
 
 /**
  * How text is cut before byte pairs are merged: tokenizer.json says it with regular expressions, GGUF with a name for which
@@ -81,8 +82,11 @@ enum PreTokenizer {
     return ignoreMerges;
   }
 
+  /** Names that llama.cpp takes for another one in every respect. */
+  private static final Map<String, PreTokenizer> ALSO = Map.of("llama3", LLAMA3, "llama-v3", LLAMA3, "falcon3", LLAMA3, "deepseek-r1-qwen", QWEN2);
+
   static PreTokenizer ofName(String name, String where) {
-    return Arrays.stream(values()).filter(p -> p.ggufName.equals(name)).findFirst().orElseThrow(() -> new OribiException(
+    return Arrays.stream(values()).filter(p -> p.ggufName.equals(name) || ALSO.get(name) == p).findFirst().orElseThrow(() -> new OribiException(
         where + " " + Json.shorten(name) + " is not supported; supported: " + Arrays.stream(values()).map(PreTokenizer::ggufName).toList()));
   }
 

@@ -7,9 +7,11 @@ import dev.oribi.io.Json;
 import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.HashMap;
+import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.OptionalInt;
+import java.util.Set;
 
 /** The way back from {@link TokenizerKeys}: tokenizer.json and tokenizer_config.json from the keys of a GGUF file. */
 final class TokenizerFiles {
@@ -17,6 +19,9 @@ final class TokenizerFiles {
 
   /** All cuts of a piece are tried, which takes the square of its length. */
   private static final int MAX_PIECE = 1024;
+
+  private static final Set<String> ENDS = Set.of("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|eom_id|>",
+      "<|end_of_text|>", "<EOT>", "_<EOT>");
 
   private final GgufFile file;
   private final List<String> tokens;
@@ -49,6 +54,19 @@ final class TokenizerFiles {
     return id >= 0 && id < tokens.size() ? OptionalInt.of((int) id) : OptionalInt.empty(); // 4294967295 stands for none
   }
 
+  /** The tokens that end a text: those that the keys name, and those that llama.cpp knows by their text, as many files name one alone. */
+  List<Integer> ends() {
+    Set<Integer> ends = new LinkedHashSet<>();
+    id("eos_token_id").ifPresent(ends::add);
+    TokenizerKeys.OTHER_ENDS.forEach(key -> id(key).ifPresent(ends::add));
+    for (int id = 0; id < tokens.size(); id++) {
+      if (ENDS.contains(tokens.get(id)) && (is(id, TokenizerKeys.CONTROL) || is(id, TokenizerKeys.USER_DEFINED))) {
+        ends.add(id);
+      }
+    }
+    return List.copyOf(ends);
+  }
+
   private boolean flag(String key, boolean ifMissing) {
     GgufValue value = file.metadata().get(KEYS + key);
     return value == null ? ifMissing : value.flag(file.where(KEYS + key));
@@ -63,10 +81,12 @@ final class TokenizerFiles {
     ObjectNode json = Json.object().put("version", "1.0");
     json.putNull("truncation").putNull("padding");
     ArrayNode added = json.putArray("added_tokens");
+    GgufValue name = file.metadata().get(TokenizerKeys.NAME);
+    boolean phi3 = name != null && TokenizerKeys.saysPhi3(name.text(file.where(TokenizerKeys.NAME)));
     for (int id = 0; id < tokens.size(); id++) {
       if (is(id, TokenizerKeys.CONTROL) || is(id, TokenizerKeys.USER_DEFINED) || is(id, TokenizerKeys.UNKNOWN)) {
         added.addObject().put("id", id).put("content", tokens.get(id)).put("single_word", false).put("lstrip", false)
-            .put("rstrip", false).put("normalized", false).put("special", !is(id, TokenizerKeys.USER_DEFINED));
+            .put("rstrip", phi3 && TokenizerKeys.stripsInPhi3(tokens.get(id))).put("normalized", false).put("special", !is(id, TokenizerKeys.USER_DEFINED));
       }
     }
     PreTokenizer pre = pieces ? null : PreTokenizer.ofName(file.required(KEYS + "pre").text(file.where(KEYS + "pre")), file.where(KEYS + "pre"));
@@ -160,7 +180,8 @@ final class TokenizerFiles {
     }
     Map<String, Integer> ids = new HashMap<>();
     for (int id = 0; id < tokens.size(); id++) {
-      if (is(id, TokenizerKeys.NORMAL) || is(id, TokenizerKeys.USER_DEFINED) || types[id] == 0) { // Gemma's runs of spaces are both
+      boolean whole = tokens.get(id).indexOf(' ') >= 0; // Gemma's runs of spaces: found in the text before it has signs for spaces
+      if (!whole && (is(id, TokenizerKeys.NORMAL) || is(id, TokenizerKeys.USER_DEFINED) || types[id] == 0)) {
         ids.put(tokens.get(id), id);
       }
     }

@@ -10,10 +10,13 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashMap;
+import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.Set;
+import java.util.regex.Pattern;
 
 /**
  * The tokenizer of a model folder as the keys of a GGUF file: byte pairs as {@code gpt2}, pieces of SentencePiece as {@code
@@ -25,6 +28,19 @@ import java.util.Optional;
 public final class TokenizerKeys {
   static final String PREFIX = "tokenizer.ggml.";
   static final String TEMPLATE = "tokenizer.chat_template";
+  private static final String FILE = "tokenizer.json";
+
+  /** {@code general.name} */
+  static final String NAME = "general.name";
+
+  /** Texts in a name by which llama.cpp knows the tokenizer of Phi-3. */
+  private static final Pattern PHI3 = Pattern.compile("(?i)phi-?3");
+
+  /** Those that keep the white space behind them there; it ends if one of them, or {@code </s>}, is missing. */
+  private static final Set<String> KEEP_IN_PHI3 = Set.of("<unk>", "<s>", "<|endoftext|>");
+
+  /** Keys of further tokens that end a text. */
+  static final List<String> OTHER_ENDS = List.of("eot_token_id", "eom_token_id");
 
   static final int NORMAL = 1;
   static final int UNKNOWN = 2;
@@ -53,7 +69,7 @@ public final class TokenizerKeys {
    * @param template how a conversation is written
    */
   public static Map<String, GgufValue> of(Path folder, int vocabulary, GenerationConfig generation, Optional<ChatTemplate> template) {
-    Path file = folder.resolve("tokenizer.json");
+    Path file = folder.resolve(FILE);
     Map<String, GgufValue> keys = new LinkedHashMap<>();
     try (Tokenizer tokenizer = Tokenizer.load(folder)) {
       new TokenizerKeys(Json.read(file), file.toString(), vocabulary).putAll(keys);
@@ -69,6 +85,52 @@ public final class TokenizerKeys {
    */
   static String plain(String template) {
     return template.replaceAll("\\{%(-?)\\s*(?:end)?generation\\s*(-?)%\\}", "{{$1 '' $2}}");
+  }
+
+  static boolean saysPhi3(String name) {
+    return PHI3.matcher(name).find();
+  }
+
+  static boolean stripsInPhi3(String token) {
+    return !KEEP_IN_PHI3.contains(token);
+  }
+
+  /**
+   * The {@code general.name} of a file, made from what the user calls it. There is no key for tokens that take the white space behind
+   * them: llama.cpp lets all of Phi-3's do so, which it knows by this name.
+   */
+  public static GgufValue name(Path folder, String title) {
+    boolean phi3 = isPhi3(addedTokens(folder));
+    String name = phi3 == saysPhi3(title) ? title : phi3 ? "Phi-3 " + title : PHI3.matcher(title).replaceAll("phi_3");
+    return GgufValue.string(name);
+  }
+
+  /** A sentence for the user where tokens take white space beside them and llama.cpp leaves it. */
+  public static Optional<String> limit(Path folder) {
+    JsonNode added = addedTokens(folder);
+    List<String> taking = new ArrayList<>();
+    for (JsonNode token : added) {
+      if (token.path("lstrip").asBoolean() || token.path("rstrip").asBoolean()) {
+        taking.add(token.path("content").asText());
+      }
+    }
+    return taking.isEmpty() || isPhi3(added) ? Optional.empty() : Optional.of("GGUF has no key for tokens that take the white space beside"
+        + " them, as " + Json.shorten(String.join(", ", taking)) + " do in this tokenizer: where a conversation has any there, llama.cpp keeps it.");
+  }
+
+  private static JsonNode addedTokens(Path folder) {
+    return Json.read(folder.resolve(FILE)).path("added_tokens");
+  }
+
+  private static boolean isPhi3(JsonNode added) {
+    Set<String> found = new HashSet<>();
+    for (JsonNode token : added) {
+      found.add(token.path("content").asText());
+      if (token.path("lstrip").asBoolean() || token.path("rstrip").asBoolean() != stripsInPhi3(token.path("content").asText())) {
+        return false;
+      }
+    }
+    return found.containsAll(KEEP_IN_PHI3) && found.contains("</s>");
   }
 
   private void putAll(Map<String, GgufValue> keys) {
@@ -176,13 +238,19 @@ public final class TokenizerKeys {
     boolean begins = around.length > bare.length && tokenizer.bosTokenId().isPresent() && around[0] == tokenizer.bosTokenId().getAsInt();
     boolean ends = around.length > bare.length && tokenizer.eosTokenId().isPresent()
         && around[around.length - 1] == tokenizer.eosTokenId().getAsInt();
+    if (around.length != bare.length + (begins ? 1 : 0) + (ends ? 1 : 0)) {
+      throw new OribiException("the tokenizer puts " + Arrays.toString(around) + " around the text " + Arrays.toString(bare)
+          + ", and GGUF has keys for the token that begins a text and the one that ends it alone");
+    }
     tokenizer.bosTokenId().ifPresent(id -> keys.put(PREFIX + "bos_token_id", GgufValue.u32(id)));
     int eos = tokenizer.eosTokenId().orElse(generation.eosTokenIds().isEmpty() ? -1 : generation.eosTokenIds().get(0));
     if (eos >= 0) {
       keys.put(PREFIX + "eos_token_id", GgufValue.u32(eos));
     }
-    generation.eosTokenIds().stream().filter(id -> id != eos).findFirst()
-        .ifPresent(id -> keys.put(PREFIX + "eot_token_id", GgufValue.u32(id)));
+    List<Integer> others = generation.eosTokenIds().stream().filter(id -> id != eos).distinct().toList();
+    for (int i = 0; i < Math.min(others.size(), OTHER_ENDS.size()); i++) {
+      keys.put(PREFIX + OTHER_ENDS.get(i), GgufValue.u32(others.get(i)));
+    }
     tokenizer.padTokenId().ifPresent(id -> keys.put(PREFIX + "padding_token_id", GgufValue.u32(id)));
     tokenizer.tokenId("<unk>").ifPresent(id -> keys.put(PREFIX + "unknown_token_id", GgufValue.u32(id)));
     keys.put(PREFIX + "add_bos_token", GgufValue.bool(begins));

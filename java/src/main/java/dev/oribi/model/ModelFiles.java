@@ -23,6 +23,7 @@ import java.util.Map;
 
 /** Writes adapters as PEFT does and models as Hugging Face does, with the tokenizer beside the weights. */
 public final class ModelFiles {
+  private static final String CHOICE_BIAS = ".e_score_correction_bias";
   private static final int CHUNK = 1 << 20;
 
   /** What travels with the weights, as it is, if the base model's folder has it. */
@@ -76,7 +77,6 @@ public final class ModelFiles {
 
   /** Weights in the type that {@code config.json} names, or in 4 bits where they are so, and {@code config.json}. */
   private void writeModel(Path folder) {
-    TensorType type = fileType(model.config());
     String dtype = model.config().dtype() == null ? "float32" : model.config().dtype();
     List<SafetensorsWriter.Tensor> tensors = new ArrayList<>();
     Map<String, Content> contents = new HashMap<>();
@@ -84,7 +84,7 @@ public final class ModelFiles {
       if (t.nf4() != null) {
         Nf4Tensors.add(t, dtype, weights, tensors, contents);
       } else {
-        tensors.add(new SafetensorsWriter.Tensor(t.name(), type, t.shape()));
+        tensors.add(new SafetensorsWriter.Tensor(t.name(), fileType(model.config(), t.name()), t.shape()));
         contents.put(t.name(), sink -> put(t, sink));
       }
     }
@@ -103,8 +103,12 @@ public final class ModelFiles {
     void write(SafetensorsWriter.Sink sink) throws IOException;
   }
 
-  private static TensorType fileType(ModelConfig config) {
-    return switch (config.dtype() == null ? "float32" : config.dtype()) {
+  /**
+   * The type in which a weight of a model is written. transformers keeps the bias of DeepSeek V3's choice of experts in fp32 whatever
+   * the model is in: rounded to 16 bits it would choose others.
+   */
+  public static TensorType fileType(ModelConfig config, String name) {
+    return name.endsWith(CHOICE_BIAS) ? TensorType.F32 : switch (config.dtype() == null ? "float32" : config.dtype()) {
       case "bfloat16" -> TensorType.BF16;
       case "float16" -> TensorType.F16;
       default -> TensorType.F32;

@@ -3,6 +3,7 @@ package dev.oribi.export;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.oribi.OribiException;
 import dev.oribi.generate.TextModel;
 import dev.oribi.gguf.GgmlType;
@@ -16,14 +17,21 @@ import dev.oribi.io.SafetensorsWriter;
 import dev.oribi.io.TensorInfo;
 import dev.oribi.io.TensorType;
 import dev.oribi.model.Machine;
+import dev.oribi.model.ModelFiles;
 import dev.oribi.model.config.LoraConfig;
+import dev.oribi.model.config.ModelConfig;
+import dev.oribi.testing.FamilyConfigs;
 import dev.oribi.testing.RandomAdapter;
+import dev.oribi.testing.RandomModel;
+import dev.oribi.text.ChatTemplate;
 import java.io.IOException;
 import java.nio.FloatBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
@@ -129,6 +137,7 @@ class ExporterTest {
     assertThat(export(request(ExportFormat.OLLAMA, GgufMix.Q8_0, "ollama")).kl()).isLessThan(0.02);
     assertThat(folder.resolve("ollama/Modelfile")).content()
         .startsWith("FROM ./model-Q8_0.gguf\n")
+        .contains("PARAMETER num_ctx 512\n")
         .contains("PARAMETER stop \"<|end|>\"")
         .contains("{{ if eq .Role \"user\" }}<|user|>{{ .Content }}<|end|>{{ else if eq .Role \"assistant\" }}<|assistant|>{{ .Content }}<|end|>");
     assertNothingElse("adapter", "nf4", "adapter.gguf", "ollama");
@@ -229,7 +238,7 @@ class ExporterTest {
   @Test
   void noTensorOfAnAdapterIsLeftOut() throws IOException {
     Path other = Files.createDirectory(folder.resolve("other"));
-    new LoraConfig(4, 4, 0, List.of("q_proj"), null, false, List.of(), LoraConfig.Init.KAIMING, java.util.Map.of(), java.util.Map.of(), null).write(other);
+    new LoraConfig(4, 4, 0, List.of("q_proj"), null, false, List.of(), LoraConfig.Init.KAIMING, Map.of(), Map.of(), null).write(other);
     String stray = LoraConfig.tensorName("model.layers.9.self_attn.q_proj", "lora_A");
     SafetensorsWriter.write(other.resolve(LoraConfig.WEIGHTS_FILE), List.of(new SafetensorsWriter.Tensor(stray, TensorType.F32, 4, 192)),
         SafetensorsWriter.PT, (t, sink) -> sink.floats(FloatBuffer.allocate(4 * 192)));
@@ -237,6 +246,118 @@ class ExporterTest {
         .isInstanceOf(OribiException.class).hasMessageContaining(stray).hasMessageContaining("nothing of an adapter is left out");
     assertThatThrownBy(() -> export(new Exporter.Request(TINY, folder, TextModel.Storage.PLAIN, ExportFormat.GGUF, GgufMix.F16,
         folder.resolve("x.gguf"), false))).isInstanceOf(OribiException.class).hasMessageContaining("adapter_model.safetensors");
+  }
+
+  /** The adapter is not run for this format, so what a run would refuse is refused by itself. */
+  @Test
+  void anAdapterOfAnotherModelIsNoGgufAdapter() throws IOException {
+    Path config = Files.copy(adapterFolder.resolve(LoraConfig.FILE), Files.createDirectory(folder.resolve("other")).resolve(LoraConfig.FILE)).getParent();
+    String a = LoraConfig.tensorName("model.layers.0.self_attn.q_proj", "lora_A");
+    String b = LoraConfig.tensorName("model.layers.0.self_attn.q_proj", "lora_B");
+    int width = 192;
+    requireRefused(config, "has shape [4, 64]", new SafetensorsWriter.Tensor(a, TensorType.F32, 4, 64), new SafetensorsWriter.Tensor(b, TensorType.F32, width, 4));
+    requireRefused(config, "has shape [2, 192]", new SafetensorsWriter.Tensor(a, TensorType.F32, 2, width), new SafetensorsWriter.Tensor(b, TensorType.F32, width, 2));
+    requireRefused(config, "has no " + b, new SafetensorsWriter.Tensor(a, TensorType.F32, 4, width));
+    requireRefused(config, "belongs to no weight", new SafetensorsWriter.Tensor(a.replace("layers.0", "layers.9"), TensorType.F32, 4, width));
+  }
+
+  private void requireRefused(Path adapter, String message, SafetensorsWriter.Tensor... tensors) {
+    SafetensorsWriter.write(adapter.resolve(LoraConfig.WEIGHTS_FILE), List.of(tensors), SafetensorsWriter.PT,
+        (t, sink) -> sink.floats(FloatBuffer.allocate(Math.toIntExact(t.shape()[0] * t.shape()[1]))));
+    assertThatThrownBy(() -> export(new Exporter.Request(TINY, adapter, TextModel.Storage.PLAIN, ExportFormat.GGUF_ADAPTER, GgufMix.F32,
+        folder.resolve("lora.gguf"), false))).isInstanceOf(OribiException.class).hasMessageContaining(message);
+    assertThat(folder.resolve("lora.gguf")).doesNotExist();
+  }
+
+  /** Under another name the target is still what is to be exported. */
+  @Test
+  void theModelIsNotReplacedThroughALink() throws IOException {
+    Path model = Files.createDirectories(folder.resolve("real/model"));
+    ModelFiles.copyCompanions(TINY, model);
+    Files.copy(TINY.resolve("config.json"), model.resolve("config.json"));
+    Files.copy(TINY.resolve("model.safetensors"), model.resolve("model.safetensors"));
+    Path link = Files.createSymbolicLink(folder.resolve("link"), folder.resolve("real"));
+    for (Path[] pair : new Path[][] {{model, link.resolve("model")}, {link.resolve("model"), model}}) {
+      assertThatThrownBy(() -> export(new Exporter.Request(pair[0], null, TextModel.Storage.PLAIN, ExportFormat.MERGED, GgufMix.F32, pair[1], true)))
+          .isInstanceOf(OribiException.class).hasMessageContaining("which is to be exported");
+    }
+    assertThat(model.resolve("model.safetensors")).hasSameBinaryContentAs(TINY.resolve("model.safetensors"));
+  }
+
+  /** Some files hold the tied head a second time; a head that was trained is not taken for that copy. */
+  @Test
+  void aTrainedHeadBesideACopyOfTheEmbedding() throws IOException {
+    ObjectNode config = FamilyConfigs.all().get("qwen2").deepCopy();
+    Path model = RandomModel.write(folder.resolve("model"), TINY, config);
+    float[] embedding;
+    try (Checkpoint files = Checkpoint.open(model)) {
+      embedding = read(files, "model.embed_tokens.weight");
+      List<SafetensorsWriter.Tensor> all = new ArrayList<>(files.tensors().values().stream()
+          .map(t -> new SafetensorsWriter.Tensor(t.name(), t.type(), t.shape())).toList());
+      all.add(new SafetensorsWriter.Tensor("lm_head.weight", TensorType.F32, 2048, 256));
+      SafetensorsWriter.write(folder.resolve("copy"), all, SafetensorsWriter.PT, (t, sink) ->
+          sink.floats(FloatBuffer.wrap(t.name().equals("lm_head.weight") ? embedding : read(files, t.name()))));
+    }
+    Files.move(folder.resolve("copy"), model.resolve("model.safetensors"), StandardCopyOption.REPLACE_EXISTING);
+    Path adapter = Files.createDirectory(folder.resolve("adapter"));
+    new LoraConfig(4, 4, 0, List.of("q_proj"), null, false, List.of("lm_head"), LoraConfig.Init.KAIMING, Map.of(), Map.of(), null).write(adapter);
+    List<SafetensorsWriter.Tensor> tensors = new ArrayList<>();
+    tensors.add(new SafetensorsWriter.Tensor(LoraConfig.savedName("lm_head"), TensorType.F32, 2048, 256));
+    for (int layer = 0; layer < 3; layer++) {
+      String q = "model.layers." + layer + ".self_attn.q_proj";
+      tensors.add(new SafetensorsWriter.Tensor(LoraConfig.tensorName(q, "lora_A"), TensorType.F32, 4, 256));
+      tensors.add(new SafetensorsWriter.Tensor(LoraConfig.tensorName(q, "lora_B"), TensorType.F32, 256, 4));
+    }
+    SafetensorsWriter.write(adapter.resolve(LoraConfig.WEIGHTS_FILE), tensors, SafetensorsWriter.PT, (t, sink) -> {
+      float[] values = new float[Math.toIntExact(t.shape()[0] * t.shape()[1])];
+      for (int i = 0; i < values.length; i++) {
+        values[i] = t.name().contains("lm_head") ? -embedding[i] : 0;
+      }
+      sink.floats(FloatBuffer.wrap(values));
+    });
+    for (ExportFormat format : List.of(ExportFormat.MERGED, ExportFormat.GGUF)) {
+      Difference d = export(new Exporter.Request(model, adapter, TextModel.Storage.PLAIN, format, GgufMix.F32, folder.resolve(format.name()), false));
+      assertThat(d.largest()).as(format.name()).isLessThan(1e-3);
+    }
+    assertThat(ModelConfig.read(folder.resolve("MERGED")).tieWordEmbeddings()).isFalse();
+  }
+
+  /** transformers keeps the bias of the choice in fp32 in a model of 16 bits, and in 16 bits it would choose other experts. */
+  @ParameterizedTest
+  @EnumSource(names = {"MERGED", "MERGED_NF4"})
+  void theBiasOfTheChoiceIsNotRounded(ExportFormat format) throws IOException {
+    ObjectNode config = FamilyConfigs.all().get("deepseek_v3").deepCopy().put("torch_dtype", "bfloat16");
+    Path model = RandomModel.write(folder.resolve("model"), TINY, config);
+    export(new Exporter.Request(model, null, TextModel.Storage.PLAIN, format, GgufMix.F32, folder.resolve("out"), false));
+    String name = "model.layers.1.mlp.gate.e_score_correction_bias";
+    try (Checkpoint base = Checkpoint.open(model); Checkpoint merged = Checkpoint.open(folder.resolve("out"))) {
+      assertThat(merged.tensor("model.embed_tokens.weight").type()).isEqualTo(TensorType.BF16);
+      assertThat(read(merged, name)).isEqualTo(read(base, name));
+    }
+  }
+
+  /** What a merge of QLoRA costs is not called rounding where nothing was rounded. */
+  @Test
+  void aBaseIn4bitIsNotCalledRounding() throws IOException {
+    Path small = RandomAdapter.write(Files.createDirectory(folder.resolve("small")), TINY, 4, 4, false, 1e-3);
+    export(new Exporter.Request(TINY, small, new TextModel.Storage(true, false), ExportFormat.MERGED, GgufMix.F32, folder.resolve("merged"), false));
+    assertThat(said).noneMatch(line -> line.contains("lost in rounding")).anyMatch(line -> line.startsWith("WARNING: the base in 4 bits"));
+  }
+
+  /** Ollama would take memory for every token that a model can see, and ends a template at its quotes. */
+  @Test
+  void aModelfileForALongContext() throws IOException {
+    ObjectNode config = FamilyConfigs.all().get("qwen2").deepCopy().put("max_position_embeddings", 131_072);
+    Path model = RandomModel.write(folder.resolve("model"), TINY, config);
+    Files.writeString(model.resolve("chat_template.jinja"),
+        "{% for m in messages %}{% if m.role == 'user' %}`{{ '{{' }}\n\"{{ m.content }}{% else %}A{{ m.content }}{% endif %}\n{% endfor %}"
+            + "{% if add_generation_prompt %}A{% endif %}");
+    String written = Modelfile.of(model, "m.gguf", 131_072, ChatTemplate.load(model));
+    assertThat(written).contains("PARAMETER num_ctx 8192\n").contains("{{ \"`{{\\n\\\"\" }}{{ .Content }}");
+    Files.writeString(model.resolve("chat_template.jinja"),
+        "{% for m in messages %}{% if m.role == 'user' %}\"\"\"{{ m.content }}{% else %}A{{ m.content }}{% endif %}\n{% endfor %}"
+            + "{% if add_generation_prompt %}A{% endif %}");
+    assertThat(Modelfile.of(model, "m.gguf", 512, ChatTemplate.load(model))).contains("num_ctx 512\n").doesNotContain("TEMPLATE");
   }
 
   @Test

@@ -9,18 +9,25 @@ import dev.oribi.export.Exporter;
 import dev.oribi.export.GgufMix;
 import dev.oribi.generate.TextModel;
 import dev.oribi.model.Machine;
+import dev.oribi.model.config.GenerationConfig;
 import dev.oribi.model.config.ModelConfig;
 import dev.oribi.testing.FamilyConfigs;
 import dev.oribi.testing.RandomModel;
+import dev.oribi.testing.TokenizerOnlyModel;
+import dev.oribi.text.TestData;
+import dev.oribi.text.Tokenizer;
 import java.io.IOException;
 import java.nio.FloatBuffer;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 
 /** Files as others write them, or wrote them once: with other keys, or the same weights in other tensors. */
 class GgufOlderFilesTest {
@@ -52,6 +59,16 @@ class GgufOlderFilesTest {
   private void put(String name, float[] numbers, long... shape) {
     values.put(name, numbers);
     tensors.add(new GgufWriter.Tensor(name, GgmlType.F32, shape));
+  }
+
+  /** The smallest model around a tokenizer, taken apart. */
+  private void takeTokenizer(Path tokenizer) throws IOException {
+    try (GgufFile read = GgufFile.open(TokenizerOnlyModel.write(folder.resolve("t.gguf"), tokenizer))) {
+      keys.putAll(read.metadata());
+      for (GgufTensor t : read.tensors().values()) {
+        put(t.name(), new float[Math.toIntExact(t.elements())], t.shape());
+      }
+    }
   }
 
   private float[] remove(String name) {
@@ -138,6 +155,80 @@ class GgufOlderFilesTest {
     take("gemma3");
     assertThat(keys.remove("gemma3.rope.freq_base_swa")).isNotNull();
     sameModel();
+  }
+
+  /** Converters write Gemma's tokens for runs of spaces with spaces, not with the signs for them. */
+  @Test
+  void runsOfSpacesAsTokens() throws IOException {
+    Path tokenizer = TestData.tokenizer("mistral-v0.1", folder);
+    takeTokenizer(tokenizer);
+    List<String> tokens = new ArrayList<>(keys.get("tokenizer.ggml.tokens").strings("test"));
+    long[] types = keys.get("tokenizer.ggml.token_type").integers("test");
+    List<Integer> runs = new ArrayList<>();
+    for (int spaces = 2; spaces < 6; spaces++) {
+      int id = 31_000 + spaces;
+      runs.add(id);
+      tokens.set(id, " ".repeat(spaces));
+      types[id] = TokenizerKeys.USER_DEFINED;
+    }
+    keys.put("tokenizer.ggml.tokens", GgufValue.strings(tokens));
+    keys.put("tokenizer.ggml.token_type", GgufValue.i32s(Arrays.stream(types).mapToInt(t -> (int) t).toArray()));
+    keys.put("tokenizer.ggml.add_space_prefix", GgufValue.bool(false));
+    try (Tokenizer read = Tokenizer.load(GgufFolder.of(written()))) {
+      for (int spaces = 2; spaces < 6; spaces++) {
+        assertThat(read.encode("a" + " ".repeat(spaces) + "b", false)).hasSize(3).contains(runs.get(spaces - 2));
+      }
+      assertThat(read.encode("a b", false)).hasSize(2);
+    }
+  }
+
+  /** Many files name the end of a text and not that of a turn, which llama.cpp knows by its text. */
+  @ParameterizedTest
+  @CsvSource({"<end_of_turn>, 3", "<|end|>, 4", "<|im_end|>, 3"})
+  void theEndOfATurnWithoutAKey(String token, int type) throws IOException {
+    takeTokenizer(TestData.tokenizer("mistral-v0.1", folder));
+    List<String> tokens = new ArrayList<>(keys.get("tokenizer.ggml.tokens").strings("test"));
+    long[] types = keys.get("tokenizer.ggml.token_type").integers("test");
+    tokens.set(31_000, token);
+    types[31_000] = type;
+    keys.put("tokenizer.ggml.tokens", GgufValue.strings(tokens));
+    keys.put("tokenizer.ggml.token_type", GgufValue.i32s(Arrays.stream(types).mapToInt(t -> (int) t).toArray()));
+    Path read = GgufFolder.of(written());
+    assertThat(GenerationConfig.read(read, ModelConfig.read(read)).eosTokenIds()).containsExactly(2, 31_000);
+  }
+
+  /** DeepSeek R1's distilled Qwens name their tokenizer otherwise, and llama.cpp takes it for Qwen's. */
+  @Test
+  void otherNamesOfATokenizer() throws IOException {
+    Path tokenizer = TestData.tokenizer("qwen3", folder);
+    takeTokenizer(tokenizer);
+    keys.put("tokenizer.ggml.pre", GgufValue.string("deepseek-r1-qwen"));
+    String text = "12 dogs don't\n\n  bark.";
+    try (Tokenizer read = Tokenizer.load(GgufFolder.of(written())); Tokenizer ours = Tokenizer.load(tokenizer)) {
+      assertThat(read.encode(text, true)).isEqualTo(ours.encode(text, true));
+    }
+  }
+
+  @Test
+  void aPartOfASplitModelIsNamedAsSuch() throws IOException {
+    take("qwen2");
+    keys.put("split.no", GgufValue.u32(0));
+    keys.put("split.count", GgufValue.u32(3));
+    remove("blk.2.ffn_up.weight");
+    assertThatThrownBy(() -> GgufModel.open(written())).isInstanceOf(OribiException.class).hasMessageContaining("one of 3 files")
+        .hasMessageContaining("llama-gguf-split --merge");
+  }
+
+  /** A merge of a base in fp32 or bfloat16 is not rounded to float16. */
+  @ParameterizedTest
+  @CsvSource({"F32, float32", "BF16, bfloat16", "F16, float16", "Q8_0, float16"})
+  void theTypeOfAModelIsThatOfItsWeights(GgufMix mix, String dtype) throws IOException {
+    model = RandomModel.write(folder.resolve("model"), TINY, FamilyConfigs.all().get("llama"));
+    Path file = folder.resolve("typed.gguf");
+    try (Machine machine = Machine.cpu(1)) {
+      new Exporter(new Exporter.Request(model, null, TextModel.Storage.PLAIN, ExportFormat.GGUF, mix, file, false), machine, line -> {}).run();
+    }
+    assertThat(ModelConfig.read(GgufFolder.of(file)).dtype()).isEqualTo(dtype);
   }
 
   /** A head beside the embedding is not left out in silence where llama.cpp would not read it. */

@@ -45,15 +45,67 @@ class LlamaCppTokenizersTest {
   }
 
   private void sameTokens(Path tokenizer) throws IOException, InterruptedException {
-    Path file = TokenizerOnlyModel.write(folder.resolve("t.gguf"), tokenizer);
-    List<Answer> answers = reader.run(new Job(file, null, TEXTS, 0, false));
+    sameTokens(tokenizer, "t", TEXTS);
+  }
+
+  private void sameTokens(Path tokenizer, String title, List<String> texts) throws IOException, InterruptedException {
+    Path file = TokenizerOnlyModel.write(folder.resolve("t.gguf"), tokenizer, title);
+    List<Answer> answers = reader.run(new Job(file, null, texts, 0, false));
     try (Tokenizer ours = Tokenizer.load(tokenizer); Tokenizer again = Tokenizer.load(GgufFolder.of(file))) {
-      for (int i = 0; i < TEXTS.size(); i++) {
-        int[] expected = ours.encode(TEXTS.get(i), true);
-        assertThat(again.encode(TEXTS.get(i), true)).as("read back: " + TEXTS.get(i)).isEqualTo(expected);
-        assertThat(answers.get(i).ids()).as(TEXTS.get(i)).isEqualTo(expected);
+      for (int i = 0; i < texts.size(); i++) {
+        int[] expected = ours.encode(texts.get(i), true);
+        assertThat(again.encode(texts.get(i), true)).as("read back: " + texts.get(i)).isEqualTo(expected);
+        assertThat(answers.get(i).ids()).as(texts.get(i)).isEqualTo(expected);
       }
     }
+  }
+
+  private static void add(ObjectNode json, String token, boolean rstrip, boolean special) {
+    ObjectNode vocab = (ObjectNode) json.get("model").get("vocab");
+    int id = vocab.has(token) ? vocab.get(token).asInt() : vocab.size();
+    vocab.put(token, id);
+    ArrayNode all = (ArrayNode) json.get("added_tokens");
+    for (int i = 0; i < all.size(); i++) {
+      if (all.get(i).get("content").asText().equals(token)) {
+        all.remove(i);
+      }
+    }
+    all.addObject().put("id", id).put("content", token).put("single_word", false).put("lstrip", false)
+        .put("rstrip", rstrip).put("normalized", false).put("special", special);
+  }
+
+  private static final List<String> TURNS = List.of("<|user|>\nWhat is it?<|end|>\n<|assistant|>\n  It is.<|end|>\n", "<|endoftext|> a</s> b");
+
+  /** Phi-3's tokens take the line feed behind them: llama.cpp lets them do so by the model's name alone, whatever the user calls it. */
+  @ParameterizedTest
+  @ValueSource(strings = {"my-model", "Phi-3-mine"})
+  void ofPhi3WhateverItIsCalled(String title) throws Exception {
+    Path tokenizer = TestData.tokenizer("mistral-v0.1", folder);
+    ObjectNode json = Json.readObject(tokenizer.resolve("tokenizer.json"));
+    for (String token : List.of("</s>", "<|assistant|>", "<|end|>", "<|user|>")) {
+      add(json, token, true, true);
+    }
+    add(json, "<|endoftext|>", false, true);
+    Json.write(tokenizer.resolve("tokenizer.json"), json);
+    assertThat(TokenizerKeys.limit(tokenizer)).isEmpty();
+    sameTokens(tokenizer, title, TURNS);
+  }
+
+  /** Another model that is called so would lose its line feeds, and llama.cpp ends where it lacks Phi-3's tokens. */
+  @Test
+  void ofAnotherModelThatIsCalledPhi3() throws Exception {
+    sameTokens(TestData.tokenizer("mistral-v0.1", folder), "not-a-phi-3", TEXTS);
+    sameTokens(TestData.tokenizer("qwen3", folder), "Phi3-like", List.of("<|im_start|>user\nHi<|im_end|>\n"));
+  }
+
+  @Test
+  void tokensThatTakeWhiteSpaceInAnotherTokenizerAreNamed() throws Exception {
+    Path tokenizer = TestData.tokenizer("qwen3", folder);
+    assertThat(TokenizerKeys.limit(tokenizer)).isEmpty();
+    ObjectNode json = Json.readObject(tokenizer.resolve("tokenizer.json"));
+    add(json, "<|im_sep|>", true, true);
+    Json.write(tokenizer.resolve("tokenizer.json"), json);
+    assertThat(TokenizerKeys.limit(tokenizer)).hasValueSatisfying(said -> assertThat(said).contains("<|im_sep|>"));
   }
 
   @ParameterizedTest
@@ -87,12 +139,8 @@ class LlamaCppTokenizersTest {
     decoders.addObject().put("type", "Replace").put("content", " ").putObject("pattern").put("String", "▁");
     decoders.addObject().put("type", "ByteFallback");
     decoders.addObject().put("type", "Fuse");
-    ObjectNode vocab = (ObjectNode) json.get("model").get("vocab");
     for (String token : List.of("\n\n", "▁▁", "<table>")) {
-      int id = vocab.has(token) ? vocab.get(token).asInt() : vocab.size();
-      vocab.put(token, id);
-      ((ArrayNode) json.get("added_tokens")).addObject().put("id", id).put("content", token).put("single_word", false).put("lstrip", false)
-          .put("rstrip", false).put("normalized", false).put("special", false);
+      add(json, token, false, false);
     }
     Json.write(tokenizer.resolve("tokenizer.json"), json);
     sameTokens(tokenizer);

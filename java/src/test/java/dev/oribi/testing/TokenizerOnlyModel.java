@@ -24,6 +24,11 @@ public final class TokenizerOnlyModel {
 
   /** @param tokenizer folder of a tokenizer.json */
   public static Path write(Path out, Path tokenizer) {
+    return write(out, tokenizer, "a tokenizer");
+  }
+
+  /** @param title what the user calls the model */
+  public static Path write(Path out, Path tokenizer, String title) {
     ObjectNode json = Json.object().put("model_type", "llama").put("hidden_size", 32).put("intermediate_size", 32)
         .put("num_hidden_layers", 1).put("num_attention_heads", 1).put("tie_word_embeddings", true);
     try (Tokenizer t = Tokenizer.load(tokenizer)) {
@@ -32,6 +37,7 @@ public final class TokenizerOnlyModel {
     ModelConfig config = ModelConfig.parse(json, "test");
     GgufFamily family = GgufFamilies.ofModelType("llama");
     Map<String, GgufValue> keys = new LinkedHashMap<>(family.keys(config).values());
+    keys.put("general.name", TokenizerKeys.name(tokenizer, title));
     keys.putAll(TokenizerKeys.of(tokenizer, config.vocabSize(), GenerationConfig.read(tokenizer, config), Optional.empty()));
     List<GgufWriter.Tensor> tensors = ModelTensors.of(config).stream()
         .map(s -> new GgufWriter.Tensor(family.names(config).place(s.name()).tensor(), s.shape().length == 1 ? GgmlType.F32 : GgmlType.F16, s.shape()))

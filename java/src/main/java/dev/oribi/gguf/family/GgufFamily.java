@@ -112,7 +112,7 @@ public abstract class GgufFamily {
   }
 
   /** Tokens up to which the file's model is the trained one. */
-  private int context(ModelConfig config) {
+  public final int context(ModelConfig config) {
     int context = config.rope().dependsOnLength() && !ropeTypes().contains(config.rope().type())
         ? config.rope().originalMaxPositionEmbeddings() : config.contextLength();
     if (!hasWindows()) {
@@ -152,7 +152,7 @@ public abstract class GgufFamily {
         .put("num_key_value_heads", keys.integer("attention.head_count_kv", 1, heads)).put("head_dim", headDim)
         .put("vocab_size", vocabulary).put("max_position_embeddings", keys.integer(CONTEXT, 1, 2048))
         .put("rms_norm_eps", keys.number("attention.layer_norm_rms_epsilon", 1e-5)).put("hidden_act", "silu")
-        .put("tie_word_embeddings", tied).put("torch_dtype", "float16");
+        .put("tie_word_embeddings", tied);
     GgufRope.read(keys, headDim, json);
     read(keys, json);
     return json;
