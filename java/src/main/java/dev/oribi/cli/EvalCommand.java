@@ -66,6 +66,7 @@ final class EvalCommand implements Callable<Integer> {
   private Dataset read(Path folder, ModelConfig config, int length) {
     DataOptions options =
         new DataOptions(length, config.vocabSize(), Math.max(1, Runtime.getRuntime().availableProcessors()), null);
+    settings.adapter(model.adapter);
     return RunData.read(folder, data, DataFiles.Part.VALIDATION, options, settings);
   }
 }

@@ -67,7 +67,7 @@ public final class Batches {
 
   /** Micro-batches of an epoch. */
   public int microBatches(int epoch) {
-    return plan(epoch).microBatches().size();
+    return packing ? plan(epoch).microBatches().size() : (int) (((long) data.size() + batchSize - 1) / batchSize);
   }
 
   /** One micro-batch of an epoch; equal for equal arguments. */

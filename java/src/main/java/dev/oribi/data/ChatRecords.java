@@ -64,8 +64,12 @@ final class ChatRecords {
     if (role == null) {
       throw unknownRole(turn.source(), from, SHAREGPT_ROLES.keySet());
     }
-    return from.equals("function_call") ? functionCall(turn.source(), turn.string("value"))
-        : new Message(role, turn.string("value")).toMap();
+    Map<String, Object> message = new LinkedHashMap<>(from.equals("function_call") ? functionCall(turn.source(), turn.string("value"))
+        : new Message(role, turn.string("value")).toMap());
+    if (turn.has("weight")) {
+      message.put("weight", MAPPER.convertValue(turn.get("weight"), Object.class));
+    }
+    return message;
   }
 
   /** The system message of a row that has one beside its turns. */

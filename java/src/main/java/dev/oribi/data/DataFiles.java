@@ -3,30 +3,43 @@ package dev.oribi.data;
 import dev.oribi.OribiException;
 import java.io.IOException;
 import java.nio.file.DirectoryStream;
+import java.nio.file.FileSystemLoopException;
+import java.nio.file.FileVisitOption;
+import java.nio.file.FileVisitResult;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.SimpleFileVisitor;
+import java.nio.file.attribute.BasicFileAttributes;
 import java.util.ArrayList;
+import java.util.EnumSet;
 import java.util.List;
 import java.util.Locale;
 import java.util.regex.Pattern;
 import java.util.stream.Stream;
 
 /**
- * The files that paths stand for: a file is itself, a folder its data files, a pattern with {@code *} or {@code ?} in the last name
- * what it matches. In a folder whose files are named by their part ({@code train-00000-of-00002.parquet}, {@code valid.jsonl},
+ * The files that paths stand for: a file is itself, a folder its data files but for what runs wrote into it, a pattern with {@code *}
+ * or {@code ?} in the last name what it matches. In a folder whose files are named by their part ({@code train-00000-of-00002.parquet}, {@code valid.jsonl},
  * {@code test.csv}) the training part is taken to train on and the validation part to evaluate with; the test part never.
  */
 public final class DataFiles {
-  private static final int MAX_DEPTH = 4;
+  private static final int MAX_DEPTH = 16;
+  /** A folder with a run in it: what it wrote there, logs and states in JSON, is no data. */
+  private static final String RUN = "oribi-config.yaml";
   private static final Pattern DATA = Pattern.compile(".*\\.(jsonl|json|ndjson|csv|tsv|parquet|txt)(\\.gz)?");
-  private static final Pattern TRAIN = Pattern.compile("train([._-].*)?");
-  private static final Pattern VALIDATION = Pattern.compile("(valid|validation|val|dev|eval)([._-].*)?");
-  private static final Pattern TEST = Pattern.compile("test([._-].*)?");
+  private static final Pattern TRAIN = part("train|training");
+  private static final Pattern VALIDATION = part("valid|validation|val|dev|eval");
+  private static final Pattern TEST = part("test|testing");
 
   /** What files are wanted for. */
   public enum Part { TRAIN, VALIDATION }
 
   private DataFiles() {}
+
+  /** A name with one of these words in it, set off as Hugging Face's datasets want it. */
+  private static Pattern part(String words) {
+    return Pattern.compile("(.*[-._ 0-9])?(" + words + ")([-._ 0-9].*)?");
+  }
 
   /**
    * The files, in the order of the paths, those of a folder by name.
@@ -54,12 +67,22 @@ public final class DataFiles {
     List<Path> files = new ArrayList<>();
     for (Path path : paths) {
       if (Files.isDirectory(path)) {
-        List<Path> all = dataFiles(path);
-        if (all.stream().anyMatch(f -> is(TRAIN, path, f))) {
-          all.stream().filter(f -> is(VALIDATION, path, f)).forEach(files::add);
-        }
+        dataFiles(path).stream().filter(f -> is(VALIDATION, path, f) && !is(TRAIN, path, f)).forEach(files::add);
       }
     }
+    return files;
+  }
+
+  /** The files of the folders among the paths that are neither trained on nor among {@code held}. */
+  public static List<Path> leftOut(List<Path> paths, List<Path> held) {
+    List<Path> files = new ArrayList<>();
+    for (Path path : paths) {
+      if (Files.isDirectory(path)) {
+        files.addAll(dataFiles(path));
+      }
+    }
+    files.removeAll(resolve(paths, Part.TRAIN));
+    files.removeAll(held);
     return files;
   }
 
@@ -91,15 +114,40 @@ public final class DataFiles {
   }
 
   private static List<Path> dataFiles(Path folder) {
-    try (Stream<Path> all = Files.walk(folder, MAX_DEPTH)) {
-      return all.filter(Files::isRegularFile).filter(f -> !f.getFileName().toString().startsWith("."))
-          .filter(f -> DATA.matcher(f.getFileName().toString().toLowerCase(Locale.ROOT)).matches()).sorted().toList();
-    } catch (IOException | java.io.UncheckedIOException e) {
+    List<Path> files = new ArrayList<>();
+    try {
+      Files.walkFileTree(folder, EnumSet.of(FileVisitOption.FOLLOW_LINKS), MAX_DEPTH, new SimpleFileVisitor<>() {
+        @Override
+        public FileVisitResult preVisitDirectory(Path inner, BasicFileAttributes attributes) {
+          boolean run = !inner.equals(folder) && Files.exists(inner.resolve(RUN));
+          return run ? FileVisitResult.SKIP_SUBTREE : FileVisitResult.CONTINUE;
+        }
+
+        @Override
+        public FileVisitResult visitFile(Path file, BasicFileAttributes attributes) {
+          String name = file.getFileName().toString().toLowerCase(Locale.ROOT);
+          if (attributes.isRegularFile() && !name.startsWith(".") && DATA.matcher(name).matches()) {
+            files.add(file);
+          }
+          return FileVisitResult.CONTINUE;
+        }
+
+        @Override
+        public FileVisitResult visitFileFailed(Path file, IOException e) throws IOException {
+          if (e instanceof FileSystemLoopException) {
+            return FileVisitResult.CONTINUE; // what it leads to was seen
+          }
+          throw e;
+        }
+      });
+    } catch (IOException e) {
       throw new OribiException("The folder " + folder + " cannot be listed: " + e.getMessage() + ".", e);
     }
+    return files.stream().sorted().toList();
   }
 
-  private static boolean isPattern(Path path) {
+  /** Whether a path names files by a pattern. */
+  public static boolean isPattern(Path path) {
     String name = path.getFileName() == null ? "" : path.getFileName().toString();
     return !Files.exists(path) && (name.contains("*") || name.contains("?"));
   }

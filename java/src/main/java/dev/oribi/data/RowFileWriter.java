@@ -1,6 +1,8 @@
 package dev.oribi.data;
 
 import dev.oribi.OribiException;
+import dev.oribi.io.AtomicFiles;
+import dev.oribi.io.FileOwner;
 import java.io.BufferedOutputStream;
 import java.io.DataOutputStream;
 import java.io.IOException;
@@ -20,6 +22,7 @@ import java.util.Arrays;
 final class RowFileWriter implements AutoCloseable {
   static final int MAGIC = 0x4F524932;
   static final int FOOTER = 32;
+  private static final String PREFIX = "oribi-rows-";
 
   private final Path beside;
   private final DigestOutputStream digested;
@@ -76,11 +79,15 @@ final class RowFileWriter implements AutoCloseable {
     }
   }
 
-  /** A file in a folder, which is made if it is missing; it goes when the program ends, unless it is moved to a place of its own. */
+  /**
+   * A file in a folder, which is made if it is missing; it goes when the program ends, unless it is moved to a place of its
+   * own. One that a killed program left goes now.
+   */
   static RowFileWriter in(Path folder) {
     try {
       Files.createDirectories(folder);
-      Path beside = Files.createTempFile(folder, "rows", ".tmp");
+      AtomicFiles.deleteLeftovers(folder, PREFIX);
+      Path beside = Files.createTempFile(folder, PREFIX + FileOwner.SELF + "-", ".tmp");
       beside.toFile().deleteOnExit();
       return new RowFileWriter(beside);
     } catch (IOException e) {

@@ -25,12 +25,12 @@ public final class CpuDevice implements Device {
 
   @Override
   public long freeBytes() {
-    return available();
+    return Math.max(0, available() - HEADROOM);
   }
 
   @Override
   public long freeHostBytes() {
-    return Math.max(0, available() - HEADROOM);
+    return freeBytes();
   }
 
   @Override
@@ -38,29 +38,37 @@ public final class CpuDevice implements Device {
     return allocate(what, bytes);
   }
 
-  /** MemAvailable of the kernel: what can be had without swapping, the page cache counted as free. */
+  /**
+   * What can be had without swapping, the page cache counted as free: the kernel's MemAvailable, and no more than a container, whose
+   * processes are killed beyond its limit, has left.
+   */
   static long available() {
+    return Math.min(number(Path.of("/proc/meminfo"), "MemAvailable:", Long.MAX_VALUE / 1024) * 1024, ControlGroup.available(Path.of("/")));
+  }
+
+  /** The number behind a word at the beginning of a line of a file of the kernel. */
+  static long number(Path file, String word, long otherwise) {
     try {
-      for (String line : Files.readAllLines(Path.of("/proc/meminfo"))) {
-        if (line.startsWith("MemAvailable:")) {
-          return Long.parseLong(line.replaceAll("[^0-9]", "")) * 1024;
+      for (String line : Files.readAllLines(file)) {
+        if (line.startsWith(word)) {
+          return Long.parseLong(line.replaceAll("[^0-9]", ""));
         }
       }
-    } catch (IOException e) {
+    } catch (IOException | NumberFormatException e) {
       // Not a Linux: the allocation itself has to tell.
     }
-    return Long.MAX_VALUE;
+    return otherwise;
   }
 
   @Override
   public Arena allocate(String what, long bytes) {
     long free = freeBytes();
-    if (bytes > free - HEADROOM) {
+    if (bytes > free) {
       throw new OribiException(
           String.format(
               "%s needs %.2f GiB of memory and %.2f GiB are free: lower --per-device-train-batch-size or --max-seq-length,"
                   + " or add --gradient-checkpointing; `oribi plan` shows where the memory goes",
-              what, gib(bytes), gib(Math.max(0, free - HEADROOM))));
+              what, gib(bytes), gib(free)));
     }
     Pointer block = Pointer.malloc(bytes + ALIGNMENT);
     if (block == null || block.isNull()) {

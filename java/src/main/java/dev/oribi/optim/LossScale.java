@@ -18,6 +18,11 @@ public record LossScale(double value, int updates) {
 
   static final int GROWTH_INTERVAL = 2000;
 
+  /** Whether it belongs to a storage type whose gradients are scaled. */
+  public boolean scales() {
+    return updates >= 0;
+  }
+
   /** Whether an overflow is answered with a smaller factor; with the smallest it is an error of the run. */
   public boolean canShrink() {
     return updates >= 0 && value > 1;

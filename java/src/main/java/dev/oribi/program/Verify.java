@@ -14,8 +14,8 @@ import java.util.Set;
 
 /**
  * Checks a placed program before it may run: every read was written before, no frozen weight is written, every buffer lies
- * inside the region, no two buffers that are alive at the same time overlap, and every op on a lane is joined. A violation is a bug of ours, so it throws
- * {@link IllegalStateException}.
+ * inside the region, no two buffers that are alive at the same time overlap, every op on a lane is joined, and until then no op
+ * writes what it reads or touches what it writes. A violation is a bug of ours, so it throws {@link IllegalStateException}.
  */
 final class Verify {
   private static final Set<Lifetime> FROZEN =
@@ -32,11 +32,14 @@ final class Verify {
     Set<Op> open = Collections.newSetFromMap(new IdentityHashMap<>());
     Set<Buffer> written = Collections.newSetFromMap(new IdentityHashMap<>());
     for (Op op : program.ops()) {
-      if (op.lane() != Lane.MAIN) {
-        open.add(op);
-      }
       if (op.joined() != null && !open.remove(op.joined())) {
         throw new IllegalStateException(program.name() + ": " + op.name() + " waits for an op that was not issued before it");
+      }
+      if (op.joined() == null) {
+        open.forEach(beside -> touchesNothingOf(program, op, beside));
+      }
+      if (op.lane() != Lane.MAIN) {
+        open.add(op);
       }
       for (Buffer b : op.reads()) {
         if ((b.lifetime() == Lifetime.ACTIVATION || b.lifetime() == Lifetime.HOST) && !written.contains(b)) {
@@ -53,6 +56,16 @@ final class Verify {
     }
     for (Op op : open) {
       throw new IllegalStateException(program.name() + ": nothing waits for " + op.kind().label() + " " + op.name());
+    }
+  }
+
+  /** Ops of one lane keep their order; any others run at the same time. */
+  private static void touchesNothingOf(Program program, Op op, Op beside) {
+    boolean races = op.reads().stream().anyMatch(beside.writes()::contains) || op.writes().stream().anyMatch(beside.writes()::contains)
+        || op.writes().stream().anyMatch(beside.reads()::contains);
+    if (races && op.lane() != beside.lane()) {
+      throw new IllegalStateException(program.name() + ": " + op.kind().label() + " " + op.name() + " races with "
+          + beside.kind().label() + " " + beside.name() + ", for which nothing waited");
     }
   }
 

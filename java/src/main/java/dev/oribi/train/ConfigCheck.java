@@ -1,7 +1,10 @@
 package dev.oribi.train;
 
 import dev.oribi.OribiException;
+import dev.oribi.data.DataFiles;
+import dev.oribi.optim.SchedulerType;
 import java.nio.file.Path;
+import java.util.stream.Stream;
 
 /** What the values of a {@link TrainConfig} may be. */
 final class ConfigCheck {
@@ -53,14 +56,34 @@ final class ConfigCheck {
     if (c.evalFraction > 0 && !c.evalData.isEmpty()) {
       throw new OribiException("--eval-fraction and --eval-data exclude each other: take one away.");
     }
-    if (c.overwriteOutputDir && (c.resume || c.resumeFromCheckpoint != null)) {
+    boolean goesOnThere = c.resumeFromCheckpoint != null && OutputFolder.isIn(c.outputDir, c.resumeFromCheckpoint);
+    if (c.overwriteOutputDir && (c.resume || goesOnThere)) {
       throw new OribiException("--overwrite-output-dir deletes the run that --resume would go on with: take one away.");
     }
     if (same(c.outputDir, c.model) || same(c.outputDir, c.adapter)) {
       throw new OribiException("--output-dir is " + c.outputDir + ", which the run reads from: give another folder.");
     }
+    Stream.of(c.data.stream(), c.evalData.stream(), Stream.ofNullable(c.prompts)).flatMap(paths -> paths)
+        .forEach(path -> checkIsKept(c.outputDir, path));
+    if (c.lrSchedulerType == SchedulerType.CONSTANT && (c.warmupSteps > 0 || c.warmupRatio > 0)) {
+      throw new OribiException("--lr-scheduler-type constant has no warm-up: take --warmup-steps and --warmup-ratio away, or take"
+          + " constant_with_warmup.");
+    }
+    if (c.lrSchedulerType != SchedulerType.COSINE && c.minLrRate > 0) {
+      throw new OribiException("--min-lr-rate is where cosine ends, and --lr-scheduler-type is " + c.lrSchedulerType
+          + ": take one away.");
+    }
     if (c.targetModules.isBlank()) {
       throw new OribiException("--target-modules is empty: give names such as q_proj,v_proj, or all-linear.");
+    }
+  }
+
+  /** Refuses an output folder in which the run would write over, or take for data, what it reads. */
+  private static void checkIsKept(Path outputDir, Path path) {
+    boolean inside = same(outputDir, path.toAbsolutePath().getParent());
+    if (same(outputDir, path) || inside && (DataFiles.isPattern(path) || OutputFolder.writes(path.getFileName()))) {
+      throw new OribiException("--output-dir is " + outputDir + ", where the run would write over " + path
+          + " or read its own files as data: give another folder.");
     }
   }
 

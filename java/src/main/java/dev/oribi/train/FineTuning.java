@@ -16,11 +16,11 @@ import dev.oribi.model.config.ModelConfig;
 import dev.oribi.program.Emit;
 import dev.oribi.program.EmitLoss;
 import dev.oribi.program.Plan;
-import dev.oribi.text.ChatTemplate;
 import java.io.PrintStream;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Locale;
+import java.util.stream.Collectors;
 
 /**
  * One training run from its configuration to its result, for Java programs and for the command line.
@@ -38,6 +38,7 @@ import java.util.Locale;
  */
 public final class FineTuning implements AutoCloseable {
   private static final float INITIALIZER_RANGE = 0.02f;
+  private static final int MOST_NAMED = 5;
 
   private final TrainConfig config;
   private final PrintStream out;
@@ -113,6 +114,7 @@ public final class FineTuning implements AutoCloseable {
     ModelConfig numbers = ModelConfig.read(config.modelFolder());
     config.maxSeqLength = Math.min(config.maxSeqLength, numbers.contextLength());
     config.loadIn4bit |= numbers.quantization() != null;
+    config.rows.adapter(config.adapter);
     LoraConfig lora = config.trainsAllWeights() ? null : lora(config);
     out.print(config.toYaml());
     start.end("configuration");
@@ -146,6 +148,11 @@ public final class FineTuning implements AutoCloseable {
       train.requireEnds();
     }
     List<Path> held = c.evalData.isEmpty() && c.evalFraction == 0 ? DataFiles.validation(c.data) : c.evalData;
+    List<Path> leftOut = DataFiles.leftOut(c.data, held);
+    if (!leftOut.isEmpty()) {
+      out.println("Left alone, by the names of the files: " + leftOut.stream().limit(MOST_NAMED).map(Path::toString).collect(Collectors.joining(", "))
+          + (leftOut.size() > MOST_NAMED ? ", ..." : "") + ".");
+    }
     Dataset eval = held.isEmpty() ? null : RunData.read(c.modelFolder(), held, DataFiles.Part.VALIDATION, options, c.rows);
     if (eval != null) {
       out.println("Held out" + (c.evalData.isEmpty() ? ", by the names of the files" : "") + ": " + eval.report().sentence());
@@ -190,10 +197,8 @@ public final class FineTuning implements AutoCloseable {
     ModelFiles files = new ModelFiles(model, weights, config.modelFolder());
     ModelWriter writer = folder -> {
       files.write(folder);
-      if (config.rows.chatTemplate != null) {
-        // The template that the answers were learned with belongs to the result, or talking to it would be done in another way.
-        AtomicFiles.text(folder.resolve("chat_template.jinja"), ChatTemplate.of(config.rows.chatTemplate).source());
-      }
+      // The template that the answers were learned with belongs to the result, or talking to it would be done in another way.
+      config.rows.chosenTemplate().ifPresent(t -> AtomicFiles.text(folder.resolve("chat_template.jinja"), t.source()));
     };
     return new Trainer(config, step, writer, data, out, start).run();
   }

@@ -221,6 +221,12 @@ public final class MemoryPlan {
     return best;
   }
 
+  /** {@link #checkpointed} where it fits, else what {@link #fit} finds. */
+  Point fitCheckpointed(long budget) {
+    Point p = estimate.of(checkpointed());
+    return p.bytes <= budget ? p : fit(budget);
+  }
+
   /** Points from the largest plan to the smallest, each smaller than the one before; at most {@code count} of them. */
   List<Point> curve(int count) {
     List<Choice> line = line();

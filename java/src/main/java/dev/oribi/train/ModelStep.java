@@ -125,8 +125,7 @@ public final class ModelStep implements TrainStep {
     emitUpdate(sizes, o);
     memory = new MemoryPlan(planned(), new Estimates());
     long budget = o.memory > 0 ? o.memory : machine.device().freeBytes();
-    MemoryPlan.Choice asked = choice == null && o.checkpointing ? memory.checkpointed() : choice;
-    point = asked != null ? new Estimates().of(asked) : memory.fit(budget);
+    point = choice != null ? new Estimates().of(choice) : o.checkpointing ? memory.fitCheckpointed(budget) : memory.fit(budget);
     written = write(point.choice());
     plan = written.plan;
   }

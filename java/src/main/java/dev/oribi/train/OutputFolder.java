@@ -4,6 +4,7 @@ import dev.oribi.OribiException;
 import dev.oribi.io.AtomicFiles;
 import java.io.IOException;
 import java.nio.file.DirectoryStream;
+import java.nio.file.FileSystems;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
@@ -32,11 +33,12 @@ final class OutputFolder {
     create(config.outputDir);
     checkpoints.deleteLeftovers();
     AtomicFiles.recover(config.outputDir.resolve(STAGING));
-    if (config.resumeFromCheckpoint != null) {
-      return Optional.of(config.resumeFromCheckpoint);
+    Optional<Path> given = Optional.ofNullable(config.resumeFromCheckpoint);
+    if (given.isPresent() && isIn(config.outputDir, given.get())) {
+      return given;
     }
     if (config.resume) {
-      return checkpoints.last();
+      return given.or(checkpoints::last);
     }
     boolean taken = checkpoints.last().isPresent() || hasResult(config.outputDir)
         || TRACES.stream().anyMatch(name -> Files.exists(config.outputDir.resolve(name)));
@@ -46,7 +48,22 @@ final class OutputFolder {
     }
     checkpoints.deleteAll();
     deleteFormerRun(config.outputDir);
-    return Optional.empty();
+    return given;
+  }
+
+  /** Whether a checkpoint is one of this folder's run. */
+  static boolean isIn(Path outputDir, Path checkpoint) {
+    Path parent = checkpoint.toAbsolutePath().normalize().getParent();
+    try {
+      return parent != null && (parent.equals(outputDir.toAbsolutePath().normalize()) || Files.isSameFile(parent, outputDir));
+    } catch (IOException e) {
+      return false; // one of them is not there
+    }
+  }
+
+  /** Whether a run whose folder this is writes or deletes a file of this name in it. */
+  static boolean writes(Path name) {
+    return TRACES.contains(name.toString()) || FileSystems.getDefault().getPathMatcher("glob:" + RESULT).matches(name);
   }
 
   private static boolean hasResult(Path outputDir) {

@@ -23,7 +23,7 @@ final class ResolvedConfig {
   private static final Set<String> FREE = Set.of("output_dir", "overwrite_output_dir", "cache_dir", "prompts", "eval_data",
       "per_device_eval_batch_size", "eval_strategy", "eval_steps", "eval_on_start", "logging_steps", "disable_tqdm",
       "save_strategy", "save_steps", "save_total_limit", "resume", "resume_from_checkpoint", "device", "threads",
-      "debug_sync", "no_cuda_graph", "data", "gradient_checkpointing");
+      "debug_sync", "no_cuda_graph", "attention", "deterministic", "tune_products", "data", "gradient_checkpointing", "memory");
 
   private ResolvedConfig() {}
 

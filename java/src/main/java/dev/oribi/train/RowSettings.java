@@ -44,6 +44,8 @@ public final class RowSettings {
       description = "Leave out rows that cannot be read, and count them, in place of ending the run.")
   public boolean skipBadRows = false;
 
+  private Path adapter;
+
   /** Adds what these options say to others. */
   public DataOptions apply(DataOptions options) {
     return options.withColumns(columnMap()).withMask(trainOn, maskBy).skippingBadRows(skipBadRows);
@@ -66,8 +68,25 @@ public final class RowSettings {
     return map;
   }
 
-  /** The template to write conversations by: the one that was asked for, else the model's own. */
+  /**
+   * Takes the template that an adapter brings, with which its answers were learned, for the model's own.
+   *
+   * @param folder of the adapter; may be null
+   */
+  public void adapter(Path folder) {
+    adapter = folder;
+  }
+
+  /** The template to write conversations by: the one that was asked for, else the adapter's or the model's own. */
   public Optional<ChatTemplate> template(Path modelFolder) {
-    return chatTemplate != null ? Optional.of(ChatTemplate.of(chatTemplate)) : ChatTemplate.load(modelFolder);
+    return chosenTemplate().or(() -> ChatTemplate.load(modelFolder));
+  }
+
+  /** The template that takes the place of the model's own, if any. */
+  Optional<ChatTemplate> chosenTemplate() {
+    if (chatTemplate != null) {
+      return Optional.of(ChatTemplate.of(chatTemplate));
+    }
+    return adapter == null ? Optional.empty() : ChatTemplate.load(adapter);
   }
 }

@@ -14,11 +14,12 @@ import dev.oribi.optim.LossScale;
  * @param lossSteps their number
  * @param totalLoss sum of the losses of all steps
  * @param lossScale of the next step
+ * @param skipped steps that changed nothing, because a gradient overflowed fp16
  */
 record RunState(int step, int epoch, int microBatch, long microBatches, long tokens, double lossSum, int lossSteps,
-    double totalLoss, LossScale lossScale) {
+    double totalLoss, LossScale lossScale, int skipped) {
   static RunState start(LossScale lossScale) {
-    return new RunState(0, 0, 0, 0, 0, 0, 0, 0, lossScale);
+    return new RunState(0, 0, 0, 0, 0, 0, 0, 0, lossScale, 0);
   }
 
   /** A checkpoint of before there was a loss scale has none. */
@@ -26,16 +27,26 @@ record RunState(int step, int epoch, int microBatch, long microBatches, long tok
     lossScale = lossScale == null ? LossScale.NONE : lossScale;
   }
 
-  /** After one more step. */
-  RunState advance(StepPlan plan, double loss, LossScale next) {
+  /** Updates of the weights: the exponent of AdamW's bias correction. */
+  int updates() {
+    return step - skipped;
+  }
+
+  /** After one more step, which {@code updated} the weights or not. */
+  RunState advance(StepPlan plan, double loss, LossScale next, boolean updated) {
     boolean epochEnds = plan.end() == plan.ofEpoch();
     return new RunState(step + 1, epochEnds ? epoch + 1 : epoch, epochEnds ? 0 : plan.end(),
         microBatches + plan.batches().size(), tokens + plan.tokens(), lossSum + loss, lossSteps + 1, totalLoss + loss,
-        next);
+        next, updated ? skipped : skipped + 1);
   }
 
   /** After a line of the log. */
   RunState logged() {
-    return new RunState(step, epoch, microBatch, microBatches, tokens, 0, 0, totalLoss, lossScale);
+    return new RunState(step, epoch, microBatch, microBatches, tokens, 0, 0, totalLoss, lossScale, skipped);
+  }
+
+  /** With another loss scale. */
+  RunState scaled(LossScale scale) {
+    return new RunState(step, epoch, microBatch, microBatches, tokens, lossSum, lossSteps, totalLoss, scale, skipped);
   }
 }

@@ -3,6 +3,8 @@ package dev.oribi.train;
 import dev.oribi.OribiException;
 import dev.oribi.data.Batches;
 import dev.oribi.data.MicroBatch;
+import java.math.BigDecimal;
+import java.math.RoundingMode;
 import java.util.ArrayList;
 import java.util.List;
 
@@ -40,16 +42,22 @@ record StepPlan(List<MicroBatch> batches, int end, int ofEpoch, long targetToken
     if (config.maxSteps > 0) {
       return config.maxSteps;
     }
-    int whole = (int) Math.floor(config.numTrainEpochs);
+    // In decimals, as it was written: a tenth of ten steps is one, which 2.1 - 2 in binary is a little more than.
+    BigDecimal[] epochs = BigDecimal.valueOf(config.numTrainEpochs).divideAndRemainder(BigDecimal.ONE);
     long steps = 0;
-    for (int epoch = 0; epoch < whole; epoch++) {
+    int epoch = 0;
+    for (; epochs[0].compareTo(BigDecimal.valueOf(epoch)) > 0 && steps <= Integer.MAX_VALUE; epoch++) {
       steps += steps(config, order.microBatches(epoch));
     }
-    double rest = config.numTrainEpochs - whole;
-    if (rest > 0) {
-      steps += (long) Math.ceil(rest * steps(config, order.microBatches(whole)));
+    if (epochs[1].signum() > 0) {
+      BigDecimal rest = epochs[1].multiply(BigDecimal.valueOf(steps(config, order.microBatches(epoch))));
+      steps += rest.setScale(0, RoundingMode.CEILING).longValueExact();
     }
-    return Math.toIntExact(steps);
+    if (steps > Integer.MAX_VALUE) {
+      throw new OribiException("--num-train-epochs is " + config.numTrainEpochs + ", which is more than " + Integer.MAX_VALUE
+          + " optimizer steps: give fewer, or --max-steps.");
+    }
+    return (int) steps;
   }
 
   private static int steps(TrainConfig config, int microBatches) {

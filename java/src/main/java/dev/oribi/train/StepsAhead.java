@@ -40,7 +40,7 @@ final class StepsAhead implements AutoCloseable {
     boolean made = next != null && ready.microBatch() == state.microBatch() && ready.epoch() == state.epoch();
     madeAhead += made ? 1 : 0;
     StepPlan plan = made ? get(next) : StepPlan.next(config, order, state);
-    RunState after = state.advance(plan, 0, state.lossScale());
+    RunState after = state.advance(plan, 0, state.lossScale(), true);
     ready = after;
     next = after.step() < totalSteps ? maker.submit(() -> StepPlan.next(config, order, after)) : null;
     return plan;

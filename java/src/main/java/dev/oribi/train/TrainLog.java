@@ -3,6 +3,7 @@ package dev.oribi.train;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.oribi.OribiException;
+import dev.oribi.io.AtomicFiles;
 import java.io.IOException;
 import java.math.BigDecimal;
 import java.nio.file.Files;
@@ -38,11 +39,7 @@ final class TrainLog {
     for (Map<String, Number> entry : entries) {
       lines.append(line(entry));
     }
-    try {
-      Files.writeString(file, lines);
-    } catch (IOException e) {
-      throw failure(e);
-    }
+    AtomicFiles.text(file, lines.toString());
   }
 
   /** Adds an entry: numbers by their names. */

@@ -55,7 +55,7 @@ public interface TrainStep extends AutoCloseable {
    * Divides the gradients by the loss scale, clips them to {@link TrainConfig#maxGradNorm} (0: off), makes one AdamW update
    * and clears them. If the norm is not finite nothing is updated.
    *
-   * @param step number of this update, from 1: the exponent of AdamW's bias correction
+   * @param step number of this update, from 1, those that were left out not counted: the exponent of AdamW's bias correction
    * @param lossScale how much larger than theirs the gradients are
    * @return the norm of the gradients, without the loss scale, before clipping
    */

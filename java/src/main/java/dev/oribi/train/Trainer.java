@@ -141,11 +141,12 @@ public final class Trainer {
     double rate = schedule.rate(state.step());
     // The only wait of a step is in here, for the norm. The last loss is read after it: where that is no number the norm is none
     // either and nothing is updated, and the run ends before anything is saved.
-    double gradNorm = step.update(state.step() + 1, rate, scale.value());
+    double gradNorm = step.update(state.updates() + 1, rate, scale.value());
     lossSum += finite(previous.sum(), plan, plan.batches().size() - 1);
-    LossScale next = Double.isFinite(gradNorm) ? scale.afterUpdate() : overflow(scale, gradNorm, plan);
+    boolean updated = Double.isFinite(gradNorm);
+    LossScale next = updated ? scale.afterUpdate() : overflow(scale, gradNorm, plan);
     double loss = lossSum / plan.targetTokens();
-    state = state.advance(plan, loss, next);
+    state = state.advance(plan, loss, next, updated);
     meter.end(plan.tokens());
     report(loss, gradNorm, rate);
     if (start != null) {
@@ -274,7 +275,9 @@ public final class Trainer {
     double seconds = (System.nanoTime() - begun) / 1e9;
     Map<String, Number> entry = entry();
     entry.put("eval_loss", loss);
-    entry.put("eval_perplexity", Math.exp(loss));
+    if (Double.isFinite(Math.exp(loss))) { // JSON has no infinity, and above 709 nats there is no other word for it
+      entry.put("eval_perplexity", Math.exp(loss));
+    }
     entry.put("eval_tokens", targets);
     entry.put("eval_runtime", seconds);
     entry.put("eval_samples_per_second", data.eval().size() / seconds);
@@ -292,7 +295,7 @@ public final class Trainer {
     ahead = new StepsAhead(config, data.batches(), totalSteps);
     int warmup = Schedule.warmupSteps(config.warmupSteps, config.warmupRatio, totalSteps);
     schedule = new Schedule(config.lrSchedulerType, config.peakLearningRate(), warmup, totalSteps, config.minLrRate);
-    state = RunState.start(step.scalesLoss() ? LossScale.FIRST : LossScale.NONE);
+    state = RunState.start(firstScale());
     List<Map<String, Number>> history = List.of();
     Optional<Path> checkpoint = OutputFolder.prepare(config, checkpoints);
     if (checkpoint.isPresent()) {
@@ -302,9 +305,16 @@ public final class Trainer {
     AtomicFiles.text(config.outputDir.resolve(CONFIG_FILE), config.toYaml());
   }
 
+  private LossScale firstScale() {
+    return step.scalesLoss() ? LossScale.FIRST : LossScale.NONE;
+  }
+
   private List<Map<String, Number>> resume(Path checkpoint) {
     Checkpoints.Loaded loaded = Checkpoints.load(checkpoint, step, identity);
     state = loaded.state();
+    if (state.lossScale().scales() != step.scalesLoss()) {
+      state = state.scaled(firstScale()); // made on a device that stores activations in another type
+    }
     console.say("Going on from " + checkpoint + ", step " + state.step() + " of " + totalSteps);
     if (!loaded.device().equals(step.describe())) {
       console.say("The checkpoint was made on " + loaded.device() + ": this run may round in another way.");

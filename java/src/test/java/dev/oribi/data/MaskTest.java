@@ -103,6 +103,10 @@ class MaskTest {
   void aWeightOfZeroMasksAnAnswer() throws IOException {
     String json = TURNS.replace("\"content\": \"d\"", "\"content\": \"d\", \"weight\": 0");
     assertThat(shown(json, marked(), TrainOn.ALL, MaskBy.AUTO)).contains("›b<|im_end|>‹").endsWith("assistant\nd<|im_end|>\n›");
+    String shareGpt = json.replace("messages", "conversations").replace("\"role\": \"user\"", "\"from\": \"human\"")
+        .replace("\"role\": \"assistant\"", "\"from\": \"gpt\"").replace("\"content\"", "\"value\"");
+    assertThat(shareGpt).contains("from").doesNotContain("role", "content");
+    assertThat(shown(shareGpt, marked(), TrainOn.ALL, MaskBy.AUTO)).isEqualTo(shown(json, marked(), TrainOn.ALL, MaskBy.AUTO));
   }
 
   @Test

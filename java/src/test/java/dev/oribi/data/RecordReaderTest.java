@@ -289,6 +289,35 @@ class RecordReaderTest {
     assertThat(learned(List.of(folder.resolve("hub/data/train-*.jsonl"), folder.resolve("plain/x.jsonl")), Map.of())).containsExactly("a", "b", "x");
   }
 
+  /** Where a name has the word does not matter, as long as it is one. */
+  @ParameterizedTest
+  @CsvSource({"train1.jsonl, test1.jsonl, dev1.jsonl", "alpaca-train.jsonl, alpaca-test.jsonl, alpaca_val.jsonl",
+      "a/training/x.jsonl, a/testing/x.jsonl, a/validation/x.jsonl", "rows.jsonl, rows.test.jsonl, rows dev.jsonl"})
+  void partsAreToldByWordsInNames(String train, String test, String validation) throws IOException {
+    Path set = folder.resolve("set");
+    write("set/" + train, "{\"text\": \"one\"}");
+    write("set/" + test, "{\"text\": \"two\"}");
+    write("set/" + validation, "{\"text\": \"three\"}");
+    assertThat(learned(List.of(set), Map.of())).containsExactly("one");
+    assertThat(DataFiles.validation(List.of(set))).containsExactly(set.resolve(validation));
+    assertThat(DataFiles.leftOut(List.of(set), DataFiles.validation(List.of(set)))).containsExactly(set.resolve(test));
+    write("latest/contest.jsonl", "{\"text\": \"no word\"}");
+    assertThat(learned(List.of(folder.resolve("latest")), Map.of())).containsExactly("no word");
+  }
+
+  @Test
+  void foldersAreReadThroughLinksAndToTheBottomButForRuns() throws IOException {
+    write("set/a/b/c/d/e/x.jsonl", "{\"text\": \"deep\"}");
+    write("elsewhere/y.jsonl", "{\"text\": \"linked\"}");
+    write("set/oribi-output/oribi-config.yaml", "");
+    write("set/oribi-output/train.jsonl", "{\"step\": 1}");
+    write("set/oribi-output/checkpoint-1/trainer_state.json", "{}");
+    Files.createSymbolicLink(folder.resolve("set/z"), folder.resolve("elsewhere"));
+    Files.createSymbolicLink(folder.resolve("set/a/loop"), folder.resolve("set"));
+    Path link = Files.createSymbolicLink(folder.resolve("link"), folder.resolve("set"));
+    assertThat(learned(List.of(link), Map.of())).containsExactly("deep", "linked");
+  }
+
   @Test
   void whatLeadsToNoFileIsNamed() throws IOException {
     write("set/train.jsonl", "{\"text\": \"one\"}");

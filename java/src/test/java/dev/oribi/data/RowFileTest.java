@@ -3,6 +3,7 @@ package dev.oribi.data;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import dev.oribi.io.FileOwner;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.file.Files;
@@ -94,6 +95,17 @@ class RowFileTest {
     try (var left = Files.list(folder.resolve("cache"))) {
       assertThat(left).isEmpty();
     }
+  }
+
+  @Test
+  void whatAKilledRunLeftGoes(@TempDir Path folder) throws IOException {
+    Path cache = Files.createDirectories(folder.resolve("cache"));
+    String[] self = FileOwner.SELF.split("-");
+    Path left = Files.createFile(cache.resolve("oribi-rows-" + self[0] + "-999999999-" + self[2] + "-17.tmp"));
+    Path used = Files.createFile(cache.resolve("oribi-rows-" + FileOwner.SELF + "-17.tmp"));
+    Dataset.load(List.of(lines(folder, 10)), new DataOptions(80, 0, 2, cache), null, null);
+    assertThat(left).doesNotExist();
+    assertThat(used).exists();
   }
 
   @Test

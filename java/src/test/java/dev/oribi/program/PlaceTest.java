@@ -3,6 +3,7 @@ package dev.oribi.program;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import dev.oribi.device.Lanes.Lane;
 import dev.oribi.kernel.DType;
 import dev.oribi.model.Decoder.Training;
 import dev.oribi.model.config.LoraConfig;
@@ -159,6 +160,19 @@ class PlaceTest {
   @Example
   void aWriteToAFrozenWeightIsRefused() {
     refuses(of(op("steps", List.of(), List.of(weight))), placement(0), "steps writes the frozen weight w");
+  }
+
+  @Example
+  void whatAnOpOnALaneHoldsIsLeftAloneUntilItIsJoined() {
+    Op make = op("makes", List.of(), List.of(a));
+    Op out = op("leaves", List.of(a), List.of(b)).on(Lane.OUT);
+    Op change = op("changes", List.of(a), List.of(a));
+    Op back = op("returns", List.of(b), List.of(a)).on(Lane.IN);
+    Place.Placement apart = placement(512, a, 0, b, 256);
+    Verify.check(of(make, out, out.join(), change, back, back.join()), apart);
+    refuses(of(make, out, change, out.join()), apart, "changes races with");
+    refuses(of(make, out, back, out.join(), back.join()), apart, "returns races with");
+    refuses(of(make, out, out.join(), back, op("reads", List.of(a), List.of()), back.join()), apart, "reads races with");
   }
 
   @Example

@@ -2,6 +2,7 @@ package dev.oribi.train;
 
 import dev.oribi.data.MicroBatch;
 import java.nio.FloatBuffer;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.SplittableRandom;
@@ -31,6 +32,8 @@ final class BigramStep implements TrainStep {
   /** Called before each update. */
   Runnable beforeUpdate = () -> {};
   int microSteps;
+  /** The numbers of the updates that changed something. */
+  final List<Long> updates = new ArrayList<>();
   /** Makes the loss that a pass returns. */
   DoubleFunction<Loss> losses = sum -> () -> sum;
 
@@ -115,6 +118,7 @@ final class BigramStep implements TrainStep {
     if (!Double.isFinite(norm)) {
       return norm;
     }
+    updates.add(step);
     double scale = (config.maxGradNorm > 0 && norm > config.maxGradNorm ? config.maxGradNorm / norm : 1) / lossScale;
     for (int i = 0; i < value.length; i++) {
       double g = gradient[i] * scale;

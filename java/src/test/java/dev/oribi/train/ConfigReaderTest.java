@@ -142,9 +142,24 @@ class ConfigReaderTest {
   @Test
   void refusesOptionsThatExcludeEachOther() {
     for (String line : List.of("--full --adapter a", "--eval-fraction 0.1 --eval-data e", "--resume --overwrite-output-dir",
-        "--model m --output-dir ./m", "--adapter a --output-dir a", "--target-modules=")) {
+        "--model m --output-dir ./m", "--adapter a --output-dir a", "--target-modules=",
+        "--lr-scheduler-type constant --warmup-steps 5", "--lr-scheduler-type constant --warmup-ratio 0.1", "--min-lr-rate 0.1",
+        "--overwrite-output-dir --output-dir a --resume-from-checkpoint a/checkpoint-1")) {
       assertThatThrownBy(() -> ConfigReader.read(line.split(" ")).check()).as(line).isInstanceOf(OribiException.class);
     }
+  }
+
+  /** A run deletes and writes train.jsonl in its folder, and reads a folder of data with all that is in it. */
+  @Test
+  void refusesAnOutputFolderInWhichTheDataWouldBeLost() {
+    for (String data : List.of("out/train.jsonl", "./out/../out/train.jsonl", "out", "out/*.jsonl", "b.jsonl,out/train.jsonl")) {
+      for (String option : List.of("--data", "--eval-data")) {
+        assertThatThrownBy(() -> ConfigReader.read(option, data, "--output-dir", "out", "--resume").check()).as(data)
+            .isInstanceOf(OribiException.class).hasMessageContaining("--output-dir is out");
+      }
+    }
+    ConfigReader.read("--data", "out/rows.jsonl", "--output-dir", "out").check();
+    ConfigReader.read("--data", "out/rows.jsonl", "--output-dir", "out/run").check();
   }
 
   @Test

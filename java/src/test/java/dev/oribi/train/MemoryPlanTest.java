@@ -106,6 +106,16 @@ final class MemoryPlanTest {
     assertThat(p.choice().copies()).isEqualTo(LAYERS);
   }
 
+  /** --memory holds with --gradient-checkpointing too. */
+  @Test
+  void checkpointingAloneIsNotEnoughForALittleMemory() {
+    MemoryPlan plan = plan(50e9, true, HOST);
+    long bytes = new ByHand(50e9).of(plan.checkpointed()).bytes();
+    assertThat(plan.fitCheckpointed(bytes).choice()).isEqualTo(plan.checkpointed());
+    assertThat(plan.fitCheckpointed(bytes - 1).bytes()).isLessThan(bytes);
+    assertThatThrownBy(() -> plan.fitCheckpointed(1 << 30)).isInstanceOf(OribiException.class).hasMessageContaining("smallest step");
+  }
+
   @Test
   void theCheapestGoesFirst() {
     MemoryPlan plan = plan(50e9, true, HOST);

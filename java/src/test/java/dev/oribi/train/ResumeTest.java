@@ -110,6 +110,7 @@ class ResumeTest {
     TestRun killed = run("killed");
     killed.config.maxSteps = 4;
     killed.config.lrSchedulerType = SchedulerType.CONSTANT;
+    killed.config.warmupSteps = 0;
     killed.run();
     Path out = killed.config.outputDir;
     String[] self = FileOwner.SELF.split("-");
@@ -168,6 +169,8 @@ class ResumeTest {
     free.config.machine.threads = 7;
     free.config.saveTotalLimit = 1;
     free.config.loggingSteps = 1;
+    free.config.memory = "3GiB";
+    free.config.machine.deterministic = true;
     free.run();
     assertThat(free.step.values()).isEqualTo(whole.step.values());
   }
@@ -189,6 +192,42 @@ class ResumeTest {
     fresh.run();
     assertThat(folder.resolve("whole/checkpoint-9")).doesNotExist();
     assertThat(folder.resolve("whole/checkpoint-2")).exists();
+  }
+
+  /** Another run's checkpoint is a beginning for a folder of its own: what is in the folder already is not mixed with it. */
+  @Test
+  void refusesAnothersCheckpointInAFolderThatHasARun() throws IOException {
+    TestRun other = run("other");
+    other.config.maxSteps = 4;
+    other.run();
+    String log = Files.readString(folder.resolve("other/train.jsonl"));
+    TestRun mixed = run("other");
+    mixed.config.resumeFromCheckpoint = folder.resolve("whole/checkpoint-3");
+    assertThatThrownBy(mixed::run).isInstanceOf(OribiException.class).hasMessageContaining("has a run in it");
+    assertThat(folder.resolve("other/train.jsonl")).hasContent(log);
+    mixed.config.overwriteOutputDir = true;
+    mixed.run();
+    assertThat(folder.resolve("other/checkpoint-1")).doesNotExist();
+    assertSameAsWhole(mixed, "in the place of another run");
+  }
+
+  /** From float32 to float16, as from a CPU to an older GPU, and back: only there the loss is scaled. */
+  @Test
+  void theLossIsScaledWhereTheStorageNeedsIt() {
+    TestRun half = run("half");
+    half.config.resumeFromCheckpoint = folder.resolve("whole/checkpoint-3");
+    half.open().step.largest = 1e30;
+    half.trainer.run();
+    assertThat(lossScale("half/checkpoint-4")).isEqualTo(65536);
+    TestRun single = run("single");
+    single.config.resumeFromCheckpoint = folder.resolve("half/checkpoint-4");
+    single.run();
+    assertThat(lossScale("single/checkpoint-5")).isEqualTo(1);
+    assertThat(single.step.values()).isEqualTo(whole.step.values());
+  }
+
+  private double lossScale(String checkpoint) {
+    return Json.read(folder.resolve(checkpoint + "/oribi_state.json")).at("/state/lossScale/value").asDouble();
   }
 
   @Test

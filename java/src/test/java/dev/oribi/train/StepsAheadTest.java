@@ -49,11 +49,11 @@ class StepsAheadTest {
           for (int i = begin; i < total; i++) {
             StepPlan expected = StepPlan.next(run.config, order, now);
             assertThat(ahead.take(now)).usingRecursiveComparison().isEqualTo(expected);
-            now = now.advance(expected, 1, LossScale.NONE).logged();
+            now = now.advance(expected, 1, LossScale.NONE, true).logged();
           }
           assertThat(ahead.madeAhead()).as("all but the first").isEqualTo(total - begin - 1);
         }
-        state = state.advance(StepPlan.next(run.config, order, state), 1, LossScale.NONE);
+        state = state.advance(StepPlan.next(run.config, order, state), 1, LossScale.NONE, true);
       }
     }
   }
@@ -72,7 +72,7 @@ class StepsAheadTest {
     Batches order = new Batches(Dataset.of(rows), 1, 8, false, false, 3);
     try (StepsAhead ahead = new StepsAhead(run.config, order, 3)) {
       RunState state = RunState.start(LossScale.NONE);
-      RunState second = state.advance(ahead.take(state), 1, LossScale.NONE);
+      RunState second = state.advance(ahead.take(state), 1, LossScale.NONE, true);
       assertThatThrownBy(() -> ahead.take(second)).isInstanceOf(OribiException.class).hasMessageContaining("Step 2 has no target");
     }
   }

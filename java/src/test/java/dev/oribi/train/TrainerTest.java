@@ -15,8 +15,10 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.stream.LongStream;
 import javax.imageio.ImageIO;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -218,6 +220,42 @@ class TrainerTest {
       previous = scale;
     }
     assertThat(fell).isPositive().isLessThan(result.step());
+    // AdamW's correction counts updates, as PyTorch's does, and not the steps that were left out.
+    assertThat(run.step.updates).containsExactlyElementsOf(LongStream.rangeClosed(1, result.step() - fell).boxed().toList());
+  }
+
+  /** 2.1 - 2 is a little more than a tenth in binary. */
+  @ParameterizedTest
+  @CsvSource({"2.1, 21", "0.3, 3", "1, 10", "0.01, 1", "1.25, 13", "1.1, 11"})
+  void aPartOfAnEpochIsThatOfTheDecimals(double epochs, int steps) {
+    for (boolean packing : new boolean[] {false, true}) {
+      TestRun run = new TestRun(folder.resolve("out"));
+      run.config.numTrainEpochs = epochs;
+      run.config.perDeviceTrainBatchSize = 1;
+      run.config.gradientAccumulationSteps = 1;
+      run.config.maxSeqLength = packing ? 7 : 16;
+      run.config.packing = packing;
+      List<Row> rows = new ArrayList<>();
+      for (int i = 0; i < 10; i++) {
+        rows.add(new Row(new int[] {1, 2, 3, 4}, new int[] {1, 2, 3, 4}, "rows.jsonl:" + i, false));
+      }
+      assertThat(StepPlan.totalSteps(run.config, RunData.of(run.config, Dataset.of(rows), null).batches())).isEqualTo(steps);
+    }
+  }
+
+  @Test
+  @Timeout(60)
+  void moreStepsThanCanBeCountedAreRefused() {
+    TestRun run = new TestRun(folder.resolve("out")).with(r -> r.config.numTrainEpochs = 1e18);
+    assertThatThrownBy(run::run).isInstanceOf(OribiException.class).hasMessageContaining("--num-train-epochs").hasMessageContaining("--max-steps");
+  }
+
+  @Test
+  void aHeldOutLossBeyondWhatHasAPerplexityIsLogged() {
+    TestRun run = new TestRun(folder.resolve("out")).with(r -> r.eval = TestRun.rows(4, 9)).open();
+    run.step.losses = sum -> () -> 1e4 * sum;
+    assertThat(run.trainer.run().finished()).isTrue();
+    assertThat(log(run).stream().filter(line -> line.has("eval_loss"))).hasSize(3).noneMatch(line -> line.has("eval_perplexity"));
   }
 
   @Test
